@@ -1,1 +1,3 @@
-//! placeholder
+//! Storage, replication and coordination of Millrace.
+
+pub mod rt;
