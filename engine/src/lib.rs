@@ -2,8 +2,10 @@
 //! Does not know sockets' contents nor any Kafka request schema.
 //! Invariant: nothing is acknowledged before it is on stable storage, unless its topic asked for that.
 
+pub mod api;
 pub mod error;
 pub mod meta;
+pub mod rt;
 pub mod types;
 
 mod checkpoint;
