@@ -11,6 +11,8 @@ pub mod versions;
 
 pub mod alter_configs;
 pub mod api_versions;
+pub mod batch;
+pub mod compress;
 pub mod config_codes;
 pub mod create_partitions;
 pub mod create_topics;
@@ -28,6 +30,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod record;
 
 pub use error::WireError;
 pub use error_code::ErrorCode;
