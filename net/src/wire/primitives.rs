@@ -16,6 +16,8 @@ use super::error::WireError;
 pub const DECODE_MEMORY_FACTOR: usize = 16;
 /// Added to the budget, so that tiny messages never meet it.
 pub const DECODE_MEMORY_SLACK: usize = 4 * 1024;
+/// No message needs more, however large it is: what makes messages large are records, which are not copied.
+pub const DECODE_MEMORY_MAX: usize = 64 * 1024 * 1024;
 /// Byte strings at least this long are kept by reference in a sharing [`Writer`]; a shorter one is cheaper to copy
 /// than to carry as an element of a vectored write.
 pub const SHARED_BYTES_MIN: usize = 512;
@@ -222,14 +224,19 @@ macro_rules! read_int {
 impl Reader {
     /// A reader of `buf` whose decoded arrays may take [`DECODE_MEMORY_FACTOR`] times its length.
     pub fn new(buf: Bytes) -> Self {
-        let memory_left = buf
+        let memory = buf
             .len()
             .saturating_mul(DECODE_MEMORY_FACTOR)
             .saturating_add(DECODE_MEMORY_SLACK);
+        Self::with_memory(buf, memory.min(DECODE_MEMORY_MAX))
+    }
+
+    /// A reader of `buf` whose decoded arrays may take `memory_bytes_max`.
+    pub fn with_memory(buf: Bytes, memory_bytes_max: usize) -> Self {
         Self {
             buf,
             at: 0,
-            memory_left,
+            memory_left: memory_bytes_max,
         }
     }
 

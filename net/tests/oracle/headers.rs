@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     ApiKey as OracleKey, RequestHeader as OracleHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use millrace_net::wire::api_versions::{self, ApiVersionsRequest, ApiVersionsResponse};
+use millrace_net::wire::api_versions::{self, ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use millrace_net::wire::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -100,6 +100,15 @@ fn unserved_keys_and_the_oldest_header_are_refused() {
     }
 }
 
+#[test]
+fn a_request_from_the_future_can_be_refused() {
+    let mut frame = vec![0, 18, 0, 99, 0, 0, 0, 9, 0, 1, b'c', 0];
+    frame.extend(b"whatever it says");
+    let (header, row) = RequestHeader::decode(&mut Reader::new(frame.into())).expect("readable");
+    assert_eq!((header.version, header.correlation_id), (99, 9));
+    assert!(!row.serves(99));
+}
+
 /// Reads a response frame as a client would: size, then a header of the oracle's version.
 fn open_response<R: Request>(mut frame: Bytes, version: i16) -> (i32, Bytes) {
     let size = frame.get_i32();
@@ -148,10 +157,16 @@ fn response_headers_agree_and_those_of_api_versions_stay_old() {
 
 #[test]
 fn a_refusal_in_version_0_is_understood() {
-    let refusal = ApiVersionsResponse {
-        error_code: ErrorCode::UnsupportedVersion.code(),
-        ..Default::default()
-    };
+    let refusal = versions::refusal();
+    let named = [ApiVersion {
+        api_key: 18,
+        min_version: 0,
+        max_version: 4,
+    }];
+    assert_eq!(
+        (refusal.error_code, &refusal.api_keys[..]),
+        (35, &named[..])
+    );
     let frame = frame::encode_response::<ApiVersionsRequest>(1, &refusal, 0)
         .expect("valid")
         .slice(4..);

@@ -6,4 +6,5 @@ mod client_apis;
 mod headers;
 mod hostile;
 mod records;
+mod refusals;
 mod support;
