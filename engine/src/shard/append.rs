@@ -34,7 +34,7 @@ pub struct ParkedAppend {
 
 enum Local {
     Done(HandedOver),
-    Parked(OneReceiver<HandedOver>),
+    Parked(OneReceiver<HandedOver>, Vec<usize>),
 }
 
 type Indexed = Vec<(usize, AppendResult)>;
@@ -93,9 +93,10 @@ impl Shard {
     fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {
         if !self.parked_appends.borrow().is_empty() || self.journal.backlog_bytes() > self.config.backlog_bytes_max {
             let (done, receiver) = rt::oneshot();
+            let indexes = items.iter().map(|i| i.index).collect();
             self.parked_appends.borrow_mut().push_back((ParkedAppend { items, done }, acks));
             self.append_parked.notify_all();
-            return Local::Parked(receiver);
+            return Local::Parked(receiver, indexes);
         }
         Local::Done(self.append_now(items, acks))
     }
@@ -132,10 +133,9 @@ impl Shard {
     async fn settle(&self, local: Local, acks: Acks) -> Indexed {
         let handed = match local {
             Local::Done(handed) => handed,
-            Local::Parked(receiver) => match receiver.await {
+            Local::Parked(receiver, indexes) => match receiver.await {
                 Some(handed) => handed,
-                // The shard stopped before there was room; the request's items share one answer.
-                None => return Vec::new(),
+                None => return indexes.into_iter().map(|i| (i, Err(PartitionError::Stopping))).collect(),
             },
         };
         let waits = |a: &Accepted| acks != Acks::None && !a.cached;

@@ -86,6 +86,10 @@ impl Calls {
         }
     }
 
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Calls handed to other shards since start.
     pub fn sent(&self) -> u64 {
         self.sent.get()
