@@ -4,4 +4,5 @@
 
 pub mod error;
 pub mod meta;
+pub mod rt;
 pub mod types;
