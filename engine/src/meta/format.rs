@@ -10,12 +10,12 @@
 //! batch ...  magic 4, body length 4, sequence 8, position 8, crc of the previous header 4, body crc 4, header crc 4, body
 //! body       records: kind 1, length 4, a raft entry or hard state
 //! ```
+//! Snapshot and batches are padded with zeros to whole blocks, so that no write ever touches a block that was acknowledged.
 //! Numbers are little-endian, raft messages protobuf. Every CRC but the preamble's is seeded with the log id, a random number
 //! of each file, so that no content can look like a header.
 
 use super::error::MetaError;
 use super::limits;
-use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, SnapshotMetadata};
 use std::ops::Range;
 
@@ -27,7 +27,8 @@ const PREAMBLE: usize = 16;
 const HEADER: usize = PREAMBLE + 28;
 const BATCH_MAGIC: &[u8; 4] = b"MBAT";
 const BATCH_HEADER: usize = 36;
-const RECORD_HEADER: usize = 5;
+/// The unit a disk writes or tears.
+const BLOCK: usize = 4096;
 const KIND_ENTRY: u8 = 1;
 const KIND_HARD_STATE: u8 = 2;
 
@@ -61,6 +62,10 @@ fn crc(log_id: u64, parts: &[&[u8]]) -> u32 {
     hasher.update(&log_id.to_le_bytes());
     parts.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
+}
+
+fn aligned(len: usize) -> usize {
+    len.next_multiple_of(BLOCK)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -106,8 +111,18 @@ pub fn encode_file(
     file.extend_from_slice(&header_crc.to_le_bytes());
     assert_eq!(file.len(), HEADER);
     file.extend_from_slice(&body);
+    file.resize(aligned(file.len()), 0);
     let len = file.len() as u64;
-    (file, Tail { log_id, len, log_start: len, sequence: 1, previous_crc: header_crc })
+    (
+        file,
+        Tail {
+            log_id,
+            len,
+            log_start: len,
+            sequence: 1,
+            previous_crc: header_crc,
+        },
+    )
 }
 
 /// The records of one batch.
@@ -117,7 +132,9 @@ pub fn encode_records(entries: &[Entry], hard_state: Option<&HardState>) -> Vec<
         body.push(kind);
         put_sized(&mut body, &bytes);
     };
-    entries.iter().for_each(|entry| put(KIND_ENTRY, message(entry)));
+    entries
+        .iter()
+        .for_each(|entry| put(KIND_ENTRY, message(entry)));
     if let Some(state) = hard_state {
         put(KIND_HARD_STATE, message(state));
     }
@@ -130,7 +147,11 @@ impl Tail {
         assert!(!body.is_empty() && body.len() <= limits::BATCH_BODY_BYTES_MAX);
         let mut out = Vec::with_capacity(BATCH_HEADER + body.len());
         out.extend_from_slice(BATCH_MAGIC);
-        out.extend_from_slice(&u32::try_from(body.len()).expect("asserted above").to_le_bytes());
+        out.extend_from_slice(
+            &u32::try_from(body.len())
+                .expect("asserted above")
+                .to_le_bytes(),
+        );
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(&self.len.to_le_bytes());
         out.extend_from_slice(&self.previous_crc.to_le_bytes());
@@ -139,6 +160,7 @@ impl Tail {
         out.extend_from_slice(&header_crc.to_le_bytes());
         assert_eq!(out.len(), BATCH_HEADER);
         out.extend_from_slice(body);
+        out.resize(aligned(out.len()), 0);
         let next = Tail {
             len: self.len + out.len() as u64,
             sequence: self.sequence + 1,
@@ -184,16 +206,24 @@ fn batch_header(file: &[u8], at: usize, log_id: u64) -> Option<BatchHeader> {
 /// # Errors
 /// A newer format, another node's file, or damage to what was acknowledged.
 pub fn recover(file: &[u8], name: &str, node_id: i32) -> Result<Recovered, MetaError> {
-    let damaged =
-        |what: String| MetaError::Damaged { file: name.to_string(), what: what.to_string() };
-    if file.len() < PREAMBLE || &file[..8] != MAGIC || crc32fast::hash(&file[..12]) != u32_at(file, 12)
+    let damaged = |what: String| MetaError::Damaged {
+        file: name.to_string(),
+        what,
+    };
+    if file.len() < PREAMBLE
+        || &file[..8] != MAGIC
+        || crc32fast::hash(&file[..12]) != u32_at(file, 12)
     {
         return Err(damaged("it does not begin as a metadata file".to_string()));
     }
     let version = u32_at(file, 8);
     if version > FORMAT_VERSION {
         let file = name.to_string();
-        return Err(MetaError::NewerVersion { file, found: version, known: FORMAT_VERSION });
+        return Err(MetaError::NewerVersion {
+            file,
+            found: version,
+            known: FORMAT_VERSION,
+        });
     }
     if version == 0 || file.len() < HEADER {
         return Err(damaged("its header is not whole".to_string()));
@@ -205,7 +235,11 @@ pub fn recover(file: &[u8], name: &str, node_id: i32) -> Result<Recovered, MetaE
     }
     let stored = i32::from_le_bytes(file[PREAMBLE..PREAMBLE + 4].try_into().expect("four bytes"));
     if stored != node_id {
-        return Err(MetaError::WrongNode { file: name.to_string(), stored, given: node_id });
+        return Err(MetaError::WrongNode {
+            file: name.to_string(),
+            stored,
+            given: node_id,
+        });
     }
     let snapshot_len = u64_at(file, PREAMBLE + 12);
     let snapshot_end = usize::try_from(snapshot_len)
@@ -216,24 +250,43 @@ pub fn recover(file: &[u8], name: &str, node_id: i32) -> Result<Recovered, MetaE
     if crc(log_id, &[&file[HEADER..snapshot_end]]) != u32_at(file, PREAMBLE + 20) {
         return Err(damaged("the checksum of its snapshot is wrong".to_string()));
     }
-    let mut fields = Fields { bytes: &file[HEADER..snapshot_end], at: 0 };
-    let (Some(snapshot), Some(hard_state)) =
-        (fields.message::<SnapshotMetadata>(), fields.message::<HardState>())
-    else {
+    let mut fields = Fields {
+        bytes: &file[HEADER..snapshot_end],
+        at: 0,
+    };
+    let (Some(snapshot), Some(hard_state)) = (
+        fields.message::<SnapshotMetadata>(),
+        fields.message::<HardState>(),
+    ) else {
         return Err(damaged("its snapshot cannot be read".to_string()));
     };
     let image = HEADER + fields.at..snapshot_end;
-    let log_start = snapshot_end as u64;
-    let tail = Tail { log_id, len: log_start, log_start, sequence: 1, previous_crc: header_crc };
-    let mut recovered = Recovered { tail, snapshot, hard_state, image, entries: Vec::new() };
+    if aligned(snapshot_end) > file.len() {
+        return Err(damaged("it ends within its snapshot".to_string()));
+    }
+    let log_start = aligned(snapshot_end) as u64;
+    let tail = Tail {
+        log_id,
+        len: log_start,
+        log_start,
+        sequence: 1,
+        previous_crc: header_crc,
+    };
+    let mut recovered = Recovered {
+        tail,
+        snapshot,
+        hard_state,
+        image,
+        entries: Vec::new(),
+    };
     while (recovered.tail.len as usize) < file.len() {
         let at = recovered.tail.len as usize;
         match read_batch(file, &recovered.tail).map_err(&damaged)? {
             Some((header, body)) => {
-                recovered.take_records(&file[body.clone()]).map_err(|what| {
-                    damaged(format!("{what} in the batch at {at}"))
-                })?;
-                recovered.tail.len = body.end as u64;
+                recovered
+                    .take_records(&file[body.clone()])
+                    .map_err(|what| damaged(format!("{what} in the batch at {at}")))?;
+                recovered.tail.len = aligned(body.end) as u64;
                 recovered.tail.sequence += 1;
                 recovered.tail.previous_crc = header.crc;
             }
@@ -255,26 +308,31 @@ pub fn recover(file: &[u8], name: &str, node_id: i32) -> Result<Recovered, MetaE
 /// The batch at the tail; `None` if it is not whole.
 fn read_batch(file: &[u8], tail: &Tail) -> Result<Option<(BatchHeader, Range<usize>)>, String> {
     let at = tail.len as usize;
-    let Some(header) = batch_header(file, at, tail.log_id) else { return Ok(None) };
+    let Some(header) = batch_header(file, at, tail.log_id) else {
+        return Ok(None);
+    };
     if header.sequence != tail.sequence || header.previous_crc != tail.previous_crc {
         // A whole header that does not continue the chain is not what a torn write leaves behind.
         return Err(format!("the batch at {at} does not continue the log"));
     }
     let start = at + BATCH_HEADER;
     let body = start..start + header.body_len;
+    // A file that ends within the padding is the work of a write that never completed, too.
+    let whole = file.len() >= aligned(body.end);
     match file.get(body.clone()) {
-        Some(bytes) if crc(tail.log_id, &[bytes]) == header.body_crc => Ok(Some((header, body))),
+        Some(bytes) if whole && crc(tail.log_id, &[bytes]) == header.body_crc => {
+            Ok(Some((header, body)))
+        }
         Some(_) | None => Ok(None),
     }
 }
 
 /// The position of a whole header behind the tail, of a batch later than the one expected there.
 fn later_batch(file: &[u8], tail: &Tail) -> Option<usize> {
-    let first = tail.len as usize + 1;
-    (first..file.len().saturating_sub(BATCH_HEADER - 1)).find(|at| {
-        file[*at] == BATCH_MAGIC[0]
-            && batch_header(file, *at, tail.log_id).is_some_and(|h| h.sequence > tail.sequence)
-    })
+    let first = tail.len as usize + BLOCK;
+    (first..file.len())
+        .step_by(BLOCK)
+        .find(|at| batch_header(file, *at, tail.log_id).is_some_and(|h| h.sequence > tail.sequence))
 }
 
 /// Reads length-prefixed parts.
@@ -286,7 +344,10 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn sized(&mut self) -> Option<&'a [u8]> {
         let start = self.at + 4;
-        let len = self.bytes.get(self.at..start).map(|b| u32_at(b, 0) as usize)?;
+        let len = self
+            .bytes
+            .get(self.at..start)
+            .map(|b| u32_at(b, 0) as usize)?;
         let part = self.bytes.get(start..start.checked_add(len)?)?;
         self.at = start + len;
         Some(part)
@@ -309,8 +370,9 @@ impl Recovered {
                     self.take_entry(entry)?;
                 }
                 KIND_HARD_STATE => {
-                    self.hard_state =
-                        fields.message::<HardState>().ok_or("there is no raft state")?;
+                    self.hard_state = fields
+                        .message::<HardState>()
+                        .ok_or("there is no raft state")?;
                 }
                 0 | 3..=255 => return Err(format!("there is a record of unknown kind {kind}")),
             }
@@ -321,14 +383,20 @@ impl Recovered {
     /// An entry replaces the ones from its index on: a new leader's log is the one that counts.
     fn take_entry(&mut self, entry: Entry) -> Result<(), String> {
         let first = self.snapshot.index + 1;
-        let keep = entry.index.checked_sub(first).and_then(|n| usize::try_from(n).ok());
+        let keep = entry
+            .index
+            .checked_sub(first)
+            .and_then(|n| usize::try_from(n).ok());
         match keep {
             Some(keep) if keep <= self.entries.len() => {
                 self.entries.truncate(keep);
                 self.entries.push(entry);
                 Ok(())
             }
-            Some(_) | None => Err(format!("the entry {} does not continue the log", entry.index)),
+            Some(_) | None => Err(format!(
+                "the entry {} does not continue the log",
+                entry.index
+            )),
         }
     }
 
@@ -344,8 +412,17 @@ impl Recovered {
             }
             newest = term;
         }
-        let ids = [&members.voters, &members.voters_outgoing, &members.learners, &members.learners_next];
-        if members.voters.is_empty() || ids.iter().any(|ids| ids.len() > limits::BROKERS_MAX || ids.contains(&0)) {
+        let ids = [
+            &members.voters,
+            &members.voters_outgoing,
+            &members.learners,
+            &members.learners_next,
+        ];
+        if members.voters.is_empty()
+            || ids
+                .iter()
+                .any(|ids| ids.len() > limits::BROKERS_MAX || ids.contains(&0))
+        {
             return Err("its list of members is not one".to_string());
         }
         if self.hard_state.commit < self.snapshot.index || self.hard_state.commit > last {
@@ -360,5 +437,3 @@ impl Recovered {
         Ok(())
     }
 }
-
-const _: () = assert!(RECORD_HEADER == 5, "kind and length of a record");

@@ -42,7 +42,12 @@ impl Store {
             snapshot_term: term,
             entries: std::mem::take(&mut recovered.entries),
             hard_state: recovered.hard_state.clone(),
-            applied: Applied { index, term, members: members.clone(), image },
+            applied: Applied {
+                index,
+                term,
+                members: members.clone(),
+                image,
+            },
             members,
         }
     }
@@ -67,7 +72,9 @@ impl Store {
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         let keep = first.index.checked_sub(self.snapshot_index + 1);
-        let keep = keep.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.entries.len());
+        let keep = keep
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| *n <= self.entries.len());
         let keep = keep.expect("raft appends without gaps, and never below its snapshot");
         self.entries.truncate(keep);
         self.entries.extend_from_slice(entries);
@@ -80,15 +87,21 @@ impl Store {
 
     /// Notes what has been applied.
     pub fn set_applied(&mut self, applied: Applied) {
-        assert!(applied.index >= self.applied.index, "applying never goes back");
+        assert!(
+            applied.index >= self.applied.index,
+            "applying never goes back"
+        );
         self.applied = applied;
     }
 
     /// The raft description of a snapshot of what has been applied.
     pub fn snapshot_metadata(&self) -> SnapshotMetadata {
-        let mut metadata = SnapshotMetadata::default();
-        metadata.index = self.applied.index;
-        metadata.term = self.applied.term;
+        let Applied { index, term, .. } = self.applied;
+        let mut metadata = SnapshotMetadata {
+            index,
+            term,
+            ..SnapshotMetadata::default()
+        };
         metadata.set_conf_state(self.applied.members.clone());
         metadata
     }
@@ -100,7 +113,10 @@ impl Store {
 
     /// Forgets the log up to what has been applied, after a durable snapshot of that took its place.
     pub fn compact(&mut self) {
-        assert!(self.all_applied(), "entries behind the snapshot would be lost");
+        assert!(
+            self.all_applied(),
+            "entries behind the snapshot would be lost"
+        );
         self.entries.clear();
         self.snapshot_index = self.applied.index;
         self.snapshot_term = self.applied.term;
@@ -134,7 +150,10 @@ impl Store {
 
 impl Storage for Store {
     fn initial_state(&self) -> Result<RaftState> {
-        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.members.clone() })
+        Ok(RaftState {
+            hard_state: self.hard_state.clone(),
+            conf_state: self.members.clone(),
+        })
     }
 
     fn entries(
@@ -147,7 +166,10 @@ impl Storage for Store {
         if low <= self.snapshot_index {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(low <= high && high <= self.last() + 1, "raft asks for what it was told is here");
+        assert!(
+            low <= high && high <= self.last() + 1,
+            "raft asks for what it was told is here"
+        );
         let at = |index: u64| (index - self.snapshot_index - 1) as usize;
         let mut entries = self.entries[at(low)..at(high)].to_vec();
         raft::util::limit_size(&mut entries, max_size.into());
@@ -155,8 +177,11 @@ impl Storage for Store {
     }
 
     fn term(&self, index: u64) -> Result<u64> {
-        let missing =
-            if index < self.snapshot_index { StorageError::Compacted } else { StorageError::Unavailable };
+        let missing = if index < self.snapshot_index {
+            StorageError::Compacted
+        } else {
+            StorageError::Unavailable
+        };
         self.term_of(index).ok_or(Error::Store(missing))
     }
 
