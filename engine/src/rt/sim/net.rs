@@ -44,6 +44,7 @@ impl Sock {
 }
 
 struct Lst {
+    id: u64,
     node: NodeId,
     handles: u32,
     queue: VecDeque<SockId>,
@@ -80,6 +81,10 @@ impl Net {
     fn free_port(&mut self) -> u16 {
         self.next += 1;
         (EPHEMERAL + self.next % EPHEMERAL_COUNT) as u16
+    }
+
+    fn listener(&mut self, l: &SimListener) -> Option<&mut Lst> {
+        self.listeners.get_mut(&l.addr).filter(|x| x.id == l.id)
     }
 
     fn find_listener(&self, addr: SocketAddr) -> Option<SocketAddr> {
@@ -210,6 +215,8 @@ impl Core {
 #[derive(Debug)]
 pub(in crate::rt) struct SimListener {
     addr: SocketAddr,
+    /// Which of the successive listeners on this address: a crash ends them without their handles.
+    id: u64,
 }
 
 impl SimListener {
@@ -226,16 +233,19 @@ impl SimListener {
         if net.listeners.contains_key(&addr) {
             return Err(errno(libc::EADDRINUSE));
         }
+        net.next += 1;
+        let id = net.next;
         net.listeners.insert(
             addr,
             Lst {
+                id,
                 node: core.node(),
                 handles: 1,
                 queue: VecDeque::new(),
                 waiting: Vec::new(),
             },
         );
-        Ok(SimListener { addr })
+        Ok(SimListener { addr, id })
     }
 
     pub(in crate::rt) fn local_addr(&self) -> SocketAddr {
@@ -246,7 +256,7 @@ impl SimListener {
         let core = current().expect("a simulated listener is used inside its simulation");
         poll_fn(|cx| {
             let mut net = core.net.borrow_mut();
-            let Some(l) = net.listeners.get_mut(&self.addr) else {
+            let Some(l) = net.listener(self) else {
                 return Poll::Ready(Err(errno(libc::EBADF)));
             };
             match l.queue.pop_front() {
@@ -267,11 +277,14 @@ impl SimListener {
 impl Clone for SimListener {
     fn clone(&self) -> Self {
         if let Some(core) = current() {
-            if let Some(l) = core.net.borrow_mut().listeners.get_mut(&self.addr) {
+            if let Some(l) = core.net.borrow_mut().listener(self) {
                 l.handles += 1;
             }
         }
-        SimListener { addr: self.addr }
+        SimListener {
+            addr: self.addr,
+            id: self.id,
+        }
     }
 }
 
@@ -280,14 +293,7 @@ impl Drop for SimListener {
         let Some(core) = current() else { return };
         let at = core.now();
         let mut net = core.net.borrow_mut();
-        let node = core.node();
-        let Some(l) = net.listeners.get_mut(&self.addr) else {
-            return;
-        };
-        if l.node != node {
-            // The crashed owner's handle; somebody else has the address by now.
-            return;
-        }
+        let Some(l) = net.listener(self) else { return };
         l.handles -= 1;
         if l.handles > 0 {
             return;
@@ -310,7 +316,6 @@ pub(in crate::rt) struct SimStream {
     id: SockId,
     local: SocketAddr,
     remote: SocketAddr,
-    detached: bool,
 }
 
 /// A connection between two shards of the simulation.
@@ -324,7 +329,6 @@ impl SimStream {
             id,
             local: s.local,
             remote: s.remote,
-            detached: false,
         }
     }
 
@@ -391,8 +395,7 @@ impl SimStream {
         self.local
     }
 
-    pub(in crate::rt) fn detach(mut self) -> DetachedSim {
-        self.detached = false;
+    pub(in crate::rt) fn detach(self) -> DetachedSim {
         DetachedSim(self)
     }
 
