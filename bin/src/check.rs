@@ -36,10 +36,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     }
     print(&rows).map_err(Failure::output)?;
-    let stops = rows.iter().filter(|row| row.verdict == Verdict::Stops).count();
+    let stops = rows
+        .iter()
+        .filter(|row| row.verdict == Verdict::Stops)
+        .count();
     if stops > 0 {
-        return Err(Failure::new(format!("{stops} of these would stop `millrace serve`"))
-            .todo("Change what is marked STOP above."));
+        return Err(
+            Failure::new(format!("{stops} of these would stop `millrace serve`"))
+                .todo("Change what is marked STOP above."),
+        );
     }
     Ok(())
 }
@@ -52,18 +57,32 @@ fn lock_finding(config: &Config) -> Finding {
                 Held::By(pid) => format!("held by process {pid}"),
                 Held::BySomeone => "held by another process".to_string(),
             };
-            Finding::stops("lock", who, "A broker runs on this data directory: stop it, or name another --data-dir.")
+            Finding::stops(
+                "lock",
+                who,
+                "A broker runs on this data directory: stop it, or name another --data-dir.",
+            )
         }
-        Err(error) => Finding::stops("lock", error.to_string(), "Check that this user may read the data directory."),
+        Err(error) => Finding::stops(
+            "lock",
+            error.to_string(),
+            "Check that this user may read the data directory.",
+        ),
     }
 }
 
 fn port_findings(config: &Config) -> Vec<Finding> {
-    let wanted = config.listen.iter().map(|l| (l, "listen")).chain([(&config.admin_listen, "admin-listen")]);
+    let wanted = config
+        .listen
+        .iter()
+        .map(|l| (l, "listen"))
+        .chain([(&config.admin_listen, "admin-listen")]);
     wanted
         .map(|(address, flag)| match ports::bind(address, flag) {
             Ok(_closed_again) => Finding::fine("address", format!("{address} is free")),
-            Err(Failure::Told { what, todo }) => Finding::stops("address", what, todo.unwrap_or_default()),
+            Err(Failure::Told { what, todo }) => {
+                Finding::stops("address", what, todo.unwrap_or_default())
+            }
             Err(Failure::BrokenPipe) => unreachable!("binding writes nothing"),
         })
         .collect()
@@ -74,7 +93,11 @@ fn measured(dir: &std::path::Path) -> Vec<Finding> {
         Ok(measured) => measured,
         Err(error) => {
             let value = format!("{}: {error}", dir.display());
-            return vec![Finding::warning("disk", value, "It could not be measured; see the rows above.")];
+            return vec![Finding::warning(
+                "disk",
+                value,
+                "It could not be measured; see the rows above.",
+            )];
         }
     };
     let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
@@ -95,7 +118,13 @@ fn measured(dir: &std::path::Path) -> Vec<Finding> {
         Finding::fine("flush", value)
     };
     let speed = ByteSize(measured.write_bytes_per_second as u64).human();
-    vec![flush, Finding::fine("disk writes", format!("{speed}/s (1 MiB direct, sequential)"))]
+    vec![
+        flush,
+        Finding::fine(
+            "disk writes",
+            format!("{speed}/s (1 MiB direct, sequential)"),
+        ),
+    ]
 }
 
 fn print(rows: &[Finding]) -> std::io::Result<()> {

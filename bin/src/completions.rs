@@ -6,9 +6,11 @@ use crate::failure::Failure;
 use clap_complete::Shell;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace\n  \
+#[command(
+    after_help = "Examples:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace\n  \
     millrace completions zsh > ~/.zfunc/_millrace\n  \
-    millrace completions fish > ~/.config/fish/completions/millrace.fish")]
+    millrace completions fish > ~/.config/fish/completions/millrace.fish"
+)]
 pub struct Args {
     /// The shell to complete in
     shell: Shell,

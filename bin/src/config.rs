@@ -40,7 +40,12 @@ pub struct Settings {
 
     /// Address to serve Kafka clients on; repeat it for more; port 0 picks a free one and prints it
     /// [default: 127.0.0.1:9092]
-    #[arg(long, env = "MILLRACE_LISTEN", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "MILLRACE_LISTEN",
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
     #[serde(deserialize_with = "host_ports")]
     pub listen: Vec<HostPort>,
 
@@ -108,7 +113,11 @@ impl Settings {
             config: self.config,
             data_dir: self.data_dir.or(file.data_dir),
             journal_dir: self.journal_dir.or(file.journal_dir),
-            listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            listen: if self.listen.is_empty() {
+                file.listen
+            } else {
+                self.listen
+            },
             advertise: self.advertise.or(file.advertise),
             shards: self.shards.or(file.shards),
             cpus: self.cpus.or(file.cpus),
@@ -124,18 +133,24 @@ impl Settings {
         let mut shards_default = machine.parallelism;
         if let Some(CpuList(wanted)) = self.cpus {
             if let Some(missing) = wanted.iter().find(|cpu| !machine.cpus.contains(cpu)) {
-                return Err(Failure::new(format!("cpus: this process may not run on CPU {missing}"))
-                    .todo(format!("Choose from {}.", CpuList(machine.cpus.clone()))));
+                return Err(Failure::new(format!(
+                    "cpus: this process may not run on CPU {missing}"
+                ))
+                .todo(format!("Choose from {}.", CpuList(machine.cpus.clone()))));
             }
             shards_default = wanted.len();
             cpus = wanted;
         }
         let shards = self.shards.unwrap_or(shards_default);
         if shards == 0 || shards > SHARDS_MAX {
-            return Err(Failure::new(format!("shards: {shards} is not possible"))
-                .todo(format!("Choose from 1 to {SHARDS_MAX}; the number of cores is best.")));
+            return Err(
+                Failure::new(format!("shards: {shards} is not possible")).todo(format!(
+                    "Choose from 1 to {SHARDS_MAX}; the number of cores is best."
+                )),
+            );
         }
-        let memory_default = (machine.memory_bytes / 2).min(MEMORY_PER_SHARD_BYTES_DEFAULT_MAX * shards as u64);
+        let memory_default =
+            (machine.memory_bytes / 2).min(MEMORY_PER_SHARD_BYTES_DEFAULT_MAX * shards as u64);
         let memory_bytes = self.memory.map_or(memory_default, |m| m.0);
         let memory_min = MEMORY_PER_SHARD_BYTES_MIN * shards as u64;
         if memory_bytes < memory_min {
@@ -143,23 +158,40 @@ impl Settings {
                 "memory: {} is too little for {shards} shards",
                 ByteSize(memory_bytes).human()
             ))
-            .todo(format!("Give at least --memory {}, or fewer --shards.", ByteSize(memory_min))));
+            .todo(format!(
+                "Give at least --memory {}, or fewer --shards.",
+                ByteSize(memory_min)
+            )));
         }
         let node_id = self.node_id.unwrap_or(1);
         if node_id < 0 {
-            return Err(Failure::new(format!("node-id: {node_id} is negative")).todo("Choose 0 or more."));
+            return Err(
+                Failure::new(format!("node-id: {node_id} is negative")).todo("Choose 0 or more.")
+            );
         }
-        let listen = if self.listen.is_empty() { vec![HostPort::new("127.0.0.1", 9092)] } else { self.listen };
+        let listen = if self.listen.is_empty() {
+            vec![HostPort::new("127.0.0.1", 9092)]
+        } else {
+            self.listen
+        };
         Ok(Config {
-            data_dir: not_empty("data-dir", self.data_dir.unwrap_or_else(|| PathBuf::from("./data")))?,
-            journal_dir: self.journal_dir.map(|dir| not_empty("journal-dir", dir)).transpose()?,
+            data_dir: not_empty(
+                "data-dir",
+                self.data_dir.unwrap_or_else(|| PathBuf::from("./data")),
+            )?,
+            journal_dir: self
+                .journal_dir
+                .map(|dir| not_empty("journal-dir", dir))
+                .transpose()?,
             listen,
             advertise: self.advertise,
             shards,
             cpus,
             memory_bytes,
             node_id,
-            admin_listen: self.admin_listen.unwrap_or_else(|| HostPort::new("127.0.0.1", 9644)),
+            admin_listen: self
+                .admin_listen
+                .unwrap_or_else(|| HostPort::new("127.0.0.1", 9644)),
             log_level: self.log_level.unwrap_or_else(|| "info".to_string()),
         })
     }
@@ -167,20 +199,31 @@ impl Settings {
 
 fn not_empty(name: &str, path: PathBuf) -> Result<PathBuf, Failure> {
     if path.as_os_str().is_empty() {
-        return Err(Failure::new(format!("{name}: the path is empty")).todo("Name a directory, or leave it out."));
+        return Err(Failure::new(format!("{name}: the path is empty"))
+            .todo("Name a directory, or leave it out."));
     }
     Ok(path)
 }
 
 fn read_file(path: &Path) -> Result<Settings, Failure> {
-    let failed = |why: String| Failure::new(format!("cannot use the configuration file {}: {why}", path.display()));
-    let size = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
+    let failed = |why: String| {
+        Failure::new(format!(
+            "cannot use the configuration file {}: {why}",
+            path.display()
+        ))
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|e| failed(e.to_string()))?
+        .len();
     if size > CONFIG_FILE_BYTES_MAX {
-        return Err(failed(format!("it has {size} bytes, more than {CONFIG_FILE_BYTES_MAX}")));
+        return Err(failed(format!(
+            "it has {size} bytes, more than {CONFIG_FILE_BYTES_MAX}"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     parse_file(&text).map_err(|e| {
-        failed(e).todo("The keys are the flags of `millrace serve --help` without the dashes in front.")
+        failed(e)
+            .todo("The keys are the flags of `millrace serve --help` without the dashes in front.")
     })
 }
 
@@ -203,7 +246,11 @@ mod tests {
     use super::*;
 
     fn machine() -> host::Machine {
-        host::Machine { cpus: vec![0, 1, 4], parallelism: 3, memory_bytes: 8 << 30 }
+        host::Machine {
+            cpus: vec![0, 1, 4],
+            parallelism: 3,
+            memory_bytes: 8 << 30,
+        }
     }
 
     #[test]
@@ -218,11 +265,20 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        let file = parse_file("data-dir = \"/file\"\nshards = 2\nmemory = \"1GiB\"\nlisten = \"0.0.0.0:1\"").unwrap();
-        let flags = Settings { data_dir: Some("/flag".into()), ..Settings::default() };
+        let file = parse_file(
+            "data-dir = \"/file\"\nshards = 2\nmemory = \"1GiB\"\nlisten = \"0.0.0.0:1\"",
+        )
+        .unwrap();
+        let flags = Settings {
+            data_dir: Some("/flag".into()),
+            ..Settings::default()
+        };
         let config = flags.over(file).with_defaults(&machine()).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/flag"));
-        assert_eq!((config.shards, config.memory_bytes, config.node_id), (2, 1 << 30, 1));
+        assert_eq!(
+            (config.shards, config.memory_bytes, config.node_id),
+            (2, 1 << 30, 1)
+        );
         assert_eq!(config.listen, vec![HostPort::new("0.0.0.0", 1)]);
     }
 
@@ -234,8 +290,16 @@ mod tests {
             #[command(flatten)]
             _settings: Settings,
         }
-        assert!(Settings::augment_args(clap::Command::new("x")).get_arguments().count() > 5);
-        for arg in Only::command().get_arguments().filter(|a| a.get_id() != "config") {
+        assert!(
+            Settings::augment_args(clap::Command::new("x"))
+                .get_arguments()
+                .count()
+                > 5
+        );
+        for arg in Only::command()
+            .get_arguments()
+            .filter(|a| a.get_id() != "config")
+        {
             let flag = arg.get_long().unwrap();
             let variable = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(arg.get_env().unwrap().to_str(), Some(variable.as_str()));
@@ -247,11 +311,15 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_file() {
-        let path = std::env::temp_dir().join(format!("millrace-config-{}.toml", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("millrace-config-{}.toml", std::process::id()));
         std::fs::write(&path, "shards = 1\ndata_dirr = \"x\"\n").unwrap();
         let message = read_file(&path).unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
-        assert!(message.contains("data_dirr") && message.contains(path.to_str().unwrap()), "{message}");
+        assert!(
+            message.contains("data_dirr") && message.contains(path.to_str().unwrap()),
+            "{message}"
+        );
     }
 
     #[test]
@@ -264,7 +332,11 @@ mod tests {
             ("node-id = -1", "node-id"),
             ("data-dir = \"\"", "data-dir"),
         ] {
-            let error = parse_file(text).unwrap().with_defaults(&machine()).unwrap_err().to_string();
+            let error = parse_file(text)
+                .unwrap()
+                .with_defaults(&machine())
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(name), "{text}: {error}");
         }
     }

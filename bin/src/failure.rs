@@ -17,14 +17,20 @@ pub enum Failure {
 impl Failure {
     /// A failure without advice. `what` says what happened and to what.
     pub fn new(what: impl Into<String>) -> Failure {
-        Failure::Told { what: what.into(), todo: None }
+        Failure::Told {
+            what: what.into(),
+            todo: None,
+        }
     }
 
     /// Adds what to do about it.
     pub fn todo(self, advice: impl Into<String>) -> Failure {
         match self {
             Failure::BrokenPipe => Failure::BrokenPipe,
-            Failure::Told { what, .. } => Failure::Told { what, todo: Some(advice.into()) },
+            Failure::Told { what, .. } => Failure::Told {
+                what,
+                todo: Some(advice.into()),
+            },
         }
     }
 
@@ -43,7 +49,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::BrokenPipe => f.write_str("the reader of standard output has gone"),
             Failure::Told { what, todo: None } => f.write_str(what),
-            Failure::Told { what, todo: Some(todo) } => write!(f, "{what}\n  {todo}"),
+            Failure::Told {
+                what,
+                todo: Some(todo),
+            } => write!(f, "{what}\n  {todo}"),
         }
     }
 }

@@ -31,8 +31,11 @@ pub enum Held {
 /// Creates the directory where needed and locks it.
 pub fn acquire(dir: &Path) -> Result<DirLock, Failure> {
     std::fs::create_dir_all(dir).map_err(|error| {
-        Failure::new(format!("cannot create the data directory {}: {error}", dir.display()))
-            .todo("Create it for this user, or name another one with --data-dir.")
+        Failure::new(format!(
+            "cannot create the data directory {}: {error}",
+            dir.display()
+        ))
+        .todo("Create it for this user, or name another one with --data-dir.")
     })?;
     let failed = |error: io::Error| {
         Failure::new(format!("cannot lock the data directory {}: {error}", dir.display()))
@@ -42,7 +45,9 @@ pub fn acquire(dir: &Path) -> Result<DirLock, Failure> {
     loop {
         match try_acquire(dir).map_err(failed)? {
             Ok(lock) => return Ok(lock),
-            Err(Held::By(pid)) if is_alive(pid) => return Err(refused(dir, &format!("process {pid}"))),
+            Err(Held::By(pid)) if is_alive(pid) => {
+                return Err(refused(dir, &format!("process {pid}")))
+            }
             Err(_) if Instant::now() >= deadline => return Err(refused(dir, "another process")),
             Err(_) => std::thread::sleep(DEAD_HOLDER_POLL),
         }
@@ -50,13 +55,21 @@ pub fn acquire(dir: &Path) -> Result<DirLock, Failure> {
 }
 
 fn refused(dir: &Path, who: &str) -> Failure {
-    Failure::new(format!("the data directory {} is in use by {who}", dir.display()))
-        .todo("Stop that broker first, or give this one another --data-dir.")
+    Failure::new(format!(
+        "the data directory {} is in use by {who}",
+        dir.display()
+    ))
+    .todo("Stop that broker first, or give this one another --data-dir.")
 }
 
 fn try_acquire(dir: &Path) -> io::Result<Result<DirLock, Held>> {
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(dir.join(FILE))?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(FILE))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;
@@ -94,7 +107,9 @@ pub fn holder(dir: &Path) -> io::Result<Option<Held>> {
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name in parentheses; a zombie holds nothing any more.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X')))
+    stat.rsplit_once(')').is_some_and(|(_, rest)| {
+        !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X'))
+    })
 }
 
 #[cfg(test)]
@@ -106,7 +121,10 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("millrace-lock-{}", std::process::id()));
         let first = acquire(&dir).unwrap();
         let message = acquire(&dir).unwrap_err().to_string();
-        assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+        assert!(
+            message.contains(&format!("in use by process {}", std::process::id())),
+            "{message}"
+        );
         assert!(matches!(holder(&dir).unwrap(), Some(Held::By(pid)) if pid == std::process::id()));
         drop(first);
         assert!(holder(&dir).unwrap().is_none());

@@ -18,7 +18,12 @@ use std::process::ExitCode;
 
 /// A durable log broker that speaks the Apache Kafka protocol.
 #[derive(Parser)]
-#[command(name = "millrace", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "millrace",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +57,11 @@ fn main() -> ExitCode {
 /// Every environment variable that some subcommand reads.
 fn variables() -> Vec<String> {
     fn collect(command: &clap::Command, into: &mut Vec<String>) {
-        into.extend(command.get_arguments().filter_map(|a| Some(a.get_env()?.to_str()?.to_string())));
+        into.extend(
+            command
+                .get_arguments()
+                .filter_map(|a| Some(a.get_env()?.to_str()?.to_string())),
+        );
         command.get_subcommands().for_each(|sub| collect(sub, into));
     }
     let mut names = Vec::new();
@@ -76,8 +85,15 @@ mod tests {
             if command.get_subcommands().next().is_some() {
                 command.get_subcommands().for_each(|sub| look(sub, &path));
             } else {
-                let help = command.get_after_help().map(|h| h.to_string()).unwrap_or_default();
-                assert!(help.contains("Example"), "`{}` has no example in its help", path.trim());
+                let help = command
+                    .get_after_help()
+                    .map(|h| h.to_string())
+                    .unwrap_or_default();
+                assert!(
+                    help.contains("Example"),
+                    "`{}` has no example in its help",
+                    path.trim()
+                );
             }
         }
         look(&Cli::command(), "");

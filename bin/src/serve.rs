@@ -26,7 +26,9 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let config = args.settings.resolve()?;
     start_logging(&config.log_level)?;
     for name in unknown_variables(variables) {
-        tracing::warn!("the environment variable {name} is not a setting of millrace; is it misspelt?");
+        tracing::warn!(
+            "the environment variable {name} is not a setting of millrace; is it misspelt?"
+        );
     }
     check_host(&config)?;
     let nofile = limits::raise_nofile();
@@ -44,11 +46,17 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
 
 fn start_logging(level: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
-        Failure::new(format!("log-level: `{level}` is not a level or filter: {error}"))
-            .todo("Use error, warn, info, debug or trace, or a list such as info,millrace_net=debug.")
+        Failure::new(format!(
+            "log-level: `{level}` is not a level or filter: {error}"
+        ))
+        .todo("Use error, warn, info, debug or trace, or a list such as info,millrace_net=debug.")
     })?;
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .init();
     Ok(())
 }
 
@@ -58,31 +66,55 @@ fn check_host(config: &Config) -> Result<(), Failure> {
     for finding in host::findings(config) {
         match finding.verdict {
             Verdict::Fine => tracing::debug!("{}: {}", finding.item, finding.value),
-            Verdict::Warning => tracing::warn!("{}: {}. {}", finding.item, finding.value, finding.advice),
-            Verdict::Stops => stops.push(format!("{}: {}\n    {}", finding.item, finding.value, finding.advice)),
+            Verdict::Warning => {
+                tracing::warn!("{}: {}. {}", finding.item, finding.value, finding.advice)
+            }
+            Verdict::Stops => stops.push(format!(
+                "{}: {}\n    {}",
+                finding.item, finding.value, finding.advice
+            )),
         }
     }
     if stops.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(format!("this machine cannot run a broker yet\n  {}", stops.join("\n  ")))
-        .todo("`millrace check` shows all of it as a table."))
+    Err(Failure::new(format!(
+        "this machine cannot run a broker yet\n  {}",
+        stops.join("\n  ")
+    ))
+    .todo("`millrace check` shows all of it as a table."))
 }
 
 /// Binds every listener once, for all shards to accept from.
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Failure> {
-    config.listen.iter().map(|wanted| ports::bind(wanted, "listen")).collect()
+    config
+        .listen
+        .iter()
+        .map(|wanted| ports::bind(wanted, "listen"))
+        .collect()
 }
 
 /// A few lines that say what is served, where, and how to send a first message.
-fn announce(config: &Config, listeners: &[TcpListener], control: &control::Control) -> std::io::Result<()> {
+fn announce(
+    config: &Config,
+    listeners: &[TcpListener],
+    control: &control::Control,
+) -> std::io::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "millrace {} serves the Apache Kafka protocol", env!("CARGO_PKG_VERSION"))?;
+    writeln!(
+        out,
+        "millrace {} serves the Apache Kafka protocol",
+        env!("CARGO_PKG_VERSION")
+    )?;
     writeln!(
         out,
         "{} on CPUs {}, {} of memory, data in {}",
-        if config.shards == 1 { "1 shard".to_string() } else { format!("{} shards", config.shards) },
+        if config.shards == 1 {
+            "1 shard".to_string()
+        } else {
+            format!("{} shards", config.shards)
+        },
         CpuList(config.cpus.iter().copied().take(config.shards).collect()),
         ByteSize(config.memory_bytes).human(),
         config.data_dir.display()
@@ -98,8 +130,14 @@ fn announce(config: &Config, listeners: &[TcpListener], control: &control::Contr
         Some(at) if at.port != 9092 => format!(" --bootstrap {}", reachable(&at)),
         _ => String::new(),
     };
-    writeln!(out, "a first message: echo hello | millrace produce topic1{to}")?;
-    writeln!(out, "and back again:  millrace consume topic1 --from beginning{to}")?;
+    writeln!(
+        out,
+        "a first message: echo hello | millrace produce topic1{to}"
+    )?;
+    writeln!(
+        out,
+        "and back again:  millrace consume topic1 --from beginning{to}"
+    )?;
     out.flush()
 }
 

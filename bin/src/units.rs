@@ -17,7 +17,10 @@ pub struct HostPort {
 
 impl HostPort {
     pub fn new(host: impl Into<String>, port: u16) -> HostPort {
-        HostPort { host: host.into(), port }
+        HostPort {
+            host: host.into(),
+            port,
+        }
     }
 
     /// The address to bind or connect to; IPv4 is preferred where a name has both, because that is
@@ -25,7 +28,8 @@ impl HostPort {
     pub fn resolve(&self) -> std::io::Result<SocketAddr> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         let best = found.iter().find(|a| a.is_ipv4()).or(found.first());
-        best.copied().ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
+        best.copied()
+            .ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
     }
 }
 
@@ -43,11 +47,18 @@ impl FromStr for HostPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<HostPort, String> {
-        let wrong = |why: &str| format!("`{text}` is not HOST:PORT ({why}); for example 127.0.0.1:9092");
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
-        let port = port.parse().map_err(|_| wrong("the port is a number from 0 to 65535"))?;
+        let wrong =
+            |why: &str| format!("`{text}` is not HOST:PORT ({why}); for example 127.0.0.1:9092");
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| wrong("the port is missing"))?;
+        let port = port
+            .parse()
+            .map_err(|_| wrong("the port is a number from 0 to 65535"))?;
         let host = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']').ok_or_else(|| wrong("the bracket is not closed"))?,
+            Some(rest) => rest
+                .strip_suffix(']')
+                .ok_or_else(|| wrong("the bracket is not closed"))?,
             None if host.contains(':') => return Err(wrong("an IPv6 address needs brackets")),
             None => host,
         };
@@ -80,7 +91,10 @@ pub fn host_ports<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<HostP
         OneOrMany::One(text) => vec![text],
         OneOrMany::Many(texts) => texts,
     };
-    texts.iter().map(|t| t.parse().map_err(serde::de::Error::custom)).collect()
+    texts
+        .iter()
+        .map(|t| t.parse().map_err(serde::de::Error::custom))
+        .collect()
 }
 
 /// A number of bytes; written as a plain number or with a unit (`512MiB`, `2g`, `1.5GiB`).
@@ -89,11 +103,19 @@ pub fn host_ports<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<HostP
 pub struct ByteSize(pub u64);
 
 /// Units, largest first so that printing finds the best; single letters are powers of 1024.
-const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const UNITS: [(&str, u64); 4] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+];
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match UNITS.iter().find(|(_, size)| self.0 >= *size && self.0 % size == 0) {
+        match UNITS
+            .iter()
+            .find(|(_, size)| self.0 >= *size && self.0 % size == 0)
+        {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
             None => write!(f, "{}", self.0),
         }
@@ -114,8 +136,11 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ByteSize, String> {
-        let wrong = || format!("`{text}` is not a number of bytes; for example 536870912, 512MiB or 2GiB");
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let wrong =
+            || format!("`{text}` is not a number of bytes; for example 536870912, 512MiB or 2GiB");
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = (&text[..digits], text[digits..].trim());
         let scale: u64 = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -175,7 +200,13 @@ impl FromStr for CpuList {
 
     fn from_str(text: &str) -> Result<CpuList, String> {
         let wrong = || format!("`{text}` is not a list of CPUs; for example 0-3,8");
-        let number = |t: &str| t.trim().parse::<usize>().ok().filter(|n| *n <= CPU_MAX).ok_or_else(wrong);
+        let number = |t: &str| {
+            t.trim()
+                .parse::<usize>()
+                .ok()
+                .filter(|n| *n <= CPU_MAX)
+                .ok_or_else(wrong)
+        };
         let mut cpus = Vec::new();
         for part in text.split(',') {
             let (first, last) = match part.split_once('-') {
@@ -235,16 +266,29 @@ mod tests {
         for text in ["127.0.0.1:9092", "broker-1.example:0", "[::1]:9092"] {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
-        for text in ["9092", "host", "host:", ":9092", "::1:9092", "[::1:9092", "host:65536"] {
+        for text in [
+            "9092",
+            "host",
+            "host:",
+            ":9092",
+            "::1:9092",
+            "[::1:9092",
+            "host:65536",
+        ] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn byte_sizes() {
-        for (text, bytes) in
-            [("0", 0), ("17", 17), ("512MiB", 512 << 20), ("2g", 2 << 30), ("1.5 GiB", 3 << 29), ("1MB", 1_000_000)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("17", 17),
+            ("512MiB", 512 << 20),
+            ("2g", 2 << 30),
+            ("1.5 GiB", 3 << 29),
+            ("1MB", 1_000_000),
+        ] {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "MiB", "12 parsecs", "-1", "99999999999TiB", "1.2.3k"] {

@@ -30,7 +30,10 @@ pub async fn serve(listener: std::net::TcpListener, state: Arc<State>) -> io::Er
         Ok(listener) => listener,
         Err(error) => return error,
     };
-    let bounded = Bounded { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    let bounded = Bounded {
+        listener,
+        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
     let app = axum::Router::new()
         .route("/health", get(health))
         .route("/metrics", get(scrape))
@@ -60,8 +63,16 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
     } else {
         "degraded"
     };
-    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Health { status, version: env!("CARGO_PKG_VERSION"), shards };
+    let code = if status == "ok" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = Health {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        shards,
+    };
     let text = serde_json::to_string(&body).expect("plain fields have a JSON form");
     (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
@@ -69,7 +80,11 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Response {
 async fn scrape(Shared(state): Shared<Arc<State>>) -> Response {
     match metrics::render(&state.ask_all().await) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot render: {error}\n")).into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot render: {error}\n"),
+        )
+            .into_response(),
     }
 }
 
@@ -90,10 +105,21 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Held, SocketAddr) {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (Held { stream, _permit: permit }, peer),
+                Ok((stream, peer)) => {
+                    return (
+                        Held {
+                            stream,
+                            _permit: permit,
+                        },
+                        peer,
+                    )
+                }
                 Err(error) => {
                     tracing::warn!("admin HTTP: accept failed: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -108,13 +134,21 @@ impl axum::serve::Listener for Bounded {
 }
 
 impl AsyncRead for Held {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Held {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -57,8 +57,12 @@ families! {
     STALLS = Counter "millrace_stalls" "Times the shard ran too long without yielding";
 }
 
-static SHARD_UP: Family =
-    Family { name: "millrace_shard_up", help: "Whether the shard answered", kind: MetricType::Gauge, label: None };
+static SHARD_UP: Family = Family {
+    name: "millrace_shard_up",
+    help: "Whether the shard answered",
+    kind: MetricType::Gauge,
+    label: None,
+};
 
 /// A histogram's content. Buckets are not cumulative: (upper bound, observations), ascending; the
 /// last bound is `f64::MAX`. Unit as the family says.
@@ -86,23 +90,48 @@ pub struct Sample {
 
 impl Sample {
     pub fn count(family: &'static Family, count: u64) -> Sample {
-        Sample { family, label: None, reading: Reading::Count(count) }.checked()
+        Sample {
+            family,
+            label: None,
+            reading: Reading::Count(count),
+        }
+        .checked()
     }
 
     pub fn count_of(family: &'static Family, label: impl Into<String>, count: u64) -> Sample {
-        Sample { family, label: Some(label.into()), reading: Reading::Count(count) }.checked()
+        Sample {
+            family,
+            label: Some(label.into()),
+            reading: Reading::Count(count),
+        }
+        .checked()
     }
 
     pub fn level(family: &'static Family, level: f64) -> Sample {
-        Sample { family, label: None, reading: Reading::Level(level) }.checked()
+        Sample {
+            family,
+            label: None,
+            reading: Reading::Level(level),
+        }
+        .checked()
     }
 
     pub fn spread(family: &'static Family, spread: Spread) -> Sample {
-        Sample { family, label: None, reading: Reading::Spread(spread) }.checked()
+        Sample {
+            family,
+            label: None,
+            reading: Reading::Spread(spread),
+        }
+        .checked()
     }
 
     pub fn spread_of(family: &'static Family, label: impl Into<String>, spread: Spread) -> Sample {
-        Sample { family, label: Some(label.into()), reading: Reading::Spread(spread) }.checked()
+        Sample {
+            family,
+            label: Some(label.into()),
+            reading: Reading::Spread(spread),
+        }
+        .checked()
     }
 
     fn checked(self) -> Sample {
@@ -111,7 +140,11 @@ impl Sample {
             Reading::Level(_) => matches!(self.family.kind, MetricType::Gauge),
             Reading::Spread(_) => matches!(self.family.kind, MetricType::Histogram),
         };
-        assert!(fits && self.label.is_some() == self.family.label.is_some(), "{} is misused", self.family.name);
+        assert!(
+            fits && self.label.is_some() == self.family.label.is_some(),
+            "{} is misused",
+            self.family.name
+        );
         self
     }
 
@@ -122,9 +155,13 @@ impl Sample {
         }
         let mut encoder = family.encode_family(&labels)?;
         match &self.reading {
-            Reading::Count(count) => encoder.encode_counter::<[(&str, &str); 0], u64, f64>(count, None),
+            Reading::Count(count) => {
+                encoder.encode_counter::<[(&str, &str); 0], u64, f64>(count, None)
+            }
             Reading::Level(level) => encoder.encode_gauge(level),
-            Reading::Spread(s) => encoder.encode_histogram::<[(&str, &str); 0]>(s.sum, s.count, &s.buckets, None),
+            Reading::Spread(s) => {
+                encoder.encode_histogram::<[(&str, &str); 0]>(s.sum, s.count, &s.buckets, None)
+            }
         }
     }
 }
@@ -135,16 +172,20 @@ struct Scrape(Vec<Option<Vec<Sample>>>);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut up = encoder.encode_descriptor(SHARD_UP.name, SHARD_UP.help, None, SHARD_UP.kind)?;
+        let mut up =
+            encoder.encode_descriptor(SHARD_UP.name, SHARD_UP.help, None, SHARD_UP.kind)?;
         for (shard, answer) in self.0.iter().enumerate() {
-            up.encode_family(&[("shard", shard.to_string())])?.encode_gauge(&i64::from(answer.is_some()))?;
+            up.encode_family(&[("shard", shard.to_string())])?
+                .encode_gauge(&i64::from(answer.is_some()))?;
         }
         for family in FAMILIES {
             let samples: Vec<(usize, &Sample)> = self
                 .0
                 .iter()
                 .enumerate()
-                .flat_map(|(shard, answer)| answer.iter().flatten().map(move |sample| (shard, sample)))
+                .flat_map(|(shard, answer)| {
+                    answer.iter().flatten().map(move |sample| (shard, sample))
+                })
                 .filter(|(_, sample)| std::ptr::eq(sample.family, *family))
                 .collect();
             if samples.is_empty() {
@@ -162,28 +203,51 @@ impl Collector for Scrape {
 /// The process' own figures, under the names that Prometheus' client libraries use.
 fn process(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let mut level = |name: &str, help: &str, value: f64| {
-        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?
+            .encode_gauge(&value)
     };
     if let Some(bytes) = resident_bytes() {
-        level("process_resident_memory_bytes", "Resident memory", bytes as f64)?;
+        level(
+            "process_resident_memory_bytes",
+            "Resident memory",
+            bytes as f64,
+        )?;
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        level("process_open_fds", "Open file descriptors", open.count() as f64)?;
+        level(
+            "process_open_fds",
+            "Open file descriptors",
+            open.count() as f64,
+        )?;
     }
     encoder
-        .encode_descriptor("process_cpu_seconds", "User and system time", None, MetricType::Counter)?
+        .encode_descriptor(
+            "process_cpu_seconds",
+            "User and system time",
+            None,
+            MetricType::Counter,
+        )?
         .encode_counter::<[(&str, &str); 0], f64, f64>(&cpu_seconds(), None)
 }
 
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib << 10)
 }
 
 /// CPU time used by all threads of this process, in seconds.
 fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the kernel fills in the struct it is given.
     if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0 {
         return 0.0;

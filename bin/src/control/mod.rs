@@ -40,7 +40,10 @@ pub struct State {
 impl State {
     /// From now on the shards answer for themselves. Must be called at most once.
     pub fn attach(&self, shards: Arc<dyn Shards>) {
-        assert!(self.shards.set(shards).is_ok(), "the shards are attached once");
+        assert!(
+            self.shards.set(shards).is_ok(),
+            "the shards are attached once"
+        );
     }
 
     pub fn stopping(&self) -> bool {
@@ -49,9 +52,13 @@ impl State {
 
     /// Asks every shard at once; None where one has not answered in time. Empty while starting.
     async fn ask_all(&self) -> Vec<Option<Vec<Sample>>> {
-        let Some(shards) = self.shards.get() else { return Vec::new() };
+        let Some(shards) = self.shards.get() else {
+            return Vec::new();
+        };
         let asked: Vec<_> = (0..shards.count())
-            .map(|shard| tokio::task::spawn(tokio::time::timeout(SHARD_ANSWER_MAX, shards.ask(shard))))
+            .map(|shard| {
+                tokio::task::spawn(tokio::time::timeout(SHARD_ANSWER_MAX, shards.ask(shard)))
+            })
             .collect();
         let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
@@ -71,11 +78,15 @@ pub struct Control {
 
 /// Starts the thread. From here on SIGTERM and SIGINT stop cleanly what is attached.
 pub fn start(listener: TcpListener) -> Result<Control, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("cannot start the control thread: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot start the control thread: {error}"));
     let address = listener.local_addr().map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let state = Arc::new(State::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     let mut signals = {
         let _entered = runtime.enter();
         signals::Signals::install().map_err(failed)?
@@ -120,7 +131,11 @@ mod tests {
                     Sample::spread_of(
                         &metrics::REQUEST_SECONDS,
                         "Produce",
-                        metrics::Spread { sum: 0.5, count: 3, buckets: vec![(0.1, 2), (f64::MAX, 1)] },
+                        metrics::Spread {
+                            sum: 0.5,
+                            count: 3,
+                            buckets: vec![(0.1, 2), (f64::MAX, 1)],
+                        },
                     ),
                 ]
             });
@@ -131,7 +146,11 @@ mod tests {
 
     fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -142,19 +161,39 @@ mod tests {
         for (dead, code, status) in [(None, "200", "ok"), (Some(1), "503", "degraded")] {
             let control = start(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
             let starting = get(control.address, "/health");
-            assert!(starting.starts_with("HTTP/1.1 503") && starting.contains("starting"), "{starting}");
+            assert!(
+                starting.starts_with("HTTP/1.1 503") && starting.contains("starting"),
+                "{starting}"
+            );
 
             control.state.attach(Arc::new(Fake { dead }));
             let health = get(control.address, "/health");
             assert!(health.starts_with(&format!("HTTP/1.1 {code}")), "{health}");
-            assert!(health.contains(&format!("\"status\":\"{status}\"")), "{health}");
+            assert!(
+                health.contains(&format!("\"status\":\"{status}\"")),
+                "{health}"
+            );
 
             let metrics = get(control.address, "/metrics");
-            assert!(metrics.contains("millrace_journal_commits_total{shard=\"0\"} 7"), "{metrics}");
-            assert!(metrics.contains("millrace_requests_total{shard=\"0\",api=\"Produce\"} 3"), "{metrics}");
-            assert!(metrics.contains("millrace_request_seconds_bucket{le=\"+Inf\",shard=\"0\",api=\"Produce\"} 3"), "{metrics}");
+            assert!(
+                metrics.contains("millrace_journal_commits_total{shard=\"0\"} 7"),
+                "{metrics}"
+            );
+            assert!(
+                metrics.contains("millrace_requests_total{shard=\"0\",api=\"Produce\"} 3"),
+                "{metrics}"
+            );
+            assert!(
+                metrics.contains(
+                    "millrace_request_seconds_bucket{le=\"+Inf\",shard=\"0\",api=\"Produce\"} 3"
+                ),
+                "{metrics}"
+            );
             let up = if dead.is_none() { 1 } else { 0 };
-            assert!(metrics.contains(&format!("millrace_shard_up{{shard=\"1\"}} {up}")), "{metrics}");
+            assert!(
+                metrics.contains(&format!("millrace_shard_up{{shard=\"1\"}} {up}")),
+                "{metrics}"
+            );
             assert!(metrics.contains("process_cpu_seconds_total"), "{metrics}");
         }
     }

@@ -18,7 +18,10 @@ pub struct Signals {
 impl Signals {
     /// Must be called inside a runtime; from then on the signals no longer kill the process.
     pub fn install() -> std::io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Gives the number of the next signal.
@@ -47,7 +50,9 @@ impl Signals {
         }
         match tokio::time::timeout(STOP_MAX, self.next()).await {
             Ok(number) => {
-                tracing::warn!("second signal: exiting at once; the next start recovers from the journals");
+                tracing::warn!(
+                    "second signal: exiting at once; the next start recovers from the journals"
+                );
                 std::process::exit(128 + number);
             }
             Err(_late) => {

@@ -32,10 +32,18 @@ pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
     let place = match existing(dir) {
         Ok(place) => place,
         Err(error) => {
-            return vec![Finding::stops(item, format!("{}: {error}", dir.display()), "Name a directory that exists.")];
+            return vec![Finding::stops(
+                item,
+                format!("{}: {error}", dir.display()),
+                "Name a directory that exists.",
+            )];
         }
     };
-    let shown = if place == dir { dir.display().to_string() } else { format!("{} (to be created)", dir.display()) };
+    let shown = if place == dir {
+        dir.display().to_string()
+    } else {
+        format!("{} (to be created)", dir.display())
+    };
     if !place.is_dir() {
         let advice = format!("{} is not a directory: name another one.", place.display());
         return vec![Finding::stops(item, shown, advice)];
@@ -45,9 +53,15 @@ pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
         Ok(()) if system.volatile() => Finding::warning(
             item,
             format!("{shown} on {}", system.name),
-            format!("{} lives in memory: everything stored is lost when the machine stops.", system.name),
+            format!(
+                "{} lives in memory: everything stored is lost when the machine stops.",
+                system.name
+            ),
         ),
-        Ok(()) => Finding::fine(item, format!("{shown} on {}, direct I/O works", system.name)),
+        Ok(()) => Finding::fine(
+            item,
+            format!("{shown} on {}, direct I/O works", system.name),
+        ),
         Err(advice) => Finding::stops(item, format!("{shown} on {}", system.name), advice),
     }];
     all.push(free_space(&place));
@@ -77,10 +91,18 @@ fn free_space(place: &Path) -> Finding {
     };
     let value = ByteSize(free).human();
     if free < FREE_BYTES_MIN {
-        let advice = format!("Free at least {} on {}.", ByteSize(FREE_BYTES_MIN).human(), place.display());
+        let advice = format!(
+            "Free at least {} on {}.",
+            ByteSize(FREE_BYTES_MIN).human(),
+            place.display()
+        );
         Finding::stops("free space", value, advice)
     } else if free < FREE_BYTES_LOW {
-        Finding::warning("free space", value, "Room is short: set retention.bytes on topics, or add space.")
+        Finding::warning(
+            "free space",
+            value,
+            "Room is short: set retention.bytes on topics, or add space.",
+        )
     } else {
         Finding::fine("free space", value)
     }
@@ -112,7 +134,10 @@ impl FileSystem {
     fn of(place: &Path) -> FileSystem {
         let full = place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        FileSystem { name: file_system_at(&mounts, &full).unwrap_or_else(|| "an unknown file system".to_string()) }
+        FileSystem {
+            name: file_system_at(&mounts, &full)
+                .unwrap_or_else(|| "an unknown file system".to_string()),
+        }
     }
 
     fn volatile(&self) -> bool {
@@ -124,8 +149,12 @@ impl FileSystem {
 fn file_system_at(mountinfo: &str, path: &Path) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
+            continue;
+        };
         let point = point.replace("\\040", " ");
         if path.starts_with(&point) && best.as_ref().is_none_or(|(len, _)| point.len() >= *len) {
             best = Some((point.len(), kind.to_string()));
@@ -144,8 +173,16 @@ impl Probe {
     fn create(dir: &Path) -> io::Result<Probe> {
         let path = dir.join(format!(".millrace-probe-{}", std::process::id()));
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).custom_flags(libc::O_DIRECT).open(&path);
-        if file.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL)) {
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(&path);
+        if file
+            .as_ref()
+            .is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL))
+        {
             // Some file systems create the file before they refuse O_DIRECT. It is ours: we just made it.
             match std::fs::remove_file(&path) {
                 Ok(()) => {}
@@ -256,16 +293,22 @@ fn flush_latencies(place: &Path, file_bytes: u64) -> io::Result<Vec<Duration>> {
     let mut written = 0;
     while written < blocks * BLOCK_BYTES as u64 {
         let len = (blocks * BLOCK_BYTES as u64 - written).min(chunk.as_slice().len() as u64);
-        probe.file.write_all_at(&chunk.as_slice()[..len as usize], written)?;
+        probe
+            .file
+            .write_all_at(&chunk.as_slice()[..len as usize], written)?;
         written += len;
     }
     probe.file.sync_all()?;
     let started = Instant::now();
     let mut latencies = Vec::with_capacity(FLUSHES_MAX);
-    while latencies.is_empty() || (latencies.len() < FLUSHES_MAX && started.elapsed() < FLUSH_TIME_MAX) {
+    while latencies.is_empty()
+        || (latencies.len() < FLUSHES_MAX && started.elapsed() < FLUSH_TIME_MAX)
+    {
         let begun = Instant::now();
         let block = latencies.len() as u64 % blocks;
-        probe.file.write_all_at(&chunk.as_slice()[..BLOCK_BYTES], block * BLOCK_BYTES as u64)?;
+        probe
+            .file
+            .write_all_at(&chunk.as_slice()[..BLOCK_BYTES], block * BLOCK_BYTES as u64)?;
         probe.file.sync_data()?;
         latencies.push(begun.elapsed());
     }
@@ -295,7 +338,10 @@ fn bandwidth(place: &Path, file_bytes: u64) -> io::Result<f64> {
                 })
             })
             .collect();
-        writers.into_iter().map(|w| w.join().expect("a writer does not panic")).collect()
+        writers
+            .into_iter()
+            .map(|w| w.join().expect("a writer does not panic"))
+            .collect()
     });
     let mut bytes = 0;
     for part in done {
@@ -312,9 +358,16 @@ mod tests {
 
     #[test]
     fn the_longest_mount_point_wins() {
-        let mounts = "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:3 / /tmp rw shared:1 - tmpfs tmpfs rw\n";
-        assert_eq!(file_system_at(mounts, Path::new("/tmp/x")).as_deref(), Some("tmpfs"));
-        assert_eq!(file_system_at(mounts, Path::new("/tmpx")).as_deref(), Some("ext4"));
+        let mounts =
+            "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:3 / /tmp rw shared:1 - tmpfs tmpfs rw\n";
+        assert_eq!(
+            file_system_at(mounts, Path::new("/tmp/x")).as_deref(),
+            Some("tmpfs")
+        );
+        assert_eq!(
+            file_system_at(mounts, Path::new("/tmpx")).as_deref(),
+            Some("ext4")
+        );
     }
 
     #[test]
@@ -323,9 +376,17 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         let wanted = dir.join("a/b");
         let found = findings("data directory", &wanted);
-        assert!(found[0].value.contains("to be created"), "{}", found[0].value);
+        assert!(
+            found[0].value.contains("to be created"),
+            "{}",
+            found[0].value
+        );
         assert!(!wanted.exists());
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "a probe was left behind");
+        assert_eq!(
+            std::fs::read_dir(&dir).unwrap().count(),
+            0,
+            "a probe was left behind"
+        );
         std::fs::remove_dir(&dir).unwrap();
     }
 
@@ -339,7 +400,13 @@ mod tests {
 
     #[test]
     fn the_advice_names_the_reason() {
-        let advise = |code| advise_direct(&io::Error::from_raw_os_error(code), Path::new("/x"), "tmpfs");
+        let advise = |code| {
+            advise_direct(
+                &io::Error::from_raw_os_error(code),
+                Path::new("/x"),
+                "tmpfs",
+            )
+        };
         assert!(advise(libc::EINVAL).contains("tmpfs does not take direct I/O"));
         assert!(advise(libc::EACCES).contains("chown"));
         assert!(advise(libc::EROFS).contains("read-only"));

@@ -13,17 +13,26 @@ pub fn version() -> Finding {
 }
 
 fn judge_version(release: &str) -> Finding {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse::<u32>().unwrap_or(0));
     let have = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if have >= KERNEL_MIN {
         Finding::fine("kernel", release)
     } else if have == (0, 0) {
-        Finding::warning("kernel", "unknown", "Cannot read /proc/sys/kernel/osrelease; Linux 5.8 or newer is needed.")
+        Finding::warning(
+            "kernel",
+            "unknown",
+            "Cannot read /proc/sys/kernel/osrelease; Linux 5.8 or newer is needed.",
+        )
     } else {
         Finding::stops(
             "kernel",
             release,
-            format!("Linux {}.{} or newer is needed: boot a newer kernel.", KERNEL_MIN.0, KERNEL_MIN.1),
+            format!(
+                "Linux {}.{} or newer is needed: boot a newer kernel.",
+                KERNEL_MIN.0, KERNEL_MIN.1
+            ),
         )
     }
 }
@@ -40,8 +49,13 @@ pub fn io_uring() -> Finding {
         return Finding::fine("io_uring", "available");
     }
     let error = std::io::Error::last_os_error();
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    judge_io_uring_error(error.raw_os_error().unwrap_or(0), disabled.trim(), &error.to_string())
+    let disabled =
+        std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    judge_io_uring_error(
+        error.raw_os_error().unwrap_or(0),
+        disabled.trim(),
+        &error.to_string(),
+    )
 }
 
 fn judge_io_uring_error(code: i32, disabled: &str, text: &str) -> Finding {
@@ -86,8 +100,14 @@ mod tests {
 
     #[test]
     fn the_advice_fits_the_reason() {
-        assert!(judge_io_uring_error(libc::EPERM, "2", "x").advice.contains("sysctl"));
-        assert!(judge_io_uring_error(libc::EPERM, "0", "x").advice.contains("seccomp"));
-        assert!(judge_io_uring_error(libc::ENOSYS, "", "x").advice.contains("CONFIG_IO_URING"));
+        assert!(judge_io_uring_error(libc::EPERM, "2", "x")
+            .advice
+            .contains("sysctl"));
+        assert!(judge_io_uring_error(libc::EPERM, "0", "x")
+            .advice
+            .contains("seccomp"));
+        assert!(judge_io_uring_error(libc::ENOSYS, "", "x")
+            .advice
+            .contains("CONFIG_IO_URING"));
     }
 }

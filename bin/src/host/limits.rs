@@ -33,8 +33,9 @@ pub fn allowed_cpus() -> Vec<usize> {
         return vec![0];
     }
     // SAFETY: every index is below CPU_SETSIZE, the number of bits in the set.
-    let cpus: Vec<usize> =
-        (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect();
+    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect();
     if cpus.is_empty() {
         vec![0]
     } else {
@@ -43,7 +44,11 @@ pub fn allowed_cpus() -> Vec<usize> {
 }
 
 pub fn cpus(config: &Config) -> Finding {
-    let value = format!("{} shards on CPUs {}", config.shards, CpuList(config.cpus.clone()));
+    let value = format!(
+        "{} shards on CPUs {}",
+        config.shards,
+        CpuList(config.cpus.clone())
+    );
     if config.shards > config.cpus.len() {
         return Finding::warning(
             "cpus",
@@ -59,11 +64,23 @@ pub fn cpus(config: &Config) -> Finding {
 
 pub fn memory(config: &Config) -> Finding {
     let have = memory_bytes();
-    let value = format!("budget {} of {}", ByteSize(config.memory_bytes).human(), ByteSize(have).human());
+    let value = format!(
+        "budget {} of {}",
+        ByteSize(config.memory_bytes).human(),
+        ByteSize(have).human()
+    );
     if config.memory_bytes > have {
-        Finding::stops("memory", value, format!("Give --memory less than {}.", ByteSize(have).human()))
+        Finding::stops(
+            "memory",
+            value,
+            format!("Give --memory less than {}.", ByteSize(have).human()),
+        )
     } else if config.memory_bytes > have / 10 * 9 {
-        Finding::warning("memory", value, "Leave a tenth for the system, or the kernel may kill the broker.")
+        Finding::warning(
+            "memory",
+            value,
+            "Leave a tenth for the system, or the kernel may kill the broker.",
+        )
     } else {
         Finding::fine("memory", value)
     }
@@ -71,7 +88,10 @@ pub fn memory(config: &Config) -> Finding {
 
 /// Memory this process may use, in bytes: the least of the machine's and its control groups'.
 pub fn memory_bytes() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total(&text)).unwrap_or(1 << 30);
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| mem_total(&text))
+        .unwrap_or(1 << 30);
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = group_files(&groups).into_iter().filter_map(|file| {
         let text = std::fs::read_to_string(file).ok()?;
@@ -82,7 +102,12 @@ pub fn memory_bytes() -> u64 {
 
 fn mem_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib << 10)
 }
 
 /// Files that may hold a memory limit: of this process' group and of every group above it.
@@ -90,7 +115,10 @@ fn group_files(cgroup: &str) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for line in cgroup.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
         let (root, name) = if controllers.is_empty() {
             ("/sys/fs/cgroup", "memory.max")
         } else if controllers.split(',').any(|c| c == "memory") {
@@ -108,7 +136,10 @@ fn group_files(cgroup: &str) -> Vec<std::path::PathBuf> {
 
 /// Soft and hard limit; `u64::MAX` where unlimited.
 fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the kernel fills in the struct it is given.
     let got = unsafe { libc::getrlimit(resource, &mut limit) };
     if got == 0 {
@@ -123,7 +154,9 @@ fn may_lock_any_memory() -> bool {
     const CAP_IPC_LOCK: u32 = 14;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|b| b & (1 << CAP_IPC_LOCK) != 0)
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|b| b & (1 << CAP_IPC_LOCK) != 0)
 }
 
 pub fn memlock(shards: usize) -> Finding {
@@ -138,13 +171,21 @@ fn judge_memlock(have: u64, unbound: bool, shards: usize) -> Finding {
         ByteSize(want).human(),
         want >> 10
     );
-    let value = if have == libc::RLIM_INFINITY { "unlimited".to_string() } else { ByteSize(have).human() };
+    let value = if have == libc::RLIM_INFINITY {
+        "unlimited".to_string()
+    } else {
+        ByteSize(have).human()
+    };
     if unbound {
         Finding::fine("memlock", format!("{value} (does not bind this user)"))
     } else if have < MEMLOCK_BYTES_MIN {
         Finding::stops("memlock", value, raise)
     } else if have < want {
-        Finding::warning("memlock", value, format!("I/O buffers cannot be registered, which costs speed. {raise}"))
+        Finding::warning(
+            "memlock",
+            value,
+            format!("I/O buffers cannot be registered, which costs speed. {raise}"),
+        )
     } else {
         Finding::fine("memlock", value)
     }
@@ -161,11 +202,19 @@ fn judge_nofile(hard: u64, shards: usize) -> Finding {
         "Raise the hard limit to {want}: `nofile` in /etc/security/limits.conf, LimitNOFILE= under systemd, or \
          `--ulimit nofile={want}` in Docker."
     );
-    let value = if hard == libc::RLIM_INFINITY { "unlimited".to_string() } else { hard.to_string() };
+    let value = if hard == libc::RLIM_INFINITY {
+        "unlimited".to_string()
+    } else {
+        hard.to_string()
+    };
     if hard < NOFILE_MIN {
         Finding::stops("nofile", value, raise)
     } else if hard < want {
-        Finding::warning("nofile", value, format!("Few connections and open segments fit. {raise}"))
+        Finding::warning(
+            "nofile",
+            value,
+            format!("Few connections and open segments fit. {raise}"),
+        )
     } else {
         Finding::fine("nofile", value)
     }
@@ -174,7 +223,10 @@ fn judge_nofile(hard: u64, shards: usize) -> Finding {
 /// Raises the soft limit of open files to the hard one; gives the limit then in force.
 pub fn raise_nofile() -> u64 {
     let (soft, hard) = limit(libc::RLIMIT_NOFILE);
-    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    let wanted = libc::rlimit {
+        rlim_cur: hard,
+        rlim_max: hard,
+    };
     // SAFETY: the kernel reads the struct it is given.
     if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } == 0 {
         hard
@@ -194,7 +246,10 @@ mod tests {
         assert_eq!(judge_memlock(8 << 20, false, 3).verdict, Verdict::Warning);
         assert_eq!(judge_memlock(64 << 10, false, 1).verdict, Verdict::Stops);
         assert_eq!(judge_memlock(64 << 10, true, 8).verdict, Verdict::Fine);
-        assert_eq!(judge_memlock(libc::RLIM_INFINITY, false, 64).verdict, Verdict::Fine);
+        assert_eq!(
+            judge_memlock(libc::RLIM_INFINITY, false, 64).verdict,
+            Verdict::Fine
+        );
     }
 
     #[test]
@@ -206,14 +261,24 @@ mod tests {
 
     #[test]
     fn group_limits_are_looked_up_along_the_path() {
-        let v2: Vec<String> = group_files("0::/a/b\n").iter().map(|p| p.display().to_string()).collect();
+        let v2: Vec<String> = group_files("0::/a/b\n")
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
         assert_eq!(
             v2,
-            ["/sys/fs/cgroup/a/b/memory.max", "/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/memory.max"]
+            [
+                "/sys/fs/cgroup/a/b/memory.max",
+                "/sys/fs/cgroup/a/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
         );
         assert_eq!(group_files("4:cpu,memory:/x\n").len(), 2);
         assert_eq!(group_files("3:cpuset:/x\n").len(), 0);
-        assert_eq!(mem_total("MemTotal:       2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+        assert_eq!(
+            mem_total("MemTotal:       2048 kB\nMemFree: 1 kB\n"),
+            Some(2 << 20)
+        );
     }
 
     #[test]

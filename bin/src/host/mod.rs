@@ -31,15 +31,38 @@ pub struct Finding {
 
 impl Finding {
     pub fn fine(item: &'static str, value: impl Into<String>) -> Finding {
-        Finding { item, value: value.into(), verdict: Verdict::Fine, advice: String::new() }
+        Finding {
+            item,
+            value: value.into(),
+            verdict: Verdict::Fine,
+            advice: String::new(),
+        }
     }
 
-    pub fn warning(item: &'static str, value: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { item, value: value.into(), verdict: Verdict::Warning, advice: advice.into() }
+    pub fn warning(
+        item: &'static str,
+        value: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            item,
+            value: value.into(),
+            verdict: Verdict::Warning,
+            advice: advice.into(),
+        }
     }
 
-    pub fn stops(item: &'static str, value: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { item, value: value.into(), verdict: Verdict::Stops, advice: advice.into() }
+    pub fn stops(
+        item: &'static str,
+        value: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            item,
+            value: value.into(),
+            verdict: Verdict::Stops,
+            advice: advice.into(),
+        }
     }
 }
 
@@ -57,8 +80,14 @@ pub struct Machine {
 impl Machine {
     pub fn probe() -> Machine {
         let cpus = limits::allowed_cpus();
-        let parallelism = std::thread::available_parallelism().map_or(1, |n| n.get()).min(cpus.len());
-        Machine { cpus, parallelism, memory_bytes: limits::memory_bytes() }
+        let parallelism = std::thread::available_parallelism()
+            .map_or(1, |n| n.get())
+            .min(cpus.len());
+        Machine {
+            cpus,
+            parallelism,
+            memory_bytes: limits::memory_bytes(),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 /// Binds and listens. `flag` is the setting that named the address, for the advice.
 pub fn bind(wanted: &HostPort, flag: &str) -> Result<TcpListener, Failure> {
     let address = wanted.resolve().map_err(|error| {
-        Failure::new(format!("cannot listen on {wanted}: {error}")).todo(format!("Check the host given to --{flag}."))
+        Failure::new(format!("cannot listen on {wanted}: {error}"))
+            .todo(format!("Check the host given to --{flag}."))
     })?;
     // The standard library sets SO_REUSEADDR (restart at once after a stop) and never SO_REUSEPORT.
     TcpListener::bind(address).map_err(|error| refused(wanted, address, flag, &error))
@@ -37,16 +38,28 @@ fn refused(wanted: &HostPort, address: SocketAddr, flag: &str, error: &io::Error
 
 /// Name and process id of whoever listens on the port, where this user may see it.
 fn owner(port: u16) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = std::fs::read_to_string(table).ok()?;
-        listener_inode(&text, port)
-    })?;
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .find_map(|table| {
+            let text = std::fs::read_to_string(table).ok()?;
+            listener_inode(&text, port)
+        })?;
     let wanted = format!("socket:[{inode}]");
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
         for descriptor in descriptors.flatten() {
-            if std::fs::read_link(descriptor.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str()) {
+            if std::fs::read_link(descriptor.path())
+                .is_ok_and(|to| to.as_os_str() == wanted.as_str())
+            {
                 let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 return Some(format!("{} (process {pid})", name.trim()));
             }
@@ -84,7 +97,10 @@ mod tests {
         let first = bind(&HostPort::new("127.0.0.1", 0), "listen").unwrap();
         let taken = HostPort::new("127.0.0.1", first.local_addr().unwrap().port());
         let message = bind(&taken, "listen").unwrap_err().to_string();
-        assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+        assert!(
+            message.contains(&format!("process {}", std::process::id())),
+            "{message}"
+        );
         assert!(message.contains("--listen"), "{message}");
     }
 
