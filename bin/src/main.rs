@@ -3,13 +3,19 @@
 //! Invariant: an error ends in one message on standard error and a non-zero exit code.
 
 mod check;
+mod client;
 mod completions;
 mod config;
+mod consume;
 mod control;
 mod failure;
+mod format;
 mod host;
 mod lock;
+mod produce;
 mod serve;
+mod text;
+mod topic;
 mod units;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -35,6 +41,12 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Show what this machine offers a broker, and measure its disk
     Check(Box<check::Args>),
+    /// Create, list, describe, delete and alter topics
+    Topic(topic::Args),
+    /// Send lines of standard input to a topic
+    Produce(produce::Args),
+    /// Print the records of a topic
+    Consume(consume::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -43,6 +55,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args, &variables()),
         Command::Check(args) => check::run(*args),
+        Command::Topic(args) => topic::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
         Command::Completions(args) => completions::run(args, &mut Cli::command()),
     };
     match result {
