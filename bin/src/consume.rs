@@ -28,6 +28,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(500);
     millrace consume orders --partition 3 --from 1000 --count 10 --format '{offset} {key}\\t{value}'\n\n\
     Without --exit-at-end or --count it goes on until Ctrl-C.")]
 pub struct Args {
+    /// The topic to read
     topic: String,
 
     /// Where to begin: beginning, end, an offset, -N for the last N of each partition, or a time (RFC
@@ -145,6 +146,16 @@ fn places(
         From::Time(ms) => list(Spec::At(ms))?,
         _ => BTreeMap::new(),
     };
+    let last_end = ends.values().copied().max().unwrap_or(0);
+    if let From::Offset(offset) = args.from {
+        if offset > last_end {
+            return Err(Failure::new(format!(
+                "offset {offset} lies after the end of what is read of {}, which is {last_end}",
+                topic.name
+            ))
+            .todo("Choose an offset up to the end; `millrace topic describe` shows it for each partition."));
+        }
+    }
     let mut starts = BTreeMap::new();
     for p in partitions {
         let (begin, end) = (begins[&p.index], ends[&p.index]);
@@ -155,13 +166,8 @@ fn places(
             // No record is that late yet: those to come are.
             From::Time(_) if at_time[&p.index] < 0 => end,
             From::Time(_) => at_time[&p.index],
-            From::Offset(offset) if offset > end => {
-                return Err(Failure::new(format!(
-                    "offset {offset} lies after the end of partition {} of {}, which is {end}",
-                    p.index, topic.name
-                ))
-                .todo("Choose an offset up to the end, or another --partition."));
-            }
+            // A place that only some of several partitions have reached: the others begin with what comes.
+            From::Offset(offset) if offset > end => end,
             From::Offset(offset) if offset < begin => {
                 eprintln!(
                     "millrace: partition {} begins at {begin}; {offset} is no longer stored",

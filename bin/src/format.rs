@@ -4,8 +4,8 @@
 
 use crate::text::{base64, time_text, unescape};
 use bytes::Bytes;
-use millrace_net::wire::record::Record;
-use serde_json::{json, Map, Value};
+use millrace_net::wire::record::{Header, Record};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::io::{self, Write};
 
 #[derive(Clone, PartialEq, Debug)]
@@ -92,7 +92,14 @@ impl Format {
     ) -> io::Result<()> {
         match &self.0 {
             Form::Json => {
-                serde_json::to_writer(&mut *out, &as_json(topic, partition, record))?;
+                serde_json::to_writer(
+                    &mut *out,
+                    &Json {
+                        topic,
+                        partition,
+                        record,
+                    },
+                )?;
                 out.write_all(b"\n")
             }
             Form::Template(pieces) => pieces
@@ -130,37 +137,64 @@ fn write_piece(
     }
 }
 
-/// Bytes that are text under `name`, others as base64 under `name_base64`.
-fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
-    match bytes.map(|b| std::str::from_utf8(b).map_err(|_| b)) {
-        None => object.insert(name.to_string(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_string(), json!(text)),
-        Some(Err(raw)) => object.insert(format!("{name}_base64"), json!(base64(raw))),
-    };
+/// One record as a JSON object, its fields in the order a person looks for them.
+struct Json<'a> {
+    topic: &'a str,
+    partition: i32,
+    record: &'a Record,
 }
 
-fn as_json(topic: &str, partition: i32, record: &Record) -> Value {
-    let mut object = Map::new();
-    object.insert("topic".to_string(), json!(topic));
-    object.insert("partition".to_string(), json!(partition));
-    object.insert("offset".to_string(), json!(record.offset));
-    object.insert("timestamp".to_string(), json!(record.timestamp_ms));
-    put(&mut object, "key", record.key.as_ref());
-    put(&mut object, "value", record.value.as_ref());
-    let headers = record.headers.iter().map(|header| {
-        let mut object = Map::new();
-        put(&mut object, "key", Some(&header.key));
-        put(&mut object, "value", header.value.as_ref());
-        Value::Object(object)
-    });
-    object.insert("headers".to_string(), headers.collect());
-    Value::Object(object)
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut object = to.serialize_map(None)?;
+        object.serialize_entry("topic", self.topic)?;
+        object.serialize_entry("partition", &self.partition)?;
+        object.serialize_entry("offset", &self.record.offset)?;
+        object.serialize_entry("timestamp", &self.record.timestamp_ms)?;
+        put(&mut object, ["key", "key_base64"], self.record.key.as_ref())?;
+        put(
+            &mut object,
+            ["value", "value_base64"],
+            self.record.value.as_ref(),
+        )?;
+        let headers: Vec<JsonHeader<'_>> = self.record.headers.iter().map(JsonHeader).collect();
+        object.serialize_entry("headers", &headers)?;
+        object.end()
+    }
+}
+
+struct JsonHeader<'a>(&'a Header);
+
+impl Serialize for JsonHeader<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut object = to.serialize_map(None)?;
+        put(&mut object, ["key", "key_base64"], Some(&self.0.key))?;
+        put(
+            &mut object,
+            ["value", "value_base64"],
+            self.0.value.as_ref(),
+        )?;
+        object.end()
+    }
+}
+
+/// Bytes that are text go under the first name, others as base64 under the second.
+fn put<M: SerializeMap>(
+    object: &mut M,
+    names: [&str; 2],
+    bytes: Option<&Bytes>,
+) -> Result<(), M::Error> {
+    match bytes.map(|b| std::str::from_utf8(b).map_err(|_| b)) {
+        None => object.serialize_entry(names[0], &None::<&str>),
+        Some(Ok(text)) => object.serialize_entry(names[0], text),
+        Some(Err(raw)) => object.serialize_entry(names[1], &base64(raw)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_net::wire::record::Header;
+    use serde_json::{json, Value};
 
     fn record() -> Record {
         Record {

@@ -32,9 +32,10 @@ const IDLE: Duration = Duration::from_millis(50);
     seq 100000 | millrace produce load --compression zstd --rate 5000/s\n  \
     printf 'ann:1\\nbob:2\\n' | millrace produce accounts --key-separator : --header source=import")]
 pub struct Args {
+    /// The topic; most brokers create it on first use
     topic: String,
 
-    /// Splits each line into key and value at the first of these; \\t stands for a tab
+    /// Splits each line into key and value at the first of these; \t stands for a tab
     #[arg(long, short = 'k', value_name = "TEXT", value_parser = separator)]
     key_separator: Option<String>,
 
@@ -103,11 +104,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match result {
         Ok(()) if args.quiet => Ok(()),
         Ok(()) => {
-            eprintln!("{sent} records to {}", args.topic);
+            eprintln!(
+                "{sent} {} to {}",
+                if sent == 1 { "record" } else { "records" },
+                args.topic
+            );
             Ok(())
         }
         Err(Failure::Told { what, todo }) => Err(Failure::Told {
-            what: format!("{what} ({sent} records were acknowledged)"),
+            what: format!("{what} (acknowledged before: {sent})"),
             todo,
         }),
         Err(Failure::BrokenPipe) => Err(Failure::BrokenPipe),

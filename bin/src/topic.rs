@@ -35,6 +35,7 @@ enum Command {
     millrace topic create audit --config retention.ms=-1 --config cleanup.policy=compact"
 )]
 struct Create {
+    /// Name of the new topic
     name: String,
     /// Number of partitions [default: the broker's num.partitions]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
@@ -69,6 +70,7 @@ struct List {
     Shows for each partition its leader, replicas, the replicas in sync, and the offsets at which it\n\
     begins and ends; then the settings that were made on the topic itself.")]
 struct Describe {
+    /// Names of topics
     #[arg(required = true)]
     name: Vec<String>,
     #[command(flatten)]
@@ -78,6 +80,7 @@ struct Describe {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  millrace topic delete orders audit")]
 struct Delete {
+    /// Names of topics
     #[arg(required = true)]
     name: Vec<String>,
     #[command(flatten)]
@@ -91,6 +94,7 @@ struct Delete {
 )]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 struct Alter {
+    /// Name of the topic
     name: String,
     /// Number of partitions afterwards; it can only grow
     #[arg(long, short, value_name = "N", group = "change", value_parser = clap::value_parser!(i32).range(1..))]

@@ -13,8 +13,9 @@ use millrace_net::wire::{ErrorCode, Request, Str};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Tries of one call before its last error is told, and the pauses between them: about eight seconds.
-const ATTEMPTS_MAX: u32 = 12;
+/// Tries of one call before its last error is told, and the pauses between them: about 25 seconds,
+/// enough for a broker to restart or a leader to move.
+const ATTEMPTS_MAX: u32 = 30;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 
@@ -78,7 +79,7 @@ impl Cluster {
         let mut pause = PAUSE_FIRST;
         for _ in 1..ATTEMPTS_MAX {
             match attempt(self) {
-                Err(error) if worth(&error) && !interrupt::requested() => {
+                Err(error) if worth(&error) && self.was_reached() && !interrupt::requested() => {
                     tracing::debug!("trying again: {error}");
                 }
                 done => return done,
@@ -87,6 +88,12 @@ impl Cluster {
             pause = (pause * 2).min(PAUSE_MAX);
         }
         attempt(self)
+    }
+
+    /// Whether a broker ever answered. Before that, an address that does not connect is most likely
+    /// wrong, and waiting would only delay saying so.
+    fn was_reached(&self) -> bool {
+        !self.brokers.is_empty() || self.any.is_some()
     }
 
     /// A call that any broker answers; one try.

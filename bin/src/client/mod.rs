@@ -32,6 +32,7 @@ pub struct Bootstrap {
         long,
         short = 'b',
         env = "MILLRACE_BOOTSTRAP",
+        hide_env_values = true,
         value_name = "HOST:PORT",
         value_delimiter = ',',
         default_value = "127.0.0.1:9092"

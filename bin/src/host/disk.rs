@@ -32,10 +32,16 @@ pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
     let place = match existing(dir) {
         Ok(place) => place,
         Err(error) => {
+            let advice = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "This user may not look there: name a directory of the user's own."
+                }
+                _ => "Name another directory.",
+            };
             return vec![Finding::stops(
                 item,
                 format!("{}: {error}", dir.display()),
-                "Name a directory that exists.",
+                advice,
             )];
         }
     };
