@@ -9,12 +9,28 @@ pub mod primitives;
 mod schema;
 pub mod versions;
 
+pub mod alter_configs;
 pub mod api_versions;
+pub mod batch;
+pub mod compress;
+pub mod config_codes;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod record;
 
 pub use error::WireError;
 pub use error_code::ErrorCode;

@@ -471,6 +471,19 @@ impl Writer {
         self.len() == 0
     }
 
+    /// What was written, of a writer that does not share.
+    pub(super) fn written(&self) -> &[u8] {
+        assert!(self.shared.is_empty(), "part of it is elsewhere");
+        &self.buf
+    }
+
+    /// Forgets what was written and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.buf.clear();
+        self.shared.clear();
+        self.shared_bytes = 0;
+    }
+
     /// The message in one buffer; copies what was shared.
     pub fn into_bytes(self) -> Bytes {
         if self.shared.is_empty() {

@@ -1,11 +1,23 @@
 //! Owns the one table of what is served: every API key with its versions.
 //! Does not know handlers or how a version differs from another.
 //! Keeps: whatever is advertised comes from this table, and the codec can decode all that the table serves.
+use super::alter_configs::AlterConfigsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest};
+use super::create_partitions::CreatePartitionsRequest;
+use super::create_topics::CreateTopicsRequest;
+use super::delete_records::DeleteRecordsRequest;
+use super::delete_topics::DeleteTopicsRequest;
+use super::describe_cluster::DescribeClusterRequest;
+use super::describe_configs::DescribeConfigsRequest;
+use super::describe_log_dirs::DescribeLogDirsRequest;
+use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use super::fetch::FetchRequest;
+use super::find_coordinator::FindCoordinatorRequest;
+use super::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use super::init_producer_id::InitProducerIdRequest;
 use super::list_offsets::ListOffsetsRequest;
 use super::metadata::MetadataRequest;
+use super::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use super::produce::ProduceRequest;
 use super::schema::Request;
 
@@ -49,8 +61,20 @@ api_keys! {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    FindCoordinator = 10,
     ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
+    DescribeConfigs = 32,
+    AlterConfigs = 33,
+    DescribeLogDirs = 35,
+    CreatePartitions = 37,
+    IncrementalAlterConfigs = 44,
+    DescribeCluster = 60,
+    DescribeTopicPartitions = 75,
 }
 
 impl std::fmt::Display for ApiKey {
@@ -99,8 +123,20 @@ pub const SERVED: &[Served] = &[
     row::<FetchRequest>(4, 4, 12),
     row::<ListOffsetsRequest>(1, 1, 11),
     row::<MetadataRequest>(0, 0, 13),
+    row::<FindCoordinatorRequest>(0, 0, 6),
     row::<ApiVersionsRequest>(0, 0, 4),
+    row::<CreateTopicsRequest>(2, 2, 7),
+    row::<DeleteTopicsRequest>(1, 1, 6),
+    row::<DeleteRecordsRequest>(0, 0, 2),
     row::<InitProducerIdRequest>(0, 0, 5),
+    row::<OffsetForLeaderEpochRequest>(2, 2, 4),
+    row::<DescribeConfigsRequest>(1, 1, 4),
+    row::<AlterConfigsRequest>(0, 0, 2),
+    row::<DescribeLogDirsRequest>(1, 1, 5),
+    row::<CreatePartitionsRequest>(0, 0, 3),
+    row::<IncrementalAlterConfigsRequest>(0, 0, 1),
+    row::<DescribeClusterRequest>(0, 0, 2),
+    row::<DescribeTopicPartitionsRequest>(0, 0, 0),
 ];
 
 /// The row of a key as it came on the wire; `None` if it is not served.
