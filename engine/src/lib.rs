@@ -7,3 +7,10 @@ pub mod error;
 pub mod meta;
 pub mod rt;
 pub mod types;
+
+mod checkpoint;
+mod journal;
+mod log;
+mod manifest;
+mod replica;
+mod shard;
