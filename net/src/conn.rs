@@ -3,9 +3,9 @@
 //! Invariant: what the connection holds (requests under way, responses not sent) stays within its bounds; at them it
 //! stops reading.
 
+use crate::handlers::fetch_session::Session;
 use crate::handlers::{self, fetch, produce};
 use crate::inbuf::{Framed, InBuf};
-use crate::handlers::fetch_session::Session;
 use crate::out::Out;
 use crate::placement::Placement;
 use crate::shard::ShardNet;
@@ -107,8 +107,14 @@ struct InFlight {
 }
 
 enum Work {
-    Produce { results: Pin<Box<dyn Future<Output = Vec<AppendResult>>>>, reply: produce::Reply },
-    Fetch { results: Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>, reply: fetch::Reply },
+    Produce {
+        results: Pin<Box<dyn Future<Output = Vec<AppendResult>>>>,
+        reply: produce::Reply,
+    },
+    Fetch {
+        results: Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>,
+        reply: fetch::Reply,
+    },
 }
 
 /// How reading ended.
@@ -136,8 +142,17 @@ impl Conn {
         let (mut inbuf, moves, session) = match carried {
             None => (InBuf::new(), 0, None),
             Some(carried) => {
-                let Carried { inbuf, moves, session } = *carried;
-                (inbuf, moves, session.and_then(|session| shard.sessions.borrow_mut().adopt(session, rt::now())))
+                let Carried {
+                    inbuf,
+                    moves,
+                    session,
+                } = *carried;
+                (
+                    inbuf,
+                    moves,
+                    session
+                        .and_then(|session| shard.sessions.borrow_mut().adopt(session, rt::now())),
+                )
             }
         };
         let now = rt::now();
@@ -167,7 +182,9 @@ impl Conn {
         });
         let id = shard.register(conn.clone());
         let (mut read_half, mut write_half) = stream.split();
-        let end = conn.serve(&mut read_half, &mut write_half, &mut inbuf).await;
+        let end = conn
+            .serve(&mut read_half, &mut write_half, &mut inbuf)
+            .await;
         conn.ended.notify_all();
         conn.queue.borrow_mut().clear();
         shard.deregister(id);
@@ -184,16 +201,34 @@ impl Conn {
     }
 
     fn hand_over(&self, to: usize, stream: rt::TcpStream, inbuf: InBuf) {
-        let session = self.session.take().and_then(|id| self.shard.sessions.borrow_mut().remove(id));
+        let session = self
+            .session
+            .take()
+            .and_then(|id| self.shard.sessions.borrow_mut().remove(id));
         let moves = self.placement.borrow().moves() + 1;
-        let ticket = self.ticket.borrow_mut().take().expect("held until the connection ends");
+        let ticket = self
+            .ticket
+            .borrow_mut()
+            .take()
+            .expect("held until the connection ends");
         match stream.into_raw() {
             Ok(stream) => {
                 tracing::debug!(peer = %self.peer, from = self.shard.index, to, "connection moves");
-                let carried = Some(Box::new(Carried { inbuf, moves, session }));
-                self.shard.shared.send(Handoff { stream, peer: self.peer, ticket, carried });
+                let carried = Some(Box::new(Carried {
+                    inbuf,
+                    moves,
+                    session,
+                }));
+                self.shard.shared.send(Handoff {
+                    stream,
+                    peer: self.peer,
+                    ticket,
+                    carried,
+                });
             }
-            Err(error) => tracing::warn!(peer = %self.peer, %error, "connection lost while it moved"),
+            Err(error) => {
+                tracing::warn!(peer = %self.peer, %error, "connection lost while it moved")
+            }
         }
     }
 
@@ -239,7 +274,12 @@ impl Conn {
     }
 
     /// Reads and writes until both are over.
-    async fn serve(&self, read: &mut rt::ReadHalf, write: &mut rt::WriteHalf, inbuf: &mut InBuf) -> ReadEnd {
+    async fn serve(
+        &self,
+        read: &mut rt::ReadHalf,
+        write: &mut rt::WriteHalf,
+        inbuf: &mut InBuf,
+    ) -> ReadEnd {
         let mut reading = pin!(self.read_loop(read, inbuf));
         let mut writing = pin!(self.write_loop(write));
         let mut end = None;
@@ -309,10 +349,18 @@ impl Conn {
     /// Applies the timeouts. Called every now and then.
     pub(crate) fn check_timeouts(&self, now: rt::Mono) {
         let config = &self.shard.config;
-        if self.finish_begun.get().is_some_and(|begun| now.since(begun) > config.stop_grace) {
+        if self
+            .finish_begun
+            .get()
+            .is_some_and(|begun| now.since(begun) > config.stop_grace)
+        {
             return self.abort(CloseReason::SlowEnd);
         }
-        if self.write_begun.get().is_some_and(|begun| now.since(begun) > config.write_timeout) {
+        if self
+            .write_begun
+            .get()
+            .is_some_and(|begun| now.since(begun) > config.write_timeout)
+        {
             return self.abort(CloseReason::SlowReader);
         }
         if let Some((begun, size)) = self.frame_begun.get() {
@@ -322,7 +370,9 @@ impl Conn {
                 return self.abort(CloseReason::SlowRequest);
             }
         }
-        let quiet = self.queue.borrow().is_empty() && self.out.borrow().is_empty() && self.writing_bytes.get() == 0;
+        let quiet = self.queue.borrow().is_empty()
+            && self.out.borrow().is_empty()
+            && self.writing_bytes.get() == 0;
         if quiet && self.frame_begun.get().is_none() {
             let idle = now.since(self.last_read.get());
             if idle > config.idle_timeout {
@@ -344,7 +394,11 @@ impl Conn {
         }
     }
 
-    async fn read_requests(&self, half: &mut rt::ReadHalf, inbuf: &mut InBuf) -> Result<ReadEnd, CloseReason> {
+    async fn read_requests(
+        &self,
+        half: &mut rt::ReadHalf,
+        inbuf: &mut InBuf,
+    ) -> Result<ReadEnd, CloseReason> {
         let size_max = self.shard.config.request_bytes_max;
         // For the frame that has begun: taken before its body is read.
         let mut memory = None;
@@ -416,7 +470,8 @@ impl Conn {
             })
             .await;
         }
-        self.frame_begun.set(begun.map(|(_, size)| (rt::now(), size)));
+        self.frame_begun
+            .set(begun.map(|(_, size)| (rt::now(), size)));
     }
 
     /// One read; `None` when the state of the connection is to be looked at again instead.
@@ -457,7 +512,10 @@ impl Conn {
     }
 
     fn held_bytes(&self) -> usize {
-        self.request_bytes.get() + self.reserved_bytes.get() + self.out.borrow().len() + self.writing_bytes.get()
+        self.request_bytes.get()
+            + self.reserved_bytes.get()
+            + self.out.borrow().len()
+            + self.writing_bytes.get()
     }
 
     /// Whether something of `size` may be taken on; always, when nothing else is held.
@@ -488,7 +546,11 @@ impl Conn {
         let to = self.placement.borrow().wants()?;
         self.placement.borrow_mut().forget();
         let mut ticket = self.ticket.borrow_mut();
-        ticket.as_mut().expect("held until the connection ends").move_to(to).then_some(to)
+        ticket
+            .as_mut()
+            .expect("held until the connection ends")
+            .move_to(to)
+            .then_some(to)
     }
 
     // ---- serving ----
@@ -499,13 +561,21 @@ impl Conn {
         if let Some(correlation_id) = handlers::api_versions::unknown_version(&frame) {
             // Answered in the one form that every client understands, whatever version it hoped for.
             self.until(|| self.is_answered()).await;
-            handlers::api_versions::refuse(&mut self.out.borrow_mut(), correlation_id).map_err(CloseReason::Response)?;
-            self.shard.metrics.answered(ApiKey::ApiVersions, true, rt::now().since(begun));
+            handlers::api_versions::refuse(&mut self.out.borrow_mut(), correlation_id)
+                .map_err(CloseReason::Response)?;
+            self.shard
+                .metrics
+                .answered(ApiKey::ApiVersions, true, rt::now().since(begun));
             return Ok(());
         }
         let mut body = Reader::new(frame);
         let (header, served) = RequestHeader::decode(&mut body)?;
-        let RequestHeader { key, version, correlation_id, .. } = header;
+        let RequestHeader {
+            key,
+            version,
+            correlation_id,
+            ..
+        } = header;
         if !served.serves(version) {
             return Err(CloseReason::UnsupportedVersion { key, version });
         }
@@ -554,19 +624,27 @@ impl Conn {
                 if !self.until(|| self.is_answered()).await {
                     return Err(CloseReason::Stopping);
                 }
-                self.request_bytes.set(self.request_bytes.get() + request_bytes);
-                let served = handlers::serve(&self.shard, &self.out, key, version, correlation_id, body).await;
-                self.request_bytes.set(self.request_bytes.get() - request_bytes);
+                self.request_bytes
+                    .set(self.request_bytes.get() + request_bytes);
+                let served =
+                    handlers::serve(&self.shard, &self.out, key, version, correlation_id, body)
+                        .await;
+                self.request_bytes
+                    .set(self.request_bytes.get() - request_bytes);
                 let failed = served?;
-                self.shard.metrics.answered(key, failed, rt::now().since(begun));
+                self.shard
+                    .metrics
+                    .answered(key, failed, rt::now().since(begun));
             }
         }
         Ok(())
     }
 
     fn push(&self, request: InFlight) {
-        self.request_bytes.set(self.request_bytes.get() + request.request_bytes);
-        self.reserved_bytes.set(self.reserved_bytes.get() + request.reserved_bytes);
+        self.request_bytes
+            .set(self.request_bytes.get() + request.request_bytes);
+        self.reserved_bytes
+            .set(self.reserved_bytes.get() + request.reserved_bytes);
         self.queue.borrow_mut().push_back(request);
     }
 
@@ -622,7 +700,9 @@ impl Conn {
     fn poll_gather(&self, cx: &mut Context<'_>) -> Poll<Gathered> {
         let mut now = None;
         while !self.is_aborted() && self.out.borrow().len() < GATHER_BYTES_MAX {
-            let Some(mut request) = self.queue.borrow_mut().pop_front() else { break };
+            let Some(mut request) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
             match request.poll(cx) {
                 Poll::Pending => {
                     self.queue.borrow_mut().push_front(request);
@@ -647,18 +727,36 @@ impl Conn {
     }
 
     fn answer(&self, request: InFlight, answer: Answer, now: rt::Mono) {
-        let InFlight { key, version, correlation_id, begun, .. } = request;
-        self.request_bytes.set(self.request_bytes.get() - request.request_bytes);
-        self.reserved_bytes.set(self.reserved_bytes.get() - request.reserved_bytes);
+        let InFlight {
+            key,
+            version,
+            correlation_id,
+            begun,
+            ..
+        } = request;
+        self.request_bytes
+            .set(self.request_bytes.get() - request.request_bytes);
+        self.reserved_bytes
+            .set(self.reserved_bytes.get() - request.reserved_bytes);
         self.look_again.set(true);
         let encoded = match (request.work, answer) {
-            (Work::Produce { reply, .. }, Answer::Produce(results)) => {
-                reply.encode(results, &self.shard, correlation_id, version, &mut self.out.borrow_mut())
+            (Work::Produce { reply, .. }, Answer::Produce(results)) => reply.encode(
+                results,
+                &self.shard,
+                correlation_id,
+                version,
+                &mut self.out.borrow_mut(),
+            ),
+            (Work::Fetch { reply, .. }, Answer::Fetch(results)) => reply.encode(
+                results,
+                &self.shard,
+                correlation_id,
+                version,
+                &mut self.out.borrow_mut(),
+            ),
+            (Work::Produce { .. } | Work::Fetch { .. }, _) => {
+                unreachable!("each work has its own answer")
             }
-            (Work::Fetch { reply, .. }, Answer::Fetch(results)) => {
-                reply.encode(results, &self.shard, correlation_id, version, &mut self.out.borrow_mut())
-            }
-            (Work::Produce { .. } | Work::Fetch { .. }, _) => unreachable!("each work has its own answer"),
         };
         match encoded {
             Ok(failed) => self.shard.metrics.answered(key, failed, now.since(begun)),
@@ -685,9 +783,10 @@ impl InFlight {
         match &mut self.work {
             Work::Produce { results, .. } => results.as_mut().poll(cx).map(Answer::Produce),
             // No results: the fetch gave up because the connection ended.
-            Work::Fetch { results, .. } => {
-                results.as_mut().poll(cx).map(|results| Answer::Fetch(results.unwrap_or_default()))
-            }
+            Work::Fetch { results, .. } => results
+                .as_mut()
+                .poll(cx)
+                .map(|results| Answer::Fetch(results.unwrap_or_default())),
         }
     }
 }

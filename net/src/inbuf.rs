@@ -36,7 +36,11 @@ pub(crate) struct InBuf {
 
 impl InBuf {
     pub(crate) fn new() -> InBuf {
-        InBuf { buf: BytesMut::new(), filled: 0, block_bytes: BLOCK_BYTES_MIN }
+        InBuf {
+            buf: BytesMut::new(),
+            filled: 0,
+            block_bytes: BLOCK_BYTES_MIN,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -45,16 +49,21 @@ impl InBuf {
 
     /// What is there, given the largest frame allowed.
     pub(crate) fn framed(&self, size_max: usize) -> Result<Framed, WireError> {
-        Ok(match frame::peek_size(&self.buf[..self.filled], size_max)? {
-            None => Framed::Nothing,
-            Some(size) if self.filled - SIZE_PREFIX_BYTES < size => Framed::Partial { size },
-            Some(size) => Framed::Whole { size },
-        })
+        Ok(
+            match frame::peek_size(&self.buf[..self.filled], size_max)? {
+                None => Framed::Nothing,
+                Some(size) if self.filled - SIZE_PREFIX_BYTES < size => Framed::Partial { size },
+                Some(size) => Framed::Whole { size },
+            },
+        )
     }
 
     /// Takes the whole frame of `size` bytes at the front, without its prefix.
     pub(crate) fn take(&mut self, size: usize) -> Bytes {
-        assert!(self.filled >= SIZE_PREFIX_BYTES + size, "frame is not complete");
+        assert!(
+            self.filled >= SIZE_PREFIX_BYTES + size,
+            "frame is not complete"
+        );
         self.filled -= SIZE_PREFIX_BYTES + size;
         self.buf.advance(SIZE_PREFIX_BYTES);
         self.buf.split_to(size).freeze()
@@ -63,7 +72,9 @@ impl InBuf {
     /// Room to read into; `frame` is the size of a frame that has begun, which then fits whole. Never empty.
     pub(crate) fn room(&mut self, frame: Option<usize>) -> &mut [u8] {
         let wanted = match frame {
-            Some(size) if size + SIZE_PREFIX_BYTES > self.buf.len() => Some((size + SIZE_PREFIX_BYTES).max(self.block_bytes)),
+            Some(size) if size + SIZE_PREFIX_BYTES > self.buf.len() => {
+                Some((size + SIZE_PREFIX_BYTES).max(self.block_bytes))
+            }
             Some(_) => None,
             None if self.buf.len() - self.filled < ROOM_BYTES_MIN => Some(self.block_bytes),
             None => None,
@@ -76,7 +87,10 @@ impl InBuf {
 
     /// Notes that `count` bytes were read into the room.
     pub(crate) fn read(&mut self, count: usize) {
-        assert!(count <= self.buf.len() - self.filled, "more bytes than room");
+        assert!(
+            count <= self.buf.len() - self.filled,
+            "more bytes than room"
+        );
         if count == self.buf.len() - self.filled {
             // The client had more to say than fits: next time there is more room.
             self.block_bytes = (self.block_bytes * 4).min(BLOCK_BYTES_MAX);
@@ -132,7 +146,9 @@ mod tests {
 
     #[test]
     fn frames_come_out_as_they_went_in_however_the_bytes_are_cut() {
-        let sizes = [0usize, 1, 5, 4_000, 4_092, 4_096, 70_000, 3, 300_000, 262_144, 9];
+        let sizes = [
+            0usize, 1, 5, 4_000, 4_092, 4_096, 70_000, 3, 300_000, 262_144, 9,
+        ];
         let mut stream = Vec::new();
         let mut expected = Vec::new();
         for (i, size) in sizes.iter().enumerate() {
@@ -149,7 +165,10 @@ mod tests {
             }
             assert_eq!(frames.len(), 3 * expected.len());
             for (i, frame) in frames.iter().enumerate() {
-                assert!(*frame == expected[i % expected.len()], "frame {i} at step {step}");
+                assert!(
+                    *frame == expected[i % expected.len()],
+                    "frame {i} at step {step}"
+                );
             }
             assert!(buf.is_empty());
         }
@@ -162,7 +181,9 @@ mod tests {
         for i in 0..200u8 {
             let room = buf.room(None);
             room[..4].copy_from_slice(&1000i32.to_be_bytes());
-            let Framed::Nothing = buf.framed(1 << 20).unwrap() else { panic!("nothing read yet") };
+            let Framed::Nothing = buf.framed(1 << 20).unwrap() else {
+                panic!("nothing read yet")
+            };
             buf.read(4);
             let room = buf.room(Some(1000));
             room[..1000].fill(i);

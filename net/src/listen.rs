@@ -24,14 +24,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Every shard of the process calls this once, with its own handles of the *same* bound listeners, so that the
 /// number of shards is not visible from outside; `shared` is one for all.
-pub async fn serve(broker: Broker, listeners: Vec<rt::Listener>, config: Arc<NetConfig>, shared: Arc<NetShared>) {
+pub async fn serve(
+    broker: Broker,
+    listeners: Vec<rt::Listener>,
+    config: Arc<NetConfig>,
+    shared: Arc<NetShared>,
+) {
     let shard = ShardNet::new(broker, config, shared);
     let mut tasks = Vec::new();
     for listener in listeners {
-        tasks.push(rt::spawn_joined(Class::Network, accept_loop(shard.clone(), listener)));
+        tasks.push(rt::spawn_joined(
+            Class::Network,
+            accept_loop(shard.clone(), listener),
+        ));
     }
     tasks.push(rt::spawn_joined(Class::Network, mail_loop(shard.clone())));
-    tasks.push(rt::spawn_joined(Class::Network, timeout_loop(shard.clone())));
+    tasks.push(rt::spawn_joined(
+        Class::Network,
+        timeout_loop(shard.clone()),
+    ));
     shard.broker.stopped().await;
     shard.begin_stop();
     for task in tasks {
@@ -87,7 +98,10 @@ async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener) {
                     tracing::warn!(%error, "cannot accept connections; trying again");
                 }
                 failures = (failures + 1).min(10);
-                if unless_stopped(&shard, rt::sleep(ACCEPT_PAUSE * failures)).await.is_none() {
+                if unless_stopped(&shard, rt::sleep(ACCEPT_PAUSE * failures))
+                    .await
+                    .is_none()
+                {
                     return;
                 }
             }
@@ -106,11 +120,19 @@ fn accept(shard: &Rc<ShardNet>, stream: rt::TcpStream, peer: SocketAddr) {
     };
     shard.metrics.accepted();
     if ticket.shard() == shard.index {
-        rt::spawn(Class::Network, Conn::run(shard.clone(), stream, peer, ticket, None));
+        rt::spawn(
+            Class::Network,
+            Conn::run(shard.clone(), stream, peer, ticket, None),
+        );
         return;
     }
     match stream.into_raw() {
-        Ok(stream) => shard.shared.send(Handoff { stream, peer, ticket, carried: None }),
+        Ok(stream) => shard.shared.send(Handoff {
+            stream,
+            peer,
+            ticket,
+            carried: None,
+        }),
         Err(error) => tracing::warn!(%peer, %error, "connection lost on its way to its shard"),
     }
 }
@@ -123,16 +145,27 @@ async fn mail_loop(shard: Rc<ShardNet>) {
         if count == 0 {
             return;
         }
-        for Handoff { stream, peer, ticket, carried } in mail.drain(..) {
+        for Handoff {
+            stream,
+            peer,
+            ticket,
+            carried,
+        } in mail.drain(..)
+        {
             assert_eq!(ticket.shard(), shard.index, "mail for another shard");
             match rt::TcpStream::from_detached(stream) {
                 Ok(stream) => {
                     if carried.is_some() {
                         shard.metrics.moved_in();
                     }
-                    rt::spawn(Class::Network, Conn::run(shard.clone(), stream, peer, ticket, carried));
+                    rt::spawn(
+                        Class::Network,
+                        Conn::run(shard.clone(), stream, peer, ticket, carried),
+                    );
                 }
-                Err(error) => tracing::warn!(%peer, %error, "connection lost on its way to its shard"),
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "connection lost on its way to its shard")
+                }
             }
         }
     }
@@ -141,11 +174,14 @@ async fn mail_loop(shard: Rc<ShardNet>) {
 /// Closes what has waited for too long. Timeouts are exact to a quarter of the shortest of them.
 async fn timeout_loop(shard: Rc<ShardNet>) {
     let config = &shard.config;
-    let shortest = config.idle_timeout.min(config.frame_timeout).min(config.write_timeout).min(config.stop_grace);
+    let shortest = config
+        .idle_timeout
+        .min(config.frame_timeout)
+        .min(config.write_timeout)
+        .min(config.stop_grace);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
     while unless_stopped(&shard, rt::sleep(tick)).await.is_some() {
         let now = rt::now();
         shard.for_each(|conn| conn.check_timeouts(now));
     }
 }
-

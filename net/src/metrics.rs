@@ -45,8 +45,10 @@ struct Latency {
 
 impl Default for ShardMetrics {
     fn default() -> Self {
-        let histogram =
-            || Histogram::new_with_max(LATENCY_US_MAX, LATENCY_DIGITS).expect("bounds of the histogram are constant");
+        let histogram = || {
+            Histogram::new_with_max(LATENCY_US_MAX, LATENCY_DIGITS)
+                .expect("bounds of the histogram are constant")
+        };
         ShardMetrics {
             per_key: (0..KEYS_MAX).map(|_| KeyCounters::default()).collect(),
             bytes_in: AtomicU64::new(0),
@@ -56,7 +58,11 @@ impl Default for ShardMetrics {
             refused: AtomicU64::new(0),
             moved_in: AtomicU64::new(0),
             closed_in_error: AtomicU64::new(0),
-            latency: Mutex::new(Latency { produce: histogram(), fetch: histogram(), all: histogram() }),
+            latency: Mutex::new(Latency {
+                produce: histogram(),
+                fetch: histogram(),
+                all: histogram(),
+            }),
         }
     }
 }
@@ -188,11 +194,19 @@ mod tests {
         metrics.opened();
         metrics.closed();
         let snapshot = metrics.snapshot();
-        let produce = snapshot.requests.iter().find(|r| r.key == "Produce").unwrap();
+        let produce = snapshot
+            .requests
+            .iter()
+            .find(|r| r.key == "Produce")
+            .unwrap();
         assert_eq!((produce.requests, produce.errors), (2, 1));
         assert_eq!(snapshot.produce_latency_us.len(), 2);
         assert_eq!(snapshot.fetch_latency_us.len(), 0);
-        assert_eq!(snapshot.latency_us.len(), 3, "beyond the range counts as the largest value");
+        assert_eq!(
+            snapshot.latency_us.len(),
+            3,
+            "beyond the range counts as the largest value"
+        );
         assert_eq!(snapshot.connections, 1);
         assert_eq!(snapshot.requests.len(), SERVED.len());
     }

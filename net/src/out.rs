@@ -68,7 +68,9 @@ impl Out {
     ) -> Result<(), WireError> {
         // The client of ApiVersions does not know yet what the broker understands: its header is never flexible.
         let flexible = version >= R::FLEXIBLE && R::KEY != ApiKey::ApiVersions;
-        self.frame(correlation_id, flexible, |body| response.encode(&mut body.writer, version))
+        self.frame(correlation_id, flexible, |body| {
+            response.encode(&mut body.writer, version)
+        })
     }
 
     /// Adds a response frame whose body `write` writes.
@@ -93,9 +95,13 @@ impl Out {
         }
         let written = write(&mut body);
         self.buf = body.writer.into_buffer();
-        let size = self.buf.len() - start + self.chunk_bytes - chunk_bytes_before - SIZE_PREFIX_BYTES;
+        let size =
+            self.buf.len() - start + self.chunk_bytes - chunk_bytes_before - SIZE_PREFIX_BYTES;
         let size = written.and_then(|()| {
-            i32::try_from(size).map_err(|_| WireError::TooLong { length: size, max: i32::MAX as usize })
+            i32::try_from(size).map_err(|_| WireError::TooLong {
+                length: size,
+                max: i32::MAX as usize,
+            })
         });
         match size {
             Ok(size) => {
@@ -121,7 +127,11 @@ pub(crate) struct Body<'a> {
 
 impl Body<'_> {
     /// Record bytes, with their length before them; by reference where they are long.
-    pub(crate) fn records(&mut self, flexible: bool, records: Vec<RecordChunk>) -> Result<(), WireError> {
+    pub(crate) fn records(
+        &mut self,
+        flexible: bool,
+        records: Vec<RecordChunk>,
+    ) -> Result<(), WireError> {
         let length = records.iter().map(|chunk| chunk.as_ref().len()).sum();
         self.writer.length(flexible, Some(length))?;
         for chunk in records {
@@ -153,9 +163,16 @@ mod tests {
         let mut out = Out::default();
         let mut expected = Vec::new();
         for version in 0..=12 {
-            let response = MetadataResponse { controller_id: if version > 0 { 7 } else { -1 }, ..Default::default() };
-            out.respond::<MetadataRequest>(version.into(), version, &response).unwrap();
-            expected.extend(frame::encode_response::<MetadataRequest>(version.into(), &response, version).unwrap());
+            let response = MetadataResponse {
+                controller_id: if version > 0 { 7 } else { -1 },
+                ..Default::default()
+            };
+            out.respond::<MetadataRequest>(version.into(), version, &response)
+                .unwrap();
+            expected.extend(
+                frame::encode_response::<MetadataRequest>(version.into(), &response, version)
+                    .unwrap(),
+            );
         }
         assert_eq!(out.pieces().concat(), expected);
         assert_eq!(out.len(), expected.len());
@@ -167,7 +184,10 @@ mod tests {
     fn long_runs_are_kept_by_reference_between_their_neighbours() {
         let mut out = Out::default();
         for (first, second) in [(5, 600), (700, 3), (512, 511)] {
-            out.frame(1, false, |body| body.records(false, vec![chunk(b'a', first), chunk(b'b', second)])).unwrap();
+            out.frame(1, false, |body| {
+                body.records(false, vec![chunk(b'a', first), chunk(b'b', second)])
+            })
+            .unwrap();
         }
         let mut expected = Vec::new();
         for (first, second) in [(5usize, 600usize), (700, 3), (512, 511)] {
@@ -185,7 +205,8 @@ mod tests {
     #[test]
     fn a_failed_response_leaves_nothing() {
         let mut out = Out::default();
-        out.frame(1, false, |body| body.records(false, vec![chunk(1, 600)])).unwrap();
+        out.frame(1, false, |body| body.records(false, vec![chunk(1, 600)]))
+            .unwrap();
         let before = out.pieces().concat();
         let failed = out.frame(2, true, |body| {
             body.records(true, vec![chunk(2, 600)])?;

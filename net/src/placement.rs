@@ -17,7 +17,13 @@ pub(crate) struct Placement {
 
 impl Placement {
     pub(crate) fn new(here: usize, moves: u32, after_requests: u32) -> Placement {
-        Placement { here, candidate: here, streak: 0, moves, after_requests: after_requests.max(1) }
+        Placement {
+            here,
+            candidate: here,
+            streak: 0,
+            moves,
+            after_requests: after_requests.max(1),
+        }
     }
 
     pub(crate) fn moves(&self) -> u32 {
@@ -41,7 +47,9 @@ impl Placement {
 
     /// The shard that all recent traffic was for, once there is enough of it.
     pub(crate) fn wants(&self) -> Option<usize> {
-        let needed = self.after_requests.saturating_mul(1 << self.moves.min(DOUBLINGS_MAX));
+        let needed = self
+            .after_requests
+            .saturating_mul(1 << self.moves.min(DOUBLINGS_MAX));
         (self.candidate != self.here && self.streak >= needed).then_some(self.candidate)
     }
 

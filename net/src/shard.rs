@@ -38,7 +38,11 @@ pub(crate) struct ShardNet {
 }
 
 impl ShardNet {
-    pub(crate) fn new(broker: Broker, config: Arc<NetConfig>, shared: Arc<NetShared>) -> Rc<ShardNet> {
+    pub(crate) fn new(
+        broker: Broker,
+        config: Arc<NetConfig>,
+        shared: Arc<NetShared>,
+    ) -> Rc<ShardNet> {
         let index = broker.shard();
         let shards = broker.shards();
         let sessions = SessionCache::new(

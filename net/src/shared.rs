@@ -56,16 +56,30 @@ impl NetShared {
         let slots = (0..shards)
             .map(|_| {
                 let (mail, mailbox) = rt::inbox();
-                ShardSlot { metrics: Arc::default(), mail, mailbox: Mutex::new(Some(mailbox)) }
+                ShardSlot {
+                    metrics: Arc::default(),
+                    mail,
+                    mailbox: Mutex::new(Some(mailbox)),
+                }
             })
             .collect();
-        let counts = Counts { per_shard: vec![0; shards], per_address: HashMap::new(), total: 0 };
-        Arc::new(NetShared { counts: Mutex::new(counts), shards: slots })
+        let counts = Counts {
+            per_shard: vec![0; shards],
+            per_address: HashMap::new(),
+            total: 0,
+        };
+        Arc::new(NetShared {
+            counts: Mutex::new(counts),
+            shards: slots,
+        })
     }
 
     /// What each shard counted, by shard number.
     pub fn snapshot(&self) -> Vec<ShardSnapshot> {
-        self.shards.iter().map(|slot| slot.metrics.snapshot()).collect()
+        self.shards
+            .iter()
+            .map(|slot| slot.metrics.snapshot())
+            .collect()
     }
 
     /// Open connections of each shard now.
@@ -78,7 +92,10 @@ impl NetShared {
     }
 
     pub(crate) fn take_mailbox(&self, shard: usize) -> rt::InboxReceiver<Handoff> {
-        let mut mailbox = self.shards[shard].mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mailbox = self.shards[shard]
+            .mailbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         mailbox.take().expect("a shard serves once")
     }
 
@@ -113,7 +130,11 @@ impl NetShared {
         counts.per_shard[shard] += 1;
         *counts.per_address.entry(address).or_insert(0) += 1;
         drop(counts);
-        Ok(Ticket { shared: self.clone(), address, shard })
+        Ok(Ticket {
+            shared: self.clone(),
+            address,
+            shard,
+        })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -179,7 +200,10 @@ mod tests {
         for n in 0..8 {
             tickets.push(shared.admit(address(1), 2, &config).unwrap());
             let counts = shared.connections();
-            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "after {n}: {counts:?}");
+            assert!(
+                counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
+                "after {n}: {counts:?}"
+            );
         }
         tickets.retain(|t| t.shard() != 3);
         assert_eq!(shared.connections(), [2, 2, 2, 0]);
@@ -192,12 +216,22 @@ mod tests {
     #[test]
     fn caps_hold_per_address_and_in_all_and_free_up_again() {
         let shared = NetShared::new(1);
-        let config = NetConfig { connections_max: 3, connections_per_address_max: 2, ..NetConfig::default() };
+        let config = NetConfig {
+            connections_max: 3,
+            connections_per_address_max: 2,
+            ..NetConfig::default()
+        };
         let a = shared.admit(address(1), 0, &config).unwrap();
         let _b = shared.admit(address(1), 0, &config).unwrap();
-        assert_eq!(shared.admit(address(1), 0, &config).err(), Some(Refused::Address(2)));
+        assert_eq!(
+            shared.admit(address(1), 0, &config).err(),
+            Some(Refused::Address(2))
+        );
         let _c = shared.admit(address(2), 0, &config).unwrap();
-        assert_eq!(shared.admit(address(3), 0, &config).err(), Some(Refused::Total(3)));
+        assert_eq!(
+            shared.admit(address(3), 0, &config).err(),
+            Some(Refused::Total(3))
+        );
         drop(a);
         assert!(shared.admit(address(1), 0, &config).is_ok());
     }
@@ -206,8 +240,9 @@ mod tests {
     fn a_move_shifts_the_count_unless_it_would_unbalance() {
         let shared = NetShared::new(2);
         let config = NetConfig::default();
-        let mut tickets: Vec<Ticket> =
-            (0..4).map(|_| shared.admit(address(1), 0, &config).unwrap()).collect();
+        let mut tickets: Vec<Ticket> = (0..4)
+            .map(|_| shared.admit(address(1), 0, &config).unwrap())
+            .collect();
         let mut on_zero: Vec<&mut Ticket> = tickets.iter_mut().filter(|t| t.shard == 0).collect();
         assert!(on_zero[0].move_to(1));
         assert_eq!(shared.connections(), [1, 3]);

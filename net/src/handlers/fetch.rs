@@ -63,7 +63,9 @@ type Results = Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>;
 
 /// Most record bytes that the answer to a request may hold.
 pub(crate) fn response_bytes_max(config: &NetConfig, request: &FetchRequest) -> usize {
-    usize::try_from(request.max_bytes).unwrap_or(0).min(config.fetch_bytes_max)
+    usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(config.fetch_bytes_max)
 }
 
 /// Has the engine read and gives what it will find; `None` when the connection ended meanwhile.
@@ -96,17 +98,21 @@ pub(crate) fn start(conn: &Conn, request: FetchRequest, version: i16) -> (Result
             }
         }
     }
-    let Gather { items, topics, rows, .. } = gather;
+    let Gather {
+        items,
+        topics,
+        rows,
+        ..
+    } = gather;
     conn.note_owners(items.iter().map(|item| shard.broker.owner(item.partition)));
-    let all_good = items.len() == rows.len();
     let reply = Reply { plan, topics, rows };
-    if items.is_empty() && (!all_good || matches!(reply.plan, Plan::Refused(_)) || reply.rows.is_empty()) {
+    if items.is_empty() {
+        // Nothing to read is nothing to wait for.
         return (Box::pin(std::future::ready(Some(Vec::new()))), reply);
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let options = FetchOptions {
-        // An error is told at once.
-        max_wait: if all_good { wait } else { Duration::ZERO },
+        max_wait: wait,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: response_bytes_max(&shard.config, &request),
         read_committed: request.isolation_level == 1,
@@ -133,7 +139,12 @@ struct Gather {
 
 impl Gather {
     fn new(image: Arc<Image>) -> Gather {
-        Gather { image, topics: Vec::new(), rows: Vec::new(), items: Vec::new() }
+        Gather {
+            image,
+            topics: Vec::new(),
+            rows: Vec::new(),
+            items: Vec::new(),
+        }
     }
 
     fn add(&mut self, name: &str, asked: &FetchPartition, slot: u32) {
@@ -147,7 +158,8 @@ impl Gather {
         let found = match self.topics.last().expect("just pushed") {
             Named::Unknown(_) => None,
             Named::Known(topic) => {
-                let exists = usize::try_from(asked.partition).is_ok_and(|index| index < topic.partitions.len());
+                let exists = usize::try_from(asked.partition)
+                    .is_ok_and(|index| index < topic.partitions.len());
                 exists.then_some(topic.id)
             }
         };
@@ -165,7 +177,12 @@ impl Gather {
             }
         };
         let topic = self.topics.len() as u32 - 1;
-        self.rows.push(Row { topic, partition: asked.partition, slot, error });
+        self.rows.push(Row {
+            topic,
+            partition: asked.partition,
+            slot,
+            error,
+        });
     }
 }
 
@@ -197,7 +214,13 @@ impl Reply {
         let Reply { plan, topics, rows } = self;
         let mut results = results.into_iter();
         let mut answers = Vec::with_capacity(rows.len());
-        for Row { topic, partition, slot, error } in rows {
+        for Row {
+            topic,
+            partition,
+            slot,
+            error,
+        } in rows
+        {
             let (error, fetched) = match error {
                 Some(error) => (error, nothing()),
                 None => match results.next() {
@@ -207,7 +230,13 @@ impl Reply {
                     None => (ErrorCode::UnknownServerError, nothing()),
                 },
             };
-            answers.push(Answer { topic, partition, slot, error, fetched });
+            answers.push(Answer {
+                topic,
+                partition,
+                slot,
+                error,
+                fetched,
+            });
         }
         assert!(results.next().is_none(), "one result per row without error");
         let failed = answers.iter().any(|answer| answer.error.is_error());
@@ -219,7 +248,16 @@ impl Reply {
                 (ErrorCode::None, id)
             }
         };
-        encode(out, correlation_id, version, error, session, &topics, answers).map_err(CloseReason::Response)?;
+        encode(
+            out,
+            correlation_id,
+            version,
+            error,
+            session,
+            &topics,
+            answers,
+        )
+        .map_err(CloseReason::Response)?;
         Ok(failed || error.is_error())
     }
 }
@@ -227,9 +265,14 @@ impl Reply {
 /// Drops what the client of a session knows already.
 fn select_news(shard: &ShardNet, session: i32, all: bool, answers: &mut Vec<Answer>) {
     let mut sessions = shard.sessions.borrow_mut();
-    let with_data: Vec<u32> = answers.iter().filter(|a| a.has_data()).map(|a| a.slot).collect();
+    let with_data: Vec<u32> = answers
+        .iter()
+        .filter(|a| a.has_data())
+        .map(|a| a.slot)
+        .collect();
     answers.retain(|answer| {
-        let told = (!answer.error.is_error()).then_some((answer.fetched.high_watermark, answer.fetched.log_start));
+        let told = (!answer.error.is_error())
+            .then_some((answer.fetched.high_watermark, answer.fetched.log_start));
         let news = sessions.tell(session, answer.slot, told);
         all || news || answer.has_data() || answer.fetched.diverging.is_some()
     });
@@ -242,7 +285,12 @@ fn select_news(shard: &ShardNet, session: i32, all: bool, answers: &mut Vec<Answ
 
 /// What an erroneous partition shows.
 fn nothing() -> Fetched {
-    Fetched { high_watermark: -1, last_stable: -1, log_start: -1, ..Fetched::default() }
+    Fetched {
+        high_watermark: -1,
+        last_stable: -1,
+        log_start: -1,
+        ..Fetched::default()
+    }
 }
 
 /// Writes the response as `wire::fetch` declares it, but with records by reference: the engine's buffers belong to
@@ -263,13 +311,17 @@ fn encode(
             body.writer.i16(error.code());
             body.writer.i32(session);
         }
-        let groups = answers.chunk_by(|a, b| a.topic == b.topic).map(<[Answer]>::len).collect::<Vec<_>>();
+        let groups = answers
+            .chunk_by(|a, b| a.topic == b.topic)
+            .map(<[Answer]>::len)
+            .collect::<Vec<_>>();
         body.writer.length(flexible, Some(groups.len()))?;
         let mut answers = answers.into_iter();
         for count in groups {
             let mut group = answers.by_ref().take(count).peekable();
             let topic = group.peek().expect("groups are not empty").topic;
-            body.writer.string(flexible, Some(topics[topic as usize].name()))?;
+            body.writer
+                .string(flexible, Some(topics[topic as usize].name()))?;
             body.writer.length(flexible, Some(count))?;
             for answer in group {
                 encode_partition(body, version, flexible, answer)?;
@@ -285,8 +337,20 @@ fn encode(
     })
 }
 
-fn encode_partition(body: &mut Body<'_>, version: i16, flexible: bool, answer: Answer) -> Result<(), WireError> {
-    let Fetched { high_watermark, last_stable, log_start, diverging, aborted, records } = answer.fetched;
+fn encode_partition(
+    body: &mut Body<'_>,
+    version: i16,
+    flexible: bool,
+    answer: Answer,
+) -> Result<(), WireError> {
+    let Fetched {
+        high_watermark,
+        last_stable,
+        log_start,
+        diverging,
+        aborted,
+        records,
+    } = answer.fetched;
     let writer = &mut body.writer;
     writer.i32(answer.partition);
     writer.i16(answer.error.code());
@@ -341,28 +405,63 @@ mod tests {
     #[test]
     fn every_version_reads_back_through_the_wire_codec() {
         for version in 4..=12 {
-            let topics = [Named::Unknown("first".into()), Named::Unknown("second".into())];
-            let answer = |topic, partition, error, fetched| Answer { topic, partition, slot: 0, error, fetched };
+            let topics = [
+                Named::Unknown("first".into()),
+                Named::Unknown("second".into()),
+            ];
+            let answer = |topic, partition, error, fetched| Answer {
+                topic,
+                partition,
+                slot: 0,
+                error,
+                fetched,
+            };
             let full = Fetched {
                 high_watermark: 50,
                 last_stable: 40,
                 log_start: 3,
-                diverging: (version >= 12).then_some(Diverging { epoch: 4, end_offset: 77 }),
-                aborted: Some(vec![api::AbortedTransaction { producer_id: 9, first_offset: 30 }]),
+                diverging: (version >= 12).then_some(Diverging {
+                    epoch: 4,
+                    end_offset: 77,
+                }),
+                aborted: Some(vec![api::AbortedTransaction {
+                    producer_id: 9,
+                    first_offset: 30,
+                }]),
                 records: vec![chunk(1, 700), chunk(2, 10), chunk(3, 900)],
             };
             let answers = vec![
                 answer(0, 0, ErrorCode::None, full),
                 answer(0, 5, ErrorCode::OffsetOutOfRange, nothing()),
-                answer(1, 1, ErrorCode::None, Fetched { high_watermark: 1, ..Fetched::default() }),
+                answer(
+                    1,
+                    1,
+                    ErrorCode::None,
+                    Fetched {
+                        high_watermark: 1,
+                        ..Fetched::default()
+                    },
+                ),
             ];
             let mut out = Out::default();
-            encode(&mut out, 33, version, ErrorCode::None, if version >= 7 { 12 } else { 0 }, &topics, answers).unwrap();
+            encode(
+                &mut out,
+                33,
+                version,
+                ErrorCode::None,
+                if version >= 7 { 12 } else { 0 },
+                &topics,
+                answers,
+            )
+            .unwrap();
             let bytes = Bytes::from(out.pieces().concat());
-            let response = frame::decode_response::<FetchRequest>(bytes.slice(4..), 33, version).unwrap();
+            let response =
+                frame::decode_response::<FetchRequest>(bytes.slice(4..), 33, version).unwrap();
 
             let log_start = |offset| if version >= 5 { offset } else { -1 };
-            let data = [chunk(1, 700), chunk(2, 10), chunk(3, 900)].map(|c| c.as_ref().to_vec()).concat();
+            let data = [chunk(1, 700), chunk(2, 10), chunk(3, 900)]
+                .map(|c| c.as_ref().to_vec())
+                .concat();
             let expected = FetchResponse {
                 session_id: if version >= 7 { 12 } else { 0 },
                 responses: vec![
@@ -374,9 +473,15 @@ mod tests {
                                 high_watermark: 50,
                                 last_stable_offset: 40,
                                 log_start_offset: log_start(3),
-                                aborted_transactions: Some(vec![AbortedTransaction { producer_id: 9, first_offset: 30 }]),
+                                aborted_transactions: Some(vec![AbortedTransaction {
+                                    producer_id: 9,
+                                    first_offset: 30,
+                                }]),
                                 diverging_epoch: if version >= 12 {
-                                    EpochEndOffset { epoch: 4, end_offset: 77 }
+                                    EpochEndOffset {
+                                        epoch: 4,
+                                        end_offset: 77,
+                                    }
                                 } else {
                                     EpochEndOffset::default()
                                 },
@@ -417,8 +522,22 @@ mod tests {
 
     #[test]
     fn what_a_client_may_ask_for_is_capped() {
-        let config = NetConfig { fetch_bytes_max: 1000, ..NetConfig::default() };
-        let max = |max_bytes| response_bytes_max(&config, &FetchRequest { max_bytes, ..Default::default() });
-        assert_eq!([max(-5), max(0), max(999), max(i32::MAX)], [0, 0, 999, 1000]);
+        let config = NetConfig {
+            fetch_bytes_max: 1000,
+            ..NetConfig::default()
+        };
+        let max = |max_bytes| {
+            response_bytes_max(
+                &config,
+                &FetchRequest {
+                    max_bytes,
+                    ..Default::default()
+                },
+            )
+        };
+        assert_eq!(
+            [max(-5), max(0), max(999), max(i32::MAX)],
+            [0, 0, 999, 1000]
+        );
     }
 }

@@ -78,9 +78,21 @@ pub(crate) struct SessionCache {
 }
 
 impl SessionCache {
-    pub(crate) fn new(shard: usize, shards: usize, sessions_max: usize, partitions_max: usize) -> SessionCache {
+    pub(crate) fn new(
+        shard: usize,
+        shards: usize,
+        sessions_max: usize,
+        partitions_max: usize,
+    ) -> SessionCache {
         assert!(shard < shards);
-        SessionCache { shard, shards, sessions_max, partitions_max, partitions: 0, sessions: HashMap::new() }
+        SessionCache {
+            shard,
+            shards,
+            sessions_max,
+            partitions_max,
+            partitions: 0,
+            sessions: HashMap::new(),
+        }
     }
 
     /// Decides what a request (of version 7 or later) asks for and remembers what it says.
@@ -92,7 +104,8 @@ impl SessionCache {
             }
             EPOCH_INITIAL => {
                 self.remove(request.session_id);
-                self.open(request, now).map_or(Plan::Sessionless, Plan::Full)
+                self.open(request, now)
+                    .map_or(Plan::Sessionless, Plan::Full)
             }
             epoch => self.continue_session(request, epoch, now),
         }
@@ -124,7 +137,11 @@ impl SessionCache {
     }
 
     fn open(&mut self, request: &FetchRequest, now: Mono) -> Option<i32> {
-        let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+        let partitions: usize = request
+            .topics
+            .iter()
+            .map(|topic| topic.partitions.len())
+            .sum();
         if partitions == 0 || !self.make_room(partitions, now) {
             return None;
         }
@@ -146,8 +163,12 @@ impl SessionCache {
 
     fn make_room(&mut self, partitions: usize, now: Mono) -> bool {
         if self.sessions.len() >= self.sessions_max {
-            let oldest = self.sessions.values().min_by_key(|session| (session.last_used, session.id));
-            let Some(oldest) = oldest.filter(|session| now.since(session.last_used) > EVICT_AFTER) else {
+            let oldest = self
+                .sessions
+                .values()
+                .min_by_key(|session| (session.last_used, session.id));
+            let Some(oldest) = oldest.filter(|session| now.since(session.last_used) > EVICT_AFTER)
+            else {
                 return false;
             };
             let id = oldest.id;
@@ -189,19 +210,33 @@ impl SessionCache {
     pub(crate) fn partitions(&self, id: i32) -> impl Iterator<Item = (u32, &Remembered)> {
         let session = self.sessions.get(&id);
         session.into_iter().flat_map(|session| {
-            session.order.iter().map(|slot| (*slot, session.slots[*slot as usize].as_ref().expect("ordered slots are used")))
+            session.order.iter().map(|slot| {
+                (
+                    *slot,
+                    session.slots[*slot as usize]
+                        .as_ref()
+                        .expect("ordered slots are used"),
+                )
+            })
         })
     }
 
     /// Notes what the client is about to be told of the partition in `slot` and says whether that is news. `told` is
     /// the high watermark and log start, or `None` for an error, which is always told.
     pub(crate) fn tell(&mut self, id: i32, slot: u32, told: Option<(i64, i64)>) -> bool {
-        let remembered =
-            self.sessions.get_mut(&id).and_then(|s| s.slots.get_mut(slot as usize)).and_then(Option::as_mut);
+        let remembered = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|s| s.slots.get_mut(slot as usize))
+            .and_then(Option::as_mut);
         // The session ended, or forgot the partition, while the fetch was under way.
-        let Some(remembered) = remembered else { return true };
+        let Some(remembered) = remembered else {
+            return true;
+        };
         let (high_watermark, log_start) = told.unwrap_or((-1, -1));
-        let news = told.is_none() || remembered.high_watermark != high_watermark || remembered.log_start != log_start;
+        let news = told.is_none()
+            || remembered.high_watermark != high_watermark
+            || remembered.log_start != log_start;
         remembered.high_watermark = high_watermark;
         remembered.log_start = log_start;
         news
@@ -210,7 +245,8 @@ impl SessionCache {
     /// Moves the partitions that `had_data` to the end, so that the others come first next time.
     pub(crate) fn rotate(&mut self, id: i32, had_data: impl Fn(u32) -> bool) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            let (with, without): (Vec<u32>, Vec<u32>) = session.order.iter().partition(|slot| had_data(**slot));
+            let (with, without): (Vec<u32>, Vec<u32>) =
+                session.order.iter().partition(|slot| had_data(**slot));
             session.order = without;
             session.order.extend(with);
         }
@@ -228,11 +264,15 @@ impl Session {
             let mut name: Option<Arc<str>> = None;
             for asked in &topic.partitions {
                 if let Some(slot) = self.index.get(&KeyRef(&topic.topic, asked.partition)) {
-                    let remembered = self.slots[*slot as usize].as_mut().expect("indexed slots are used");
+                    let remembered = self.slots[*slot as usize]
+                        .as_mut()
+                        .expect("indexed slots are used");
                     remembered.asked = asked.clone();
                     continue;
                 }
-                let name = name.get_or_insert_with(|| Arc::from(topic.topic.as_str())).clone();
+                let name = name
+                    .get_or_insert_with(|| Arc::from(topic.topic.as_str()))
+                    .clone();
                 self.remember(name, asked.clone());
             }
         }
@@ -245,7 +285,12 @@ impl Session {
         });
         self.index.insert(Key(topic.clone(), asked.partition), slot);
         self.order.push(slot);
-        self.slots[slot as usize] = Some(Remembered { topic, asked, high_watermark: -1, log_start: -1 });
+        self.slots[slot as usize] = Some(Remembered {
+            topic,
+            asked,
+            high_watermark: -1,
+            log_start: -1,
+        });
     }
 
     fn forget(&mut self, topic: &str, partition: i32) {
@@ -272,11 +317,19 @@ mod tests {
     use millrace_engine::rt::sim::{Sim, SimConfig};
 
     fn request(id: i32, epoch: i32, partitions: &[(&'static str, i32, i64)]) -> FetchRequest {
-        let mut request = FetchRequest { session_id: id, session_epoch: epoch, ..Default::default() };
+        let mut request = FetchRequest {
+            session_id: id,
+            session_epoch: epoch,
+            ..Default::default()
+        };
         for (topic, partition, offset) in partitions {
             request.topics.push(FetchTopic {
                 topic: (*topic).into(),
-                partitions: vec![FetchPartition { partition: *partition, fetch_offset: *offset, ..Default::default() }],
+                partitions: vec![FetchPartition {
+                    partition: *partition,
+                    fetch_offset: *offset,
+                    ..Default::default()
+                }],
             });
         }
         request
@@ -304,12 +357,22 @@ mod tests {
     fn a_session_remembers_updates_and_forgets() {
         in_sim(|| {
             let mut cache = SessionCache::new(0, 2, 10, 100);
-            let id = opened(&mut cache, &[("a", 0, 5), ("a", 1, 6), ("b", 0, 7)], Mono(0));
+            let id = opened(
+                &mut cache,
+                &[("a", 0, 5), ("a", 1, 6), ("b", 0, 7)],
+                Mono(0),
+            );
             assert!(id > 0);
             let mut second = request(id, 1, &[("a", 1, 60), ("c", 0, 8)]);
-            second.forgotten_topics_data.push(ForgottenTopic { topic: "b".into(), partitions: vec![0, 9] });
+            second.forgotten_topics_data.push(ForgottenTopic {
+                topic: "b".into(),
+                partitions: vec![0, 9],
+            });
             assert_eq!(cache.begin(&second, Mono(1)), Plan::Incremental(id));
-            assert_eq!(asked(&cache, id), [("a".into(), 0, 5), ("a".into(), 1, 60), ("c".into(), 0, 8)]);
+            assert_eq!(
+                asked(&cache, id),
+                [("a".into(), 0, 5), ("a".into(), 1, 60), ("c".into(), 0, 8)]
+            );
             assert_eq!(cache.partitions, 3);
         });
     }
@@ -320,12 +383,30 @@ mod tests {
             let mut cache = SessionCache::new(1, 2, 10, 100);
             let id = opened(&mut cache, &[("a", 0, 5)], Mono(0));
             let refused = |error| Plan::Refused(error);
-            assert_eq!(cache.begin(&request(id + 2, 1, &[]), Mono(0)), refused(ErrorCode::FetchSessionIdNotFound));
-            assert_eq!(cache.begin(&request(id, 2, &[]), Mono(0)), refused(ErrorCode::InvalidFetchSessionEpoch));
-            assert_eq!(cache.begin(&request(id, 1, &[]), Mono(0)), Plan::Incremental(id));
-            assert_eq!(cache.begin(&request(id, 1, &[]), Mono(0)), refused(ErrorCode::InvalidFetchSessionEpoch));
-            assert_eq!(cache.begin(&request(id, -1, &[("a", 0, 5)]), Mono(0)), Plan::Sessionless);
-            assert_eq!(cache.begin(&request(id, 2, &[]), Mono(0)), refused(ErrorCode::FetchSessionIdNotFound));
+            assert_eq!(
+                cache.begin(&request(id + 2, 1, &[]), Mono(0)),
+                refused(ErrorCode::FetchSessionIdNotFound)
+            );
+            assert_eq!(
+                cache.begin(&request(id, 2, &[]), Mono(0)),
+                refused(ErrorCode::InvalidFetchSessionEpoch)
+            );
+            assert_eq!(
+                cache.begin(&request(id, 1, &[]), Mono(0)),
+                Plan::Incremental(id)
+            );
+            assert_eq!(
+                cache.begin(&request(id, 1, &[]), Mono(0)),
+                refused(ErrorCode::InvalidFetchSessionEpoch)
+            );
+            assert_eq!(
+                cache.begin(&request(id, -1, &[("a", 0, 5)]), Mono(0)),
+                Plan::Sessionless
+            );
+            assert_eq!(
+                cache.begin(&request(id, 2, &[]), Mono(0)),
+                refused(ErrorCode::FetchSessionIdNotFound)
+            );
             assert_eq!(cache.partitions, 0);
         });
     }
@@ -335,13 +416,20 @@ mod tests {
         in_sim(|| {
             let mut cache = SessionCache::new(0, 1, 1, 100);
             let first = opened(&mut cache, &[("a", 0, 5)], Mono(0));
-            let Plan::Full(second) = cache.begin(&request(first, 0, &[("b", 0, 1)]), Mono(0)) else {
+            let Plan::Full(second) = cache.begin(&request(first, 0, &[("b", 0, 1)]), Mono(0))
+            else {
                 panic!("the only slot was not freed")
             };
             assert_eq!(asked(&cache, second), [("b".into(), 0, 1)]);
             cache.sessions.get_mut(&second).unwrap().epoch = i32::MAX;
-            assert_eq!(cache.begin(&request(second, i32::MAX, &[]), Mono(0)), Plan::Incremental(second));
-            assert_eq!(cache.begin(&request(second, 1, &[]), Mono(0)), Plan::Incremental(second));
+            assert_eq!(
+                cache.begin(&request(second, i32::MAX, &[]), Mono(0)),
+                Plan::Incremental(second)
+            );
+            assert_eq!(
+                cache.begin(&request(second, 1, &[]), Mono(0)),
+                Plan::Incremental(second)
+            );
         });
     }
 
@@ -358,7 +446,10 @@ mod tests {
             assert!(cache.tell(id, slot, None), "an error");
             assert!(cache.tell(id, slot, None), "the same error again");
             assert!(cache.tell(id, slot, Some((6, 2))), "after an error");
-            assert!(cache.tell(id + 1, slot, Some((6, 2))), "a session that is gone");
+            assert!(
+                cache.tell(id + 1, slot, Some((6, 2))),
+                "a session that is gone"
+            );
         });
     }
 
@@ -366,7 +457,11 @@ mod tests {
     fn partitions_with_data_go_to_the_end() {
         in_sim(|| {
             let mut cache = SessionCache::new(0, 1, 10, 100);
-            let id = opened(&mut cache, &[("a", 0, 0), ("a", 1, 0), ("a", 2, 0)], Mono(0));
+            let id = opened(
+                &mut cache,
+                &[("a", 0, 0), ("a", 1, 0), ("a", 2, 0)],
+                Mono(0),
+            );
             cache.rotate(id, |slot| slot == 0);
             let order: Vec<i32> = asked(&cache, id).iter().map(|p| p.1).collect();
             assert_eq!(order, [1, 2, 0]);
@@ -379,9 +474,15 @@ mod tests {
             let mut cache = SessionCache::new(0, 1, 2, 3);
             let a = opened(&mut cache, &[("a", 0, 0)], Mono(0));
             let b = opened(&mut cache, &[("b", 0, 0)], Mono(1));
-            assert_eq!(cache.begin(&request(0, 0, &[("c", 0, 0)]), Mono(2)), Plan::Sessionless);
+            assert_eq!(
+                cache.begin(&request(0, 0, &[("c", 0, 0)]), Mono(2)),
+                Plan::Sessionless
+            );
             let later = Mono(2) + EVICT_AFTER;
-            assert_eq!(cache.begin(&request(b, 1, &[]), later), Plan::Incremental(b));
+            assert_eq!(
+                cache.begin(&request(b, 1, &[]), later),
+                Plan::Incremental(b)
+            );
             let c = opened(&mut cache, &[("c", 0, 0)], later);
             assert!(!cache.sessions.contains_key(&a) && cache.sessions.contains_key(&c));
             // One partition is left in all; two more do not fit.
@@ -401,7 +502,10 @@ mod tests {
             let id = opened(&mut here, &[("a", 0, 5)], Mono(0));
             let session = here.remove(id).unwrap();
             assert_eq!(there.adopt(session, Mono(1)), Some(id));
-            assert_eq!(there.begin(&request(id, 1, &[]), Mono(1)), Plan::Incremental(id));
+            assert_eq!(
+                there.begin(&request(id, 1, &[]), Mono(1)),
+                Plan::Incremental(id)
+            );
             let own = opened(&mut there, &[("a", 0, 5)], Mono(0));
             assert_ne!(own % 2, id % 2, "ids of two shards never meet");
         });

@@ -7,7 +7,8 @@ use crate::errors;
 use crate::out::Out;
 use crate::shard::ShardNet;
 use crate::wire::produce::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
 };
 use crate::wire::{ErrorCode, Str};
 use bytes::Bytes;
@@ -44,11 +45,18 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
         Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
     } else if request.transactional_id.is_some() {
         // Nobody can have begun a transaction here.
-        Some((ErrorCode::InvalidTxnState, "this broker does not serve transactions"))
+        Some((
+            ErrorCode::InvalidTxnState,
+            "this broker does not serve transactions",
+        ))
     } else {
         None
     };
-    let partitions = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+    let partitions = request
+        .topic_data
+        .iter()
+        .map(|topic| topic.partition_data.len())
+        .sum();
     let mut items = Vec::with_capacity(partitions);
     let mut places = Vec::with_capacity(partitions);
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -56,33 +64,51 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
         let known = image.topic(&topic.name);
         let mut answers = Vec::with_capacity(topic.partition_data.len());
         for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
-            let mut answer = PartitionProduceResponse { index: data.index, base_offset: -1, ..Default::default() };
+            let mut answer = PartitionProduceResponse {
+                index: data.index,
+                base_offset: -1,
+                ..Default::default()
+            };
             let checked = match refused {
                 Some(refused) => Err(refused),
                 None => known
-                    .filter(|topic| usize::try_from(data.index).is_ok_and(|index| index < topic.partitions.len()))
+                    .filter(|topic| {
+                        usize::try_from(data.index)
+                            .is_ok_and(|index| index < topic.partitions.len())
+                    })
                     .ok_or((ErrorCode::UnknownTopicOrPartition, UNKNOWN))
                     .and_then(|topic| Ok((topic.id, one_batch(data.records, version)?))),
             };
             match checked {
                 Ok((topic, batch)) => {
-                    items.push(AppendItem { partition: PartitionId::new(topic, data.index), batch });
+                    items.push(AppendItem {
+                        partition: PartitionId::new(topic, data.index),
+                        batch,
+                    });
                     places.push((topic_at as u32, partition_at as u32));
                 }
                 Err((code, message)) => {
                     answer.error_code = code.code();
-                    answer.error_message = (version >= MESSAGE_VERSION_MIN).then(|| Str::from_static(message));
+                    answer.error_message =
+                        (version >= MESSAGE_VERSION_MIN).then(|| Str::from_static(message));
                 }
             }
             answers.push(answer);
         }
         // A name of its own: the request's buffer need not live until the answer is out.
-        let name = Str::from(known.map_or_else(|| topic.name.to_string(), |topic| topic.name.clone()));
-        responses.push(TopicProduceResponse { name, partition_responses: answers });
+        let name =
+            Str::from(known.map_or_else(|| topic.name.to_string(), |topic| topic.name.clone()));
+        responses.push(TopicProduceResponse {
+            name,
+            partition_responses: answers,
+        });
     }
     conn.note_owners(items.iter().map(|item| broker.owner(item.partition)));
     let reply = Reply {
-        response: ProduceResponse { responses, ..Default::default() },
+        response: ProduceResponse {
+            responses,
+            ..Default::default()
+        },
         items: places,
         acknowledged: request.acks != 0,
     };
@@ -108,24 +134,40 @@ fn acks(acks: i16) -> Option<Acks> {
 /// The one batch of a partition, by the rules that depend on the request's version; the engine checks the rest.
 fn one_batch(records: Option<Bytes>, version: i16) -> Result<Bytes, (ErrorCode, &'static str)> {
     let Some(batch) = records.filter(|records| !records.is_empty()) else {
-        return Err((ErrorCode::InvalidRecord, "a produce request must have a record batch for every partition"));
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have a record batch for every partition",
+        ));
     };
     if batch.len() < BATCH_HEADER_BYTES {
         return Err((ErrorCode::CorruptMessage, "the record batch is cut short"));
     }
     if batch[MAGIC_AT] != 2 {
-        return Err((ErrorCode::InvalidRecord, "a produce request must have records of format 2"));
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have records of format 2",
+        ));
     }
-    let length = i32::from_be_bytes(batch[LENGTH_AT..LENGTH_AT + 4].try_into().expect("four bytes"));
+    let length = i32::from_be_bytes(
+        batch[LENGTH_AT..LENGTH_AT + 4]
+            .try_into()
+            .expect("four bytes"),
+    );
     let size = usize::try_from(length).unwrap_or(0) + LOG_OVERHEAD;
     if size > batch.len() {
         return Err((ErrorCode::CorruptMessage, "the record batch is cut short"));
     }
     if size < batch.len() {
-        return Err((ErrorCode::InvalidRecord, "a produce request must have exactly one record batch per partition"));
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have exactly one record batch per partition",
+        ));
     }
     if batch[ATTRIBUTES_AT + 1] & 7 == 4 && version < ZSTD_VERSION_MIN {
-        return Err((ErrorCode::UnsupportedCompressionType, "zstd needs version 7 of the produce request"));
+        return Err((
+            ErrorCode::UnsupportedCompressionType,
+            "zstd needs version 7 of the produce request",
+        ));
     }
     Ok(batch)
 }
@@ -146,7 +188,8 @@ impl Reply {
     ) -> Result<bool, CloseReason> {
         assert_eq!(results.len(), self.items.len(), "one result per item");
         for ((topic, partition), result) in self.items.iter().zip(results) {
-            let answer = &mut self.response.responses[*topic as usize].partition_responses[*partition as usize];
+            let answer = &mut self.response.responses[*topic as usize].partition_responses
+                [*partition as usize];
             match result {
                 Ok(appended) => {
                     answer.base_offset = appended.base_offset;
@@ -162,8 +205,15 @@ impl Reply {
                 }
             }
         }
-        let answers = || self.response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        let first_error = answers().map(|answer| answer.error_code).find(|code| *code != 0);
+        let answers = || {
+            self.response
+                .responses
+                .iter()
+                .flat_map(|topic| &topic.partition_responses)
+        };
+        let first_error = answers()
+            .map(|answer| answer.error_code)
+            .find(|code| *code != 0);
         if !self.acknowledged {
             // There is no answer in which to say so: the client notices that the connection is gone and asks anew.
             return match first_error {
@@ -173,27 +223,48 @@ impl Reply {
                 )),
             };
         }
-        if version >= LEADER_VERSION_MIN && answers().any(|a| a.error_code == ErrorCode::NotLeaderOrFollower.code()) {
+        if version >= LEADER_VERSION_MIN
+            && answers().any(|a| a.error_code == ErrorCode::NotLeaderOrFollower.code())
+        {
             self.tell_leaders(&shard.broker.image());
         }
-        out.respond::<ProduceRequest>(correlation_id, version, &self.response).map_err(CloseReason::Response)?;
+        out.respond::<ProduceRequest>(correlation_id, version, &self.response)
+            .map_err(CloseReason::Response)?;
         Ok(first_error.is_some())
     }
 
     /// Says who leads the partitions that this node does not (KIP-951).
     fn tell_leaders(&mut self, image: &Image) {
         for topic in &mut self.response.responses {
-            let Some(known) = image.topic(&topic.name) else { continue };
+            let Some(known) = image.topic(&topic.name) else {
+                continue;
+            };
             for answer in &mut topic.partition_responses {
-                let meta = usize::try_from(answer.index).ok().and_then(|index| known.partitions.get(index));
-                let (true, Some(meta)) = (answer.error_code == ErrorCode::NotLeaderOrFollower.code(), meta) else {
+                let meta = usize::try_from(answer.index)
+                    .ok()
+                    .and_then(|index| known.partitions.get(index));
+                let (true, Some(meta)) = (
+                    answer.error_code == ErrorCode::NotLeaderOrFollower.code(),
+                    meta,
+                ) else {
                     continue;
                 };
-                let Some(leader) = image.broker(meta.leader).filter(|leader| leader.id != image.node_id) else {
+                let Some(leader) = image
+                    .broker(meta.leader)
+                    .filter(|leader| leader.id != image.node_id)
+                else {
                     continue;
                 };
-                answer.current_leader = LeaderIdAndEpoch { leader_id: meta.leader, leader_epoch: meta.leader_epoch };
-                if self.response.node_endpoints.iter().all(|node| node.node_id != leader.id) {
+                answer.current_leader = LeaderIdAndEpoch {
+                    leader_id: meta.leader,
+                    leader_epoch: meta.leader_epoch,
+                };
+                if self
+                    .response
+                    .node_endpoints
+                    .iter()
+                    .all(|node| node.node_id != leader.id)
+                {
                     self.response.node_endpoints.push(NodeEndpoint {
                         node_id: leader.id,
                         host: leader.host.clone().into(),
@@ -228,7 +299,11 @@ mod tests {
 
     #[test]
     fn exactly_one_batch_of_format_2() {
-        let code = |records, version| one_batch(records, version).map_err(|(code, _)| code.code()).err();
+        let code = |records, version| {
+            one_batch(records, version)
+                .map_err(|(code, _)| code.code())
+                .err()
+        };
         assert_eq!(code(Some(batch(2, 0, 0)), 3), None);
         assert_eq!(code(None, 3), Some(87));
         assert_eq!(code(Some(Bytes::new()), 3), Some(87));
@@ -236,20 +311,30 @@ mod tests {
         assert_eq!(code(Some(batch(0, 0, 0)), 3), Some(87));
         assert_eq!(code(Some(batch(2, 0, 80)), 3), Some(87), "a second batch");
         for cut in [1, 20, BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + 9] {
-            assert_eq!(code(Some(batch(2, 0, 0).slice(..cut)), 3), Some(2), "{cut} bytes");
+            assert_eq!(
+                code(Some(batch(2, 0, 0).slice(..cut)), 3),
+                Some(2),
+                "{cut} bytes"
+            );
         }
     }
 
     #[test]
     fn zstd_needs_version_7() {
-        assert_eq!(one_batch(Some(batch(2, 4, 0)), 6).err().map(|e| e.0), Some(ErrorCode::UnsupportedCompressionType));
+        assert_eq!(
+            one_batch(Some(batch(2, 4, 0)), 6).err().map(|e| e.0),
+            Some(ErrorCode::UnsupportedCompressionType)
+        );
         assert!(one_batch(Some(batch(2, 4, 0)), 7).is_ok());
         assert!(one_batch(Some(batch(2, 3, 0)), 3).is_ok());
     }
 
     #[test]
     fn only_three_kinds_of_acks() {
-        assert_eq!([acks(-1), acks(0), acks(1)], [Some(Acks::All), Some(Acks::None), Some(Acks::Leader)]);
+        assert_eq!(
+            [acks(-1), acks(0), acks(1)],
+            [Some(Acks::All), Some(Acks::None), Some(Acks::Leader)]
+        );
         assert_eq!([acks(-2), acks(2), acks(i16::MAX)], [None; 3]);
     }
 }
