@@ -224,11 +224,6 @@ impl Cluster {
         let answer = self.retry(|cluster| cluster.metadata(names, false))?;
         Ok(answer.topics.into_iter().map(check_topic).collect())
     }
-
-    /// Brokers by id.
-    pub fn brokers(&self) -> &BTreeMap<i32, HostPort> {
-        &self.brokers
-    }
 }
 
 fn unknown_topic(name: &str) -> ClientError {

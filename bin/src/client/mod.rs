@@ -12,6 +12,9 @@ pub mod offsets;
 pub mod partitioner;
 pub mod sender;
 
+#[cfg(test)]
+mod tests;
+
 pub use cluster::Cluster;
 pub use error::ClientError;
 

@@ -33,12 +33,15 @@ macro_rules! families {
 
 families! {
     REQUESTS = Counter "millrace_requests" ["api"] "Requests answered";
+    REQUEST_ERRORS = Counter "millrace_request_errors" ["api"] "Requests whose answer held an error";
     REQUEST_SECONDS = Histogram "millrace_request_seconds" ["api"] "Time from reading a request to handing its answer to the kernel";
     RECEIVED_BYTES = Counter "millrace_received_bytes" "Bytes read from clients";
     SENT_BYTES = Counter "millrace_sent_bytes" "Bytes written to clients";
     CONNECTIONS = Gauge "millrace_connections" "Open client connections";
     CONNECTIONS_ACCEPTED = Counter "millrace_connections_accepted" "Client connections accepted";
     CONNECTIONS_REFUSED = Counter "millrace_connections_refused" "Client connections refused at a limit";
+    CONNECTIONS_MOVED = Counter "millrace_connections_moved" "Client connections that moved here from another shard";
+    CONNECTIONS_FAILED = Counter "millrace_connections_failed" "Client connections closed because of an error";
     JOURNAL_COMMITS = Counter "millrace_journal_commits" "Group commits written to the journal";
     JOURNAL_BYTES = Counter "millrace_journal_bytes" "Bytes written to the journal, padding included";
     JOURNAL_COMMIT_BYTES = Histogram "millrace_journal_commit_bytes" "Size of one group commit";

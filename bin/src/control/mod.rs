@@ -4,6 +4,7 @@
 
 mod http;
 pub mod metrics;
+pub mod readings;
 mod signals;
 
 use crate::failure::Failure;
