@@ -2,6 +2,7 @@
 //! Does not know what any subcommand does.
 //! Invariant: an error ends in one message on standard error and a non-zero exit code.
 
+mod broker;
 mod check;
 mod client;
 mod completions;

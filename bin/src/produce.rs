@@ -225,9 +225,7 @@ impl Pace {
 
     /// How long to wait before the next record; None when it is due, which counts it.
     fn wait(&mut self) -> Option<Duration> {
-        let Some(per_second) = self.per_second else {
-            return None;
-        };
+        let per_second = self.per_second?;
         let due =
             Duration::try_from_secs_f64(self.passed as f64 / per_second).unwrap_or(Duration::MAX);
         let early = due.saturating_sub(self.begun.elapsed());

@@ -2,6 +2,7 @@
 //! Does not know how the engine stores or how the net layer answers.
 //! Invariant: everything that can be refused is refused before anything is stored or served.
 
+use crate::broker;
 use crate::config::{unknown_variables, Config, Settings};
 use crate::control;
 use crate::failure::Failure;
@@ -37,7 +38,7 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let lock = lock::acquire(&config.data_dir)?;
     let listeners = bind_all(&config)?;
     let control = control::start(ports::bind(&config.admin_listen, "admin-listen")?)?;
-    let broker = start_broker(&config, &listeners, &control)?;
+    let broker = broker::start(&config, &listeners, &control)?;
     announce(&config, &listeners, &control).map_err(Failure::output)?;
     let result = broker.join();
     drop(lock);
@@ -148,17 +149,4 @@ fn reachable(bound: &HostPort) -> HostPort {
         "::" => HostPort::new("::1", bound.port),
         host => HostPort::new(host, bound.port),
     }
-}
-
-/// The running shards, until they end.
-struct Broker;
-
-impl Broker {
-    fn join(self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-fn start_broker(_: &Config, _: &[TcpListener], _: &control::Control) -> Result<Broker, Failure> {
-    Err(Failure::new("this build holds no engine yet").todo("Build a later revision."))
 }

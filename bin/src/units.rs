@@ -114,7 +114,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match UNITS
             .iter()
-            .find(|(_, size)| self.0 >= *size && self.0 % size == 0)
+            .find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size))
         {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
             None => write!(f, "{}", self.0),

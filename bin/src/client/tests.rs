@@ -28,7 +28,7 @@ use millrace_net::wire::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use millrace_net::wire::record::Record;
-use millrace_net::wire::{versions, ApiKey, ErrorCode, Message, Reader, Records, Request, Str};
+use millrace_net::wire::{versions, ApiKey, ErrorCode, Reader, Records, Request, Str};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -42,21 +42,24 @@ families! {
     CONNECTIONS_REFUSED = Counter "millrace_connections_refused" "Client connections refused at a limit";
     CONNECTIONS_MOVED = Counter "millrace_connections_moved" "Client connections that moved here from another shard";
     CONNECTIONS_FAILED = Counter "millrace_connections_failed" "Client connections closed because of an error";
-    JOURNAL_COMMITS = Counter "millrace_journal_commits" "Group commits written to the journal";
+    JOURNAL_COMMITS = Counter "millrace_journal_commits" "Commits sealed by the journal";
+    JOURNAL_GROUPS = Counter "millrace_journal_groups" "Groups of commits written and flushed together";
     JOURNAL_BYTES = Counter "millrace_journal_bytes" "Bytes written to the journal, padding included";
-    JOURNAL_COMMIT_BYTES = Histogram "millrace_journal_commit_bytes" "Size of one group commit";
+    JOURNAL_FILE_BYTES = Gauge "millrace_journal_file_bytes" "Size of the journal's files";
+    JOURNAL_COMMIT_BYTES = Histogram "millrace_journal_commit_bytes" "Size of one commit";
     FLUSH_SECONDS = Histogram "millrace_flush_seconds" "Time of one flush of the journal's device";
-    SEGMENT_BYTES = Counter "millrace_segment_written_bytes" "Bytes written to segments";
-    CACHE_HITS = Counter "millrace_cache_hits" "Reads served from the tail cache";
+    CACHE_HITS = Counter "millrace_cache_hits" "Reads served from memory";
     CACHE_MISSES = Counter "millrace_cache_misses" "Reads that went to the disk";
-    CACHE_BYTES = Gauge "millrace_cache_bytes" "Bytes held by the tail cache";
-    PARTITIONS = Gauge "millrace_partitions" "Partitions the shard owns";
-    PARTITIONS_OFFLINE = Gauge "millrace_partitions_offline" "Partitions that are offline after damage";
-    APPENDED_RECORDS = Counter "millrace_appended_records" "Records appended";
-    APPENDED_BYTES = Counter "millrace_appended_bytes" "Bytes of record batches appended";
-    FETCHED_BYTES = Counter "millrace_fetched_bytes" "Bytes of record batches given to readers";
-    MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by the shard's ledger";
-    MEMORY_LIMIT = Gauge "millrace_memory_limit_bytes" "Memory budget of the shard";
+    CACHE_BYTES = Gauge "millrace_cache_bytes" "Bytes of recent records held in memory";
+    CACHE_BYTES_MAX = Gauge "millrace_cache_limit_bytes" "Limit of the recent records held in memory";
+    READ_BYTES = Counter "millrace_read_bytes" "Bytes of record batches read for clients";
+    APPENDS_REFUSED = Counter "millrace_appends_refused" "Batches that were not appended";
+    PARTITIONS = Gauge "millrace_partitions" "Partitions in memory";
+    BACKLOG_BYTES = Gauge "millrace_backlog_bytes" "Bytes appended that no commit has taken yet";
+    REQUEST_BYTES = Gauge "millrace_request_memory_bytes" "Memory of requests under way";
+    REQUEST_BYTES_MAX = Gauge "millrace_request_memory_limit_bytes" "Limit of the memory of requests under way";
+    MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by records, appends and requests";
+    CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
     STALLS = Counter "millrace_stalls" "Times the shard ran too long without yielding";
 }
 

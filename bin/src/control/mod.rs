@@ -27,6 +27,8 @@ pub trait Shards: Send + Sync + 'static {
     fn count(&self) -> usize;
     /// Asks one shard for its metrics. Must not block; the future runs on the control thread.
     fn ask(&self, shard: usize) -> Answer;
+    /// What is known of each shard without asking it, by shard number.
+    fn counted(&self) -> Vec<Vec<Sample>>;
     /// Begins a clean stop; called once.
     fn stop(&self);
 }
@@ -62,9 +64,13 @@ impl State {
             })
             .collect();
         let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
+        for (answer, mut counted) in asked.into_iter().zip(shards.counted()) {
             // A join error is a panic of the asking task: a bug, but of one answer only.
-            answers.push(answer.await.ok().and_then(|in_time| in_time.ok()).flatten());
+            let answer = answer.await.ok().and_then(|in_time| in_time.ok()).flatten();
+            answers.push(answer.map(|asked| {
+                counted.extend(asked);
+                counted
+            }));
         }
         answers
     }
@@ -142,6 +148,9 @@ mod tests {
             });
             Box::pin(async move { answer })
         }
+        fn counted(&self) -> Vec<Vec<Sample>> {
+            vec![vec![Sample::level(&metrics::CONNECTIONS, 5.0)]; 2]
+        }
         fn stop(&self) {}
     }
 
@@ -190,6 +199,7 @@ mod tests {
                 ),
                 "{metrics}"
             );
+            assert!(metrics.contains("millrace_connections{shard=\"0\"} 5"), "{metrics}");
             let up = if dead.is_none() { 1 } else { 0 };
             assert!(
                 metrics.contains(&format!("millrace_shard_up{{shard=\"1\"}} {up}")),

@@ -4,6 +4,7 @@
 
 use super::metrics::{self, Family, Sample, Spread};
 use hdrhistogram::Histogram;
+use millrace_engine::api::ShardMetrics;
 use millrace_net::metrics::ShardSnapshot;
 
 /// Upper bounds in seconds: flushes of fast devices fall into the first, timeouts into the last.
@@ -117,6 +118,39 @@ pub fn of_net(snapshot: &ShardSnapshot) -> Vec<Sample> {
         &metrics::CONNECTIONS,
         snapshot.connections as f64,
     ));
+    samples
+}
+
+/// What the engine counted on one shard.
+pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
+    let counts: [(&'static Family, u64); 7] = [
+        (&metrics::JOURNAL_COMMITS, shard.journal.commits),
+        (&metrics::JOURNAL_GROUPS, shard.journal.groups),
+        (&metrics::JOURNAL_BYTES, shard.journal.bytes),
+        (&metrics::CACHE_HITS, shard.counters.reads_memory),
+        (&metrics::CACHE_MISSES, shard.counters.reads_disk),
+        (&metrics::READ_BYTES, shard.counters.read_bytes),
+        (&metrics::APPENDS_REFUSED, shard.counters.appends_refused),
+    ];
+    let memory_used = shard.cache_bytes as u64 + shard.backlog_bytes as u64 + shard.request_bytes;
+    let levels: [(&'static Family, u64); 8] = [
+        (&metrics::PARTITIONS, shard.partitions as u64),
+        (&metrics::JOURNAL_FILE_BYTES, shard.journal_file_bytes),
+        (&metrics::CACHE_BYTES, shard.cache_bytes as u64),
+        (&metrics::CACHE_BYTES_MAX, shard.cache_bytes_max),
+        (&metrics::BACKLOG_BYTES, shard.backlog_bytes as u64),
+        (&metrics::REQUEST_BYTES, shard.request_bytes),
+        (&metrics::REQUEST_BYTES_MAX, shard.request_bytes_max),
+        (&metrics::MEMORY_USED, memory_used),
+    ];
+    let mut samples = vec![
+        Sample::spread(&metrics::JOURNAL_COMMIT_BYTES, bytes(&shard.journal.commit_bytes)),
+        Sample::spread(&metrics::FLUSH_SECONDS, seconds_from_ns(&shard.journal.flush_ns)),
+        Sample::count(&metrics::CROSS_SHARD_CALLS, shard.cross_shard_calls),
+        Sample::count(&metrics::STALLS, shard.counters.stalls),
+    ];
+    samples.extend(counts.map(|(family, count)| Sample::count(family, count)));
+    samples.extend(levels.map(|(family, level)| Sample::level(family, level as f64)));
     samples
 }
 
