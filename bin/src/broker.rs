@@ -4,8 +4,8 @@
 //! its clients are gone.
 
 use crate::config::Config;
-use crate::control::{readings, Answer, Control, Shards};
 use crate::control::metrics::Sample;
+use crate::control::{readings, Answer, Control, Shards};
 use crate::failure::Failure;
 use crate::host::ports;
 use crate::units::HostPort;
@@ -40,7 +40,11 @@ struct Parts {
 }
 
 /// Starts the shards and waits until all of them serve.
-pub fn start(config: &Config, listeners: &[TcpListener], control: &Control) -> Result<Broker, Failure> {
+pub fn start(
+    config: &Config,
+    listeners: &[TcpListener],
+    control: &Control,
+) -> Result<Broker, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("cannot start the shards: {error}"));
     // One executor on trial: its error says more than a thread that does not come up.
     rt::run_one(async {}).map_err(|error| {
@@ -50,8 +54,11 @@ pub fn start(config: &Config, listeners: &[TcpListener], control: &Control) -> R
     let engine = engine_config(config, listeners)?;
     let journal_root = engine.journal_root();
     std::fs::create_dir_all(&journal_root).map_err(|error| {
-        Failure::new(format!("cannot create the journal directory {}: {error}", journal_root.display()))
-            .todo("Create it for this user, or name another one with --journal-dir.")
+        Failure::new(format!(
+            "cannot create the journal directory {}: {error}",
+            journal_root.display()
+        ))
+        .todo("Create it for this user, or name another one with --journal-dir.")
     })?;
     let net = NetConfig {
         advertised_host: engine.advertised_host.clone(),
@@ -78,8 +85,10 @@ pub fn start(config: &Config, listeners: &[TcpListener], control: &Control) -> R
     });
     // Each shard says at most two things.
     let (say, said) = flume::bounded(2 * config.shards);
-    let threads = rt::run_shards(threads.collect(), move |id| run_shard(Arc::clone(&parts), id, say.clone()))
-        .map_err(failed)?;
+    let threads = rt::run_shards(threads.collect(), move |id| {
+        run_shard(Arc::clone(&parts), id, say.clone())
+    })
+    .map_err(failed)?;
     control.state.attach(Arc::new(Running { handle, shared }));
     let broker = Broker { threads };
     for _ in 0..config.shards {
@@ -110,12 +119,21 @@ async fn run_shard(parts: Arc<Parts>, id: usize, say: flume::Sender<Said>) -> Re
     let text = |error: std::io::Error| error.to_string();
     let broker = api::Broker::start(parts.engine.clone(), id, Arc::clone(&parts.boxes)).await;
     let broker = broker.map_err(|e| e.to_string())?;
-    let listeners: std::io::Result<Vec<rt::Listener>> =
-        parts.listeners.iter().map(|l| rt::Listener::from_std(l.try_clone()?)).collect();
+    let listeners: std::io::Result<Vec<rt::Listener>> = parts
+        .listeners
+        .iter()
+        .map(|l| rt::Listener::from_std(l.try_clone()?))
+        .collect();
     let listeners = listeners.map_err(text)?;
     tell(Said::Serving);
     drop(say);
-    millrace_net::serve(broker.clone(), listeners, Arc::clone(&parts.net), Arc::clone(&parts.shared)).await;
+    millrace_net::serve(
+        broker.clone(),
+        listeners,
+        Arc::clone(&parts.net),
+        Arc::clone(&parts.shared),
+    )
+    .await;
     broker.close().await.map_err(text)
 }
 
@@ -124,8 +142,11 @@ impl Broker {
     pub fn join(self) -> Result<(), Failure> {
         match self.first_error() {
             None => Ok(()),
-            Some(error) => Err(Failure::new(format!("the broker did not stop cleanly: {error}"))
-                .todo("The next start recovers from the journals; nothing acknowledged is lost.")),
+            Some(error) => Err(
+                Failure::new(format!("the broker did not stop cleanly: {error}")).todo(
+                    "The next start recovers from the journals; nothing acknowledged is lost.",
+                ),
+            ),
         }
     }
 
@@ -139,8 +160,9 @@ impl Broker {
     /// The error of the shard that failed; the others only say that another one did.
     fn first_error(self) -> Option<String> {
         let results = self.threads.join().into_iter();
-        let mut errors: Vec<String> =
-            results.filter_map(|ended| ended.map_err(|e| e.to_string()).and_then(|r| r).err()).collect();
+        let mut errors: Vec<String> = results
+            .filter_map(|ended| ended.map_err(|e| e.to_string()).and_then(|r| r).err())
+            .collect();
         errors.sort_by_key(|error| error.starts_with("another shard"));
         errors.into_iter().next()
     }
@@ -165,16 +187,25 @@ fn engine_config(config: &Config, listeners: &[TcpListener]) -> Result<EngineCon
 /// Where clients are told to connect.
 fn advertised(config: &Config, listeners: &[TcpListener]) -> Result<HostPort, Failure> {
     let first = listeners.first().expect("there is a listener");
-    let bound = first.local_addr().map_err(|e| Failure::new(format!("cannot read a listener's address: {e}")))?;
+    let bound = first
+        .local_addr()
+        .map_err(|e| Failure::new(format!("cannot read a listener's address: {e}")))?;
     if let Some(wanted) = &config.advertise {
-        let port = if wanted.port == 0 { bound.port() } else { wanted.port };
+        let port = if wanted.port == 0 {
+            bound.port()
+        } else {
+            wanted.port
+        };
         return Ok(HostPort::new(&wanted.host, port));
     }
     if !bound.ip().is_unspecified() {
         return Ok(HostPort::new(&config.listen[0].host, bound.port()));
     }
     let host = ports::host_name().unwrap_or_else(|| "127.0.0.1".to_string());
-    tracing::warn!("clients are told to connect to {host}:{}; set --advertise if they cannot", bound.port());
+    tracing::warn!(
+        "clients are told to connect to {host}:{}; set --advertise if they cannot",
+        bound.port()
+    );
     Ok(HostPort::new(host, bound.port()))
 }
 
@@ -195,7 +226,11 @@ impl Shards for Running {
     }
 
     fn counted(&self) -> Vec<Vec<Sample>> {
-        self.shared.snapshot().iter().map(readings::of_net).collect()
+        self.shared
+            .snapshot()
+            .iter()
+            .map(readings::of_net)
+            .collect()
     }
 
     fn stop(&self) {

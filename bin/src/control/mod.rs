@@ -199,7 +199,10 @@ mod tests {
                 ),
                 "{metrics}"
             );
-            assert!(metrics.contains("millrace_connections{shard=\"0\"} 5"), "{metrics}");
+            assert!(
+                metrics.contains("millrace_connections{shard=\"0\"} 5"),
+                "{metrics}"
+            );
             let up = if dead.is_none() { 1 } else { 0 };
             assert!(
                 metrics.contains(&format!("millrace_shard_up{{shard=\"1\"}} {up}")),

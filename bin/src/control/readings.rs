@@ -144,8 +144,14 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
         (&metrics::MEMORY_USED, memory_used),
     ];
     let mut samples = vec![
-        Sample::spread(&metrics::JOURNAL_COMMIT_BYTES, bytes(&shard.journal.commit_bytes)),
-        Sample::spread(&metrics::FLUSH_SECONDS, seconds_from_ns(&shard.journal.flush_ns)),
+        Sample::spread(
+            &metrics::JOURNAL_COMMIT_BYTES,
+            bytes(&shard.journal.commit_bytes),
+        ),
+        Sample::spread(
+            &metrics::FLUSH_SECONDS,
+            seconds_from_ns(&shard.journal.flush_ns),
+        ),
         Sample::count(&metrics::CROSS_SHARD_CALLS, shard.cross_shard_calls),
         Sample::count(&metrics::STALLS, shard.counters.stalls),
     ];
