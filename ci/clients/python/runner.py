@@ -34,8 +34,12 @@ def check(condition, what):
 
 
 def check_equal(got, want, what):
-    if got != want:
-        raise CheckFailed(f"{what}: got {shorten(got)}, want {shorten(want)}")
+    if got == want:
+        return
+    if isinstance(got, list) and isinstance(want, list) and len(got) == len(want) > 5:
+        n = next(n for n in range(len(got)) if got[n] != want[n])
+        raise CheckFailed(f"{what}: at {n} got {shorten(got[n])}, want {shorten(want[n])}")
+    raise CheckFailed(f"{what}: got {shorten(got)}, want {shorten(want)}")
 
 
 def eventually_equal(call, want, what):
