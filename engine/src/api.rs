@@ -1,0 +1,228 @@
+//! Owns the one face of the engine that `net` and `bin` see: a `Broker` per shard and plain structs.
+//! Does not know Kafka's request schemas, error codes or connections.
+//! Invariant: requests handed over in some order for one partition take effect in that order.
+
+use crate::rt;
+use crate::types::{Offset, PartitionId};
+use bytes::Bytes;
+use std::future::Future;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::error::PartitionError;
+pub use crate::meta;
+pub use crate::meta::Image;
+
+/// What a producer waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// One partition's part of a produce request. `batch` is exactly one record batch as it came.
+#[derive(Clone, Debug)]
+pub struct AppendItem {
+    pub partition: PartitionId,
+    pub batch: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    pub base_offset: Offset,
+    /// Wall-clock milliseconds where the topic stamps LogAppendTime, else -1.
+    pub log_append_time_ms: i64,
+    pub log_start: Offset,
+}
+
+pub type AppendResult = Result<Appended, PartitionError>;
+
+/// One partition's part of a fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchItem {
+    pub partition: PartitionId,
+    pub offset: Offset,
+    pub max_bytes: usize,
+    /// The client's idea of the leader epoch; -1 where it has none.
+    pub current_leader_epoch: i32,
+    /// Epoch of the last record the client has; -1 where it does not check for divergence.
+    pub last_fetched_epoch: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FetchOptions {
+    pub max_wait: Duration,
+    pub min_bytes: usize,
+    pub max_bytes: usize,
+    pub read_committed: bool,
+}
+
+/// A run of record bytes inside a buffer the engine keeps alive; cheap to clone, not `Send`.
+#[derive(Clone)]
+pub enum RecordChunk {
+    Tail(Rc<rt::DirectBuf>, Range<usize>),
+    Read(rt::ReadBuf, Range<usize>),
+    Owned(Bytes),
+}
+
+impl AsRef<[u8]> for RecordChunk {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            RecordChunk::Tail(buf, range) => &buf[range.clone()],
+            RecordChunk::Read(buf, range) => &buf[range.clone()],
+            RecordChunk::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A producer's aborted transaction that overlaps what was fetched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AbortedTransaction {
+    pub producer_id: i64,
+    pub first_offset: Offset,
+}
+
+/// Where the client's log left the leader's: fetch from there again after truncating.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Diverging {
+    pub epoch: i32,
+    pub end_offset: Offset,
+}
+
+#[derive(Clone, Default)]
+pub struct Fetched {
+    pub high_watermark: Offset,
+    pub last_stable: Offset,
+    pub log_start: Offset,
+    pub diverging: Option<Diverging>,
+    /// None unless `read_committed`; sorted by first offset.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+    /// Whole batches in order; the first may begin before the offset asked for.
+    pub records: Vec<RecordChunk>,
+}
+
+impl Fetched {
+    pub fn bytes(&self) -> usize {
+        self.records.iter().map(|r| r.as_ref().len()).sum()
+    }
+}
+
+pub type FetchResult = Result<Fetched, PartitionError>;
+
+/// Which offset `list_offset` looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OffsetSpec {
+    Earliest,
+    /// High watermark, or last stable offset for readers of committed data.
+    Latest { read_committed: bool },
+    /// The record with the largest timestamp.
+    MaxTimestamp,
+    /// First record on this node's own disks (no tiering: the same as earliest).
+    EarliestLocal,
+    /// End of what was moved to tiered storage: nothing, here.
+    LatestTiered,
+    /// First record at or after this wall-clock millisecond.
+    At(i64),
+}
+
+/// `offset` and `timestamp_ms` are -1 where nothing fits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListedOffset {
+    pub offset: Offset,
+    pub timestamp_ms: i64,
+    pub leader_epoch: i32,
+}
+
+/// Size of one partition on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionUsage {
+    pub partition: PartitionId,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogDirs {
+    pub path: String,
+    pub total_bytes: u64,
+    pub usable_bytes: u64,
+    pub partitions: Vec<PartitionUsage>,
+}
+
+/// The engine as one shard sees it. Clone is cheap; not `Send`.
+#[derive(Clone)]
+pub struct Broker(Rc<()>);
+
+impl Broker {
+    /// This shard's number, from 0.
+    pub fn shard(&self) -> usize { todo!() }
+    pub fn shards(&self) -> usize { todo!() }
+    /// The latest metadata this shard has applied.
+    pub fn image(&self) -> Arc<Image> { todo!() }
+
+    /// Hands the items to the shards that own their partitions *before it returns*, so that calls
+    /// take effect in call order; the future gives one result per item, in the order of `items`,
+    /// when `acks` is satisfied (with `Acks::None` as soon as the batches are handed over).
+    pub fn append(&self, items: Vec<AppendItem>, acks: Acks) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        let _ = (items, acks);
+        async { todo!() }
+    }
+
+    /// Reads from each partition, parking until `min_bytes` are there or `max_wait` passed.
+    /// Results are in the order of `items`. The first partition with data may exceed the byte
+    /// bounds by one batch so that a reader always makes progress.
+    pub fn fetch(&self, items: Vec<FetchItem>, options: FetchOptions) -> impl Future<Output = Vec<FetchResult>> + 'static {
+        let _ = (items, options);
+        async { todo!() }
+    }
+
+    pub async fn list_offset(&self, partition: PartitionId, current_leader_epoch: i32, spec: OffsetSpec) -> Result<ListedOffset, PartitionError> {
+        let _ = (partition, current_leader_epoch, spec);
+        todo!()
+    }
+
+    /// End offset of the largest epoch at or below `epoch` (Kafka's OffsetForLeaderEpoch); both -1
+    /// where the epoch lies after all that is known.
+    pub async fn end_of_epoch(&self, partition: PartitionId, current_leader_epoch: i32, epoch: i32) -> Result<Diverging, PartitionError> {
+        let _ = (partition, current_leader_epoch, epoch);
+        todo!()
+    }
+
+    /// Moves the log start up to `before` (-1: the high watermark); gives the new log start.
+    pub async fn delete_records(&self, partition: PartitionId, before: Offset) -> Result<Offset, PartitionError> {
+        let _ = (partition, before);
+        todo!()
+    }
+
+    pub async fn log_dirs(&self) -> Result<LogDirs, PartitionError> { todo!() }
+
+    /// A fresh producer id (idempotent producers; epoch 0).
+    pub async fn new_producer_id(&self) -> Result<i64, meta::MetaError> { todo!() }
+
+    /// Has the metadata group apply a command; resolves when every shard of this node has applied it.
+    pub async fn propose(&self, command: meta::Command) -> Result<meta::Outcome, meta::MetaError> {
+        let _ = command;
+        todo!()
+    }
+
+    /// Runs `f` on another shard's thread (or this one's). False when that shard is stopping.
+    pub fn run_on(&self, shard: usize, f: impl FnOnce(&Broker) + Send + 'static) -> bool {
+        let _ = (shard, f);
+        todo!()
+    }
+
+    /// Which shard serves the partition.
+    pub fn owner(&self, partition: PartitionId) -> usize {
+        partition.shard(self.shards())
+    }
+
+    /// True once the broker is stopping: listeners stop accepting, connections finish and close.
+    pub fn stopping(&self) -> bool { todo!() }
+    /// Resolves when the broker begins to stop.
+    pub async fn stopped(&self) { todo!() }
+
+    /// A permit for request bytes against this shard's memory budget; waits while it is used up.
+    pub async fn request_memory(&self, bytes: usize) -> rt::Permit { let _ = bytes; todo!() }
+}

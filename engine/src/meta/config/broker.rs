@@ -1,0 +1,325 @@
+//! The table of broker settings and the struct the rest of a broker reads them from.
+//! Knows nothing of flags and files: what a node was started with comes in as names and values.
+//! Keeps the settings that stand in for topic settings derived from the topic table, so that the two cannot disagree.
+
+use super::topic::{topic_config_def, topic_config_defs};
+use super::{ConfigDef, ConfigError, ConfigType, Layers, Rule, Value};
+use std::sync::OnceLock;
+
+/// Who can change a setting, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Given at the start of the broker.
+    ReadOnly,
+    /// While it runs, for one broker only.
+    PerBroker,
+    /// While it runs, for one broker or for all.
+    Cluster,
+}
+
+/// A row of the table of broker settings.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokerConfigDef {
+    pub def: ConfigDef,
+    pub scope: Scope,
+    /// The topic setting this one stands in for, and what its value is multiplied by.
+    pub topic: Option<(&'static str, i64)>,
+}
+
+impl BrokerConfigDef {
+    /// Parses and checks a text, also as a value of the topic setting it stands in for.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with Kafka's reason.
+    pub fn parse(&self, raw: &str) -> Result<Value, ConfigError> {
+        let value = self.def.parse(raw)?;
+        if let Some((topic, scale)) = self.topic {
+            let row = topic_config_def(topic).expect("derived from this row");
+            row.scaled(raw, scale)?;
+        }
+        Ok(value)
+    }
+}
+
+/// The effective settings of this broker that are not defaults of topics. Times are milliseconds, sizes bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    pub auto_create_topics_enable: bool,
+    pub connections_max_idle_ms: i64,
+    pub default_replication_factor: i16,
+    pub delete_topic_enable: bool,
+    pub fetch_max_bytes: i32,
+    pub log_retention_check_interval_ms: i64,
+    pub max_connections: i32,
+    pub max_connections_per_ip: i32,
+    pub max_incremental_fetch_session_cache_slots: i32,
+    pub num_partitions: i32,
+    pub producer_id_expiration_ms: i32,
+    pub socket_request_max_bytes: i32,
+}
+
+impl BrokerConfig {
+    /// The effective settings of a node with these layers.
+    ///
+    /// # Errors
+    /// An invalid value in a layer.
+    pub fn resolve(layers: Layers<'_>) -> Result<BrokerConfig, ConfigError> {
+        let number = |name: &str| -> Result<i64, ConfigError> {
+            let row = broker_config_def(name).expect("a setting of the table");
+            let value = match layers.get(name) {
+                Some((raw, _)) => row.parse(raw)?,
+                None => row.def.default_value().expect("it has a default"),
+            };
+            match value {
+                Value::Int(v) => Ok(v),
+                Value::Bool(v) => Ok(i64::from(v)),
+                Value::Double(_) | Value::Text(_) | Value::List(_) => {
+                    panic!("{name} is a number or a switch")
+                }
+            }
+        };
+        let number32 =
+            |name: &str| number(name).map(|v| i32::try_from(v).expect("its type is INT"));
+        let flag = |name: &str| number(name).map(|v| v != 0);
+        Ok(BrokerConfig {
+            auto_create_topics_enable: flag("auto.create.topics.enable")?,
+            connections_max_idle_ms: number("connections.max.idle.ms")?,
+            default_replication_factor: number("default.replication.factor")?
+                .try_into()
+                .expect("its rule keeps it in 16 bits"),
+            delete_topic_enable: flag("delete.topic.enable")?,
+            fetch_max_bytes: number32("fetch.max.bytes")?,
+            log_retention_check_interval_ms: number("log.retention.check.interval.ms")?,
+            max_connections: number32("max.connections")?,
+            max_connections_per_ip: number32("max.connections.per.ip")?,
+            max_incremental_fetch_session_cache_slots: number32(
+                "max.incremental.fetch.session.cache.slots",
+            )?,
+            num_partitions: number32("num.partitions")?,
+            producer_id_expiration_ms: number32("producer.id.expiration.ms")?,
+            socket_request_max_bytes: number32("socket.request.max.bytes")?,
+        })
+    }
+}
+
+macro_rules! row {
+    ($name:literal, $kind:ident, $default:expr, $rule:expr, $scope:ident, $doc:literal) => {
+        BrokerConfigDef {
+            def: ConfigDef {
+                name: $name,
+                kind: ConfigType::$kind,
+                default: $default,
+                rule: $rule,
+                doc: $doc,
+            },
+            scope: Scope::$scope,
+            topic: None,
+        }
+    };
+}
+
+use Rule::{Any, AtLeast, Between};
+const PARTITIONS_MAX: i64 = crate::meta::limits::PARTITIONS_PER_TOPIC_MAX as i64;
+const REPLICAS_MAX: i64 = crate::meta::limits::REPLICAS_MAX as i64;
+
+/// Defaults and bounds are those of Kafka 4.x. Dynamic here is what is dynamic there.
+static OWN: &[BrokerConfigDef] = &[
+    row!(
+        "advertised.listeners",
+        List,
+        None,
+        Any,
+        ReadOnly,
+        "The addresses clients are told to connect to."
+    ),
+    row!(
+        "auto.create.topics.enable",
+        Boolean,
+        Some("true"),
+        Any,
+        ReadOnly,
+        "Whether a topic is created when it is first used."
+    ),
+    row!(
+        "broker.rack",
+        String,
+        None,
+        Any,
+        ReadOnly,
+        "Where this broker stands, for placing replicas and fetching from the nearest."
+    ),
+    row!(
+        "connections.max.idle.ms",
+        Long,
+        Some("600000"),
+        AtLeast(-1),
+        ReadOnly,
+        "How long a connection may be idle before it is closed."
+    ),
+    row!(
+        "default.replication.factor",
+        Int,
+        Some("1"),
+        Between(1, REPLICAS_MAX),
+        ReadOnly,
+        "Replicas of a topic that does not say how many."
+    ),
+    row!(
+        "delete.topic.enable",
+        Boolean,
+        Some("true"),
+        Any,
+        ReadOnly,
+        "Whether topics can be deleted."
+    ),
+    row!(
+        "fetch.max.bytes",
+        Int,
+        Some("57671680"),
+        AtLeast(1024),
+        ReadOnly,
+        "The most one fetch returns."
+    ),
+    row!(
+        "listeners",
+        List,
+        None,
+        Any,
+        ReadOnly,
+        "The addresses this broker listens on."
+    ),
+    row!("log.dirs", List, None, Any, ReadOnly, "Where the data is."),
+    row!(
+        "log.retention.check.interval.ms",
+        Long,
+        Some("300000"),
+        AtLeast(1),
+        ReadOnly,
+        "How often old segments are looked for."
+    ),
+    row!(
+        "max.connections",
+        Int,
+        Some("2147483647"),
+        AtLeast(0),
+        Cluster,
+        "The most connections at any time."
+    ),
+    row!(
+        "max.connections.per.ip",
+        Int,
+        Some("2147483647"),
+        AtLeast(0),
+        Cluster,
+        "The most connections of one address at any time."
+    ),
+    row!(
+        "max.incremental.fetch.session.cache.slots",
+        Int,
+        Some("1000"),
+        AtLeast(0),
+        ReadOnly,
+        "The most fetch sessions kept."
+    ),
+    row!(
+        "node.id",
+        Int,
+        None,
+        AtLeast(0),
+        ReadOnly,
+        "The number of this node in its cluster."
+    ),
+    row!(
+        "num.partitions",
+        Int,
+        Some("1"),
+        Between(1, PARTITIONS_MAX),
+        ReadOnly,
+        "Partitions of a topic that does not say how many."
+    ),
+    row!(
+        "producer.id.expiration.ms",
+        Int,
+        Some("86400000"),
+        AtLeast(1),
+        Cluster,
+        "How long an idle producer's state is kept."
+    ),
+    row!(
+        "socket.request.max.bytes",
+        Int,
+        Some("104857600"),
+        AtLeast(1),
+        ReadOnly,
+        "The largest request accepted."
+    ),
+];
+
+/// All broker settings, sorted by name.
+pub fn broker_config_defs() -> &'static [BrokerConfigDef] {
+    static TABLE: OnceLock<Vec<BrokerConfigDef>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut table = OWN.to_vec();
+        for row in topic_config_defs() {
+            let last = row.synonyms.len().saturating_sub(1);
+            for (at, synonym) in row.synonyms.iter().enumerate() {
+                // Of several units the last, coarsest one has the default; the finer ones are null until they are set.
+                let default = (at == last).then(|| scaled_default(row.def.default, synonym.scale));
+                let kind = if synonym.scale == 1 {
+                    row.def.kind
+                } else {
+                    ConfigType::Int
+                };
+                let rule = if synonym.scale == 1 {
+                    row.def.rule
+                } else {
+                    Any
+                };
+                let def = ConfigDef {
+                    name: synonym.name,
+                    kind,
+                    default,
+                    rule,
+                    doc: row.def.doc,
+                };
+                let scope = if at == 0 {
+                    Scope::Cluster
+                } else {
+                    Scope::ReadOnly
+                };
+                table.push(BrokerConfigDef {
+                    def,
+                    scope,
+                    topic: Some((row.def.name, synonym.scale)),
+                });
+            }
+        }
+        table.sort_by_key(|row| row.def.name);
+        assert!(
+            table
+                .windows(2)
+                .all(|pair| pair[0].def.name < pair[1].def.name),
+            "a broker setting is defined twice"
+        );
+        table
+    })
+}
+
+fn scaled_default(default: Option<&'static str>, scale: i64) -> &'static str {
+    let default = default.expect("every topic setting with synonyms has a default");
+    if scale == 1 {
+        return default;
+    }
+    let n: i64 = default.parse().expect("a scaled setting is a number");
+    // Built once per process, three short texts.
+    Box::leak((n / scale).to_string().into_boxed_str())
+}
+
+/// The broker setting of this name.
+pub fn broker_config_def(name: &str) -> Option<&'static BrokerConfigDef> {
+    let table = broker_config_defs();
+    table
+        .binary_search_by(|row| row.def.name.cmp(name))
+        .ok()
+        .map(|at| &table[at])
+}

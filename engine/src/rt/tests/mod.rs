@@ -1,0 +1,1 @@
+//! Tests of the runtime seam, on both runtimes.

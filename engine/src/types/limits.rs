@@ -1,0 +1,61 @@
+//! Owns every bound of the engine, with its unit last in the name.
+//! Does not know who enforces it.
+//! Invariant: bounds that depend on each other are related by compile-time assertions here.
+
+/// Alignment and unit of direct I/O, and the unit that a block checksum covers.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Fixed part of a record batch (Kafka's format 2) before its records.
+pub const BATCH_HEADER_BYTES: usize = 61;
+
+/// Largest `max.message.bytes` that can be set: a batch must fit one journal commit.
+pub const BATCH_BYTES_MAX: usize = 48 << 20;
+
+/// Size of one journal file once the ring has grown to its regular files.
+pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+
+/// Size of the first journal file, so that the first start is quick.
+pub const JOURNAL_FIRST_FILE_BYTES: u64 = 4 << 20;
+
+/// A commit buffer is sealed when it reaches this size; only one larger entry may exceed it.
+pub const COMMIT_BYTES: usize = 1 << 20;
+
+/// Commit buffers that hold less than this are copied to an exact size when sealed, so that a
+/// stream of small commits does not pin large buffers (a copy of this size costs about 3 us).
+pub const COMMIT_COPY_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of commits written concurrently before one flush covers them.
+pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Largest single segment read or write (old kernels hang above `max_sectors_kb`).
+pub const IO_BYTES_MAX: usize = 1 << 20;
+
+/// Segment writes in flight per shard while the journal is busy: more makes its flushes slow.
+pub const SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX: usize = 2 << 20;
+
+/// Batches remembered per idempotent producer (Kafka's number).
+pub const PRODUCER_BATCHES: usize = 5;
+
+/// Idempotent producers remembered per partition; the one idle longest goes first.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 20_000;
+
+/// Open segment descriptors cached per shard.
+pub const OPEN_SEGMENTS_PER_SHARD_MAX: usize = 1_024;
+
+/// Calls from one shard to another that may be under way at once.
+pub const CROSS_SHARD_CALLS_MAX: u64 = 1_024;
+
+/// Partitions one node may hold.
+pub const PARTITIONS_MAX: usize = 200_000;
+
+/// Leader epochs remembered per partition; the oldest are merged beyond this.
+pub const LEADER_EPOCHS_MAX: usize = 1_024;
+
+const _: () = {
+    assert!(BLOCK_BYTES.is_power_of_two());
+    assert!(COMMIT_BYTES % BLOCK_BYTES == 0);
+    assert!(IO_BYTES_MAX % BLOCK_BYTES == 0);
+    assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES);
+    assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
+    assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);
+};
