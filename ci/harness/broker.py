@@ -175,10 +175,13 @@ class Kafka(Process):
 
     def __init__(self, name, log=None):
         super().__init__(name, log)
-        self.folder = Path(tempfile.mkdtemp(prefix="reference-"))
-        self.bootstrap_wanted = f"127.0.0.1:{free_port()}"
+        self.data_dir = Path(tempfile.mkdtemp(prefix="reference-"))
+        self.properties = self.data_dir / "server.properties"
+        self.move_to(f"127.0.0.1:{free_port()}")
+
+    def move_to(self, bootstrap):
+        self.bootstrap_wanted = bootstrap
         controller = f"127.0.0.1:{free_port()}"
-        self.properties = self.folder / "server.properties"
         self.properties.write_text(
             f"""process.roles=broker,controller
 node.id=1
@@ -187,7 +190,7 @@ listeners=PLAINTEXT://{self.bootstrap_wanted},CONTROLLER://{controller}
 advertised.listeners=PLAINTEXT://{self.bootstrap_wanted}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs={self.folder}/data
+log.dirs={self.data_dir}/log
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
@@ -204,6 +207,8 @@ transaction.state.log.min.isr=1
         return self.bootstrap_wanted
 
     def start(self, wait=True):
+        if (self.data_dir / "log").exists():
+            return super().start(wait)
         # Any 16 bytes in base64 are an id.
         storage = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", "bWlsbHJhY2UtY2ktaWQtMA")
         shell.must_run([*storage, "-c", self.properties], self.log, 60)
@@ -214,4 +219,4 @@ transaction.state.log.min.isr=1
 
     def remove(self):
         self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.data_dir, ignore_errors=True)

@@ -18,6 +18,10 @@ class Report:
     def say(self, text):
         print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
 
+    def show(self, text):
+        """What a failure printed, set apart from the run's own lines."""
+        print("".join(f"    | {line}\n" for line in text.splitlines()), end="", flush=True)
+
     def ok(self, count=1):
         self.passed += count
 

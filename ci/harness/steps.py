@@ -1,6 +1,7 @@
 """The steps of a run, each by a name that `--only` takes. A step counts into the report and never raises past `run`."""
 
 import re
+import sys
 import time
 from dataclasses import dataclass
 
@@ -24,12 +25,23 @@ class Run:
         self.options = options
         self.built = False
 
+    def harness(self):
+        log = LOGS / "harness.log"
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness"]
+        code = shell.run(command, log, 60, cwd=HARNESS, env={"PYTHONDONTWRITEBYTECODE": "1"})
+        text = log.read_text(errors="replace")
+        passed = len(re.findall(r" \.\.\. ok$", text, re.MULTILINE))
+        self.report.ok(passed)
+        self.report.say(f"harness: {passed} passed")
+        if code != 0 or passed == 0:
+            self.report.fail("harness", f"exit code {code}:\n{shell.tail(log)}")
+
     # Rust -----------------------------------------------------------------------------------------------------------
 
     def verify(self):
         log = LOGS / "verify.log"
         code = shell.run(["ci/verify"], log, 1200, cwd=ROOT)
-        self._count_lines("verify", log, code, None)
+        self.count_lines("verify", log, code, None)
 
     def unit(self):
         log = LOGS / "unit.log"
@@ -44,7 +56,7 @@ class Run:
             self.report.skip("unit/ignored", f"{counted.ignored} ignored tests", counted.ignored)
         self.report.say(f"unit: {counted.passed} passed, {len(counted.failures)} failed")
         if counted.failures:
-            print(shell.tail(log, 80))
+            self.report.show(shell.tail(log, 80))
         if code != 0 and not counted.failures:
             self.report.fail("unit", f"cargo test ended with {code}:\n{shell.tail(log)}")
         if code == 0 and counted.passed == 0:
@@ -96,7 +108,7 @@ class Run:
             process.start()
             started = time.monotonic()
             code = shell.run([*command, process.bootstrap], log, 900, env=env)
-            self._count_lines(name, log, code, time.monotonic() - started)
+            self.count_lines(name, log, code, time.monotonic() - started)
             process.stop()
             self.report.ok()
         except broker.BrokerFailed as error:
@@ -126,7 +138,7 @@ class Run:
         self._program("crash", 300 + 20 * self.options.kills, options)
 
     def _program(self, name, seconds_max, options=()):
-        if self.options.broker == "kafka" and name != "seed":
+        if self.options.broker == "kafka" and name == "process":
             self.report.skip(name, "is about Millrace's own process")
             return
         install.python()
@@ -135,9 +147,9 @@ class Run:
         log = LOGS / f"{name}.log"
         command = [VENV_PYTHON, HARNESS / f"{name}.py", "--broker", self.options.broker, "--binary", self.options.binary]
         code = shell.run([*command, *options], log, seconds_max)
-        self._count_lines(name, log, code, time.monotonic() - started)
+        self.count_lines(name, log, code, time.monotonic() - started)
 
-    def _count_lines(self, name, log, code, seconds):
+    def count_lines(self, name, log, code, seconds):
         """Counts the `ok NAME` and `FAIL NAME: why` lines of a program's log; `note TEXT` is passed on."""
         text = log.read_text(errors="replace")
         passed = len(re.findall(r"^ok \S", text, re.MULTILINE))
@@ -150,7 +162,7 @@ class Run:
         took = f" ({seconds:.0f} s)" if seconds else ""
         self.report.say(f"{name}: {passed} passed, {len(failures)} failed{took}")
         if failures:
-            print(shell.tail(log))
+            self.report.show(shell.tail(log))
         ran = re.search(r"^ran (\d+)$", text, re.MULTILINE)
         if name != "verify" and not (ran and int(ran[1]) == passed + len(failures)):
             self.report.fail(f"{name}/end", f"did not come to its end (exit code {code}):\n{shell.tail(log)}")
@@ -170,6 +182,7 @@ class Run:
 
 # In the order they run: what is cheap and fails most comes first.
 STEPS = {
+    "harness": "the harness itself: that it sees losses, duplicates and failures",
     "verify": "format, clippy, layering, style (ci/verify)",
     "unit": "the workspace's own tests (cargo test --workspace)",
     "release": "the release build that the following ones run against",

@@ -140,7 +140,8 @@ class Adapter:
             try:
                 return consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
+                transient = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+                if not transient or time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
