@@ -12,6 +12,8 @@ pub enum PartitionError {
     Unknown,
     #[error("this node does not lead the partition")]
     NotLeader,
+    #[error("{have} in-sync replicas where min.insync.replicas asks for {need}")]
+    NotEnoughReplicas { have: usize, need: usize },
     #[error("the client's leader epoch {theirs} is older than {ours}")]
     FencedEpoch { theirs: i32, ours: i32 },
     #[error("the client's leader epoch {theirs} is newer than {ours}")]
@@ -44,4 +46,18 @@ pub enum PartitionError {
     Busy,
     #[error("the broker is stopping")]
     Stopping,
+}
+
+impl PartitionError {
+    /// How a batch that failed its checks is refused.
+    pub fn from_batch(error: BatchError) -> PartitionError {
+        match error {
+            BatchError::Attributes(_) => PartitionError::InvalidRecord("attributes that only a broker may set"),
+            BatchError::Count { .. } => PartitionError::InvalidRecord("record count and last offset delta differ"),
+            BatchError::Producer(_) => PartitionError::InvalidRecord("producer id without epoch or sequence"),
+            BatchError::Magic(_) => PartitionError::InvalidRecord("record format (magic) other than 2"),
+            BatchError::Codec(_) => PartitionError::UnsupportedCompression,
+            BatchError::Short { .. } | BatchError::Length(_) | BatchError::Crc => PartitionError::Corrupt(error),
+        }
+    }
 }

@@ -58,7 +58,10 @@ struct State {
     retained: VecDeque<Rc<DirectBuf>>,
     retained_first: u64,
     retained_bytes: usize,
+    /// Everything up to here is in segments too: those buffers are only a cache.
+    flushed: u64,
     durable: u64,
+    committing_bytes: usize,
     previous_crc: u32,
     waiters: Vec<(u64, Waker)>,
     failed: Option<String>,
@@ -85,13 +88,23 @@ pub struct Journal {
     work: Notify,
     stats: RefCell<JournalStats>,
     stopping: Cell<bool>,
+    /// Bytes of buffers to keep that are in segments already.
+    cache_bytes: usize,
+    /// Told after each group: the backlog is shorter.
+    pub progressed: Notify,
     on_failure: Box<dyn Fn(&str)>,
 }
 
 impl Journal {
     /// A journal on an empty ring. `on_failure` is told once when a write or flush failed: nothing
     /// is acknowledged from then on and the process has to restart and recover.
-    pub fn new(id: JournalId, generation: u64, ring: Rc<Ring>, on_failure: Box<dyn Fn(&str)>) -> Rc<Journal> {
+    pub fn new(
+        id: JournalId,
+        generation: u64,
+        ring: Rc<Ring>,
+        cache_bytes: usize,
+        on_failure: Box<dyn Fn(&str)>,
+    ) -> Rc<Journal> {
         let histogram = |max| hdrhistogram::Histogram::new_with_max(max, 2).expect("valid bounds");
         Rc::new(Journal {
             id,
@@ -104,7 +117,9 @@ impl Journal {
                 retained: VecDeque::new(),
                 retained_first: 1,
                 retained_bytes: 0,
+                flushed: 0,
                 durable: 0,
+                committing_bytes: 0,
                 previous_crc: 0,
                 waiters: Vec::new(),
                 failed: None,
@@ -120,6 +135,8 @@ impl Journal {
                 flush_ns: histogram(60_000_000_000),
             }),
             stopping: Cell::new(false),
+            cache_bytes,
+            progressed: Notify::new(),
             on_failure,
         })
     }
@@ -227,14 +244,18 @@ impl Journal {
         self.state.borrow().retained_bytes
     }
 
-    /// Forgets the oldest buffers at or below `sequence` until at most `budget` bytes are held.
-    pub fn evict(&self, sequence: u64, budget: usize) {
+    /// Everything up to `sequence` is in segments: those buffers may go when room is needed.
+    pub fn set_flushed(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
-        while state.retained_bytes > budget && state.retained_first <= sequence {
-            let Some(buf) = state.retained.pop_front() else { break };
-            state.retained_bytes -= buf.len();
-            state.retained_first += 1;
-        }
+        state.flushed = state.flushed.max(sequence);
+        state.evict(self.cache_bytes);
+    }
+
+    /// Bytes appended that no commit has taken to disk yet.
+    pub fn backlog_bytes(&self) -> usize {
+        let state = self.state.borrow();
+        let filling = state.filling.as_ref().map_or(0, |f| f.used);
+        filling + state.sealed.iter().map(|s| s.buf.len()).sum::<usize>() + state.committing_bytes
     }
 
     /// Commits what was gathered, again and again, until `stop` and nothing is left.
@@ -320,12 +341,15 @@ impl Journal {
             state.retained.push_back(buf);
         }
         state.durable = last;
+        state.committing_bytes = 0;
+        state.evict(self.cache_bytes);
         let ready: Vec<Waker> = state.drain_waiters(last);
         drop((stats, state));
         for owner in touched {
             owner.durable_through(last);
         }
         ready.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
         Ok(())
     }
 
@@ -355,6 +379,7 @@ impl Journal {
         self.ring.close();
         (self.on_failure)(reason);
         waiters.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
     }
 }
 
@@ -397,7 +422,16 @@ impl State {
             bytes += next.buf.len();
             group.extend(self.sealed.pop_front());
         }
+        self.committing_bytes = bytes;
         group
+    }
+
+    fn evict(&mut self, budget: usize) {
+        while self.retained_bytes > budget && self.retained_first <= self.flushed {
+            let Some(buf) = self.retained.pop_front() else { break };
+            self.retained_bytes -= buf.len();
+            self.retained_first += 1;
+        }
     }
 
     fn drain_waiters(&mut self, durable: u64) -> Vec<Waker> {

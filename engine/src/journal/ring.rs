@@ -46,6 +46,8 @@ pub struct Ring {
     state: RefCell<State>,
     room: Notify,
     wanted: Notify,
+    /// Told when a file is full: its bytes should reach their segments.
+    pub full: Notify,
     closed: Cell<bool>,
     /// Waits for a commit that the freeing of files itself depends on.
     urgent: Rc<Cell<usize>>,
@@ -70,43 +72,53 @@ impl Ring {
         Urgent(self.urgent.clone())
     }
 
-    /// Creates the directory and the first file; `adopted` are files of an earlier incarnation
-    /// whose contents are dead: they are renamed into this ring instead of filling new ones.
-    pub async fn create(config: RingConfig, adopted: Vec<PathBuf>) -> io::Result<Ring> {
+    /// Creates the directory and the first, small file.
+    pub async fn create(config: RingConfig) -> io::Result<Ring> {
         assert!(config.files_max >= 2 && config.first_file_bytes <= config.file_bytes);
         rt::fs::create_dir_all(&config.dir).await?;
-        let mut state = State {
-            current: None,
-            position: 0,
-            free: VecDeque::new(),
-            used: VecDeque::new(),
-            next_number: 0,
-            starving: false,
-        };
-        for old in adopted.into_iter().take(config.files_max) {
-            let path = file_path(&config.dir, state.next_number);
-            rt::fs::rename(&old, &path).await?;
-            let file = open_locked(&path, false).await?;
-            let bytes = file.size().await?;
-            state.next_number += 1;
-            state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
-        }
-        if state.free.is_empty() {
-            let path = file_path(&config.dir, state.next_number);
-            let file = fill(&path, config.first_file_bytes, || true).await?;
-            state.next_number += 1;
-            let bytes = config.first_file_bytes;
-            state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
-        }
+        let path = file_path(&config.dir, 0);
+        let bytes = config.first_file_bytes;
+        let file = fill(&path, bytes, || true).await?;
         rt::fs::sync_dir(&config.dir).await?;
+        let first = Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) });
         Ok(Ring {
             config,
-            state: RefCell::new(state),
+            state: RefCell::new(State {
+                current: None,
+                position: 0,
+                free: VecDeque::from([first]),
+                used: VecDeque::new(),
+                next_number: 1,
+                starving: false,
+            }),
             room: Notify::new(),
             wanted: Notify::new(),
+            full: Notify::new(),
             closed: Cell::new(false),
             urgent: Rc::new(Cell::new(0)),
         })
+    }
+
+    /// Takes over a file of an earlier incarnation whose contents are dead, instead of filling a
+    /// new one. False where it is of no use here: then it is the caller's to remove.
+    pub async fn adopt(&self, old: &Path) -> io::Result<bool> {
+        let file = open_locked(old, false).await?;
+        let bytes = file.size().await?;
+        let number = {
+            let mut state = self.state.borrow_mut();
+            let all = state.free.len() + state.used.len() + usize::from(state.current.is_some());
+            if bytes != self.config.file_bytes || all >= self.config.files_max {
+                return Ok(false);
+            }
+            state.next_number += 1;
+            state.next_number - 1
+        };
+        let path = file_path(&self.config.dir, number);
+        rt::fs::rename(old, &path).await?;
+        let adopted = Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) });
+        self.state.borrow_mut().free.push_back(adopted);
+        self.room.notify_all();
+        Ok(true)
     }
 
     pub fn dir(&self) -> &Path {
@@ -136,6 +148,7 @@ impl Ring {
                     }
                     state.used.push_back(current);
                     state.current = None;
+                    self.full.notify_all();
                 }
                 let fits = state.free.iter().position(|f| f.bytes >= bytes);
                 if let Some(next) = fits.and_then(|i| state.free.remove(i)) {
@@ -192,12 +205,15 @@ impl Ring {
                 return;
             }
             let number = {
-                let state = self.state.borrow();
+                let mut state = self.state.borrow_mut();
                 let regular = |f: &&Rc<JournalFile>| f.bytes >= self.config.file_bytes;
                 let ready = state.free.iter().filter(regular).count();
                 let all = ready + state.used.len() + usize::from(state.current.is_some());
                 let extra = if state.starving && self.urgent.get() > 0 { EXTRA_FILES_MAX } else { 0 };
-                (ready == 0 && all < self.config.files_max + extra).then_some(state.next_number)
+                (ready == 0 && all < self.config.files_max + extra).then(|| {
+                    state.next_number += 1;
+                    state.next_number - 1
+                })
             };
             let Some(number) = number else {
                 self.wanted.notified().await;
@@ -207,10 +223,8 @@ impl Ring {
             let hurry = || self.state.borrow().starving || self.closed.get();
             match fill(&path, self.config.file_bytes, hurry).await {
                 Ok(file) => {
-                    let mut state = self.state.borrow_mut();
-                    state.next_number += 1;
                     let bytes = self.config.file_bytes;
-                    state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
+                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
                 }
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "cannot extend the journal");

@@ -3,7 +3,7 @@
 //! Invariant: the new log start is durable in the journal before a file is unlinked.
 
 use super::segment::remove_files;
-use super::{Log, Partition};
+use super::{Log, Partition, Segment};
 use crate::error::PartitionError;
 use crate::journal::entry::{EntryHeader, EntryKind};
 use crate::meta::TopicConfig;
@@ -27,7 +27,7 @@ impl Partition {
             }
             target
         };
-        if !self.config().cleanup_policy.deletes() {
+        if !self.config().cleanup_policy.delete {
             return Err(PartitionError::Policy("records of a compacted topic cannot be deleted"));
         }
         self.move_log_start(target).await?;
@@ -39,7 +39,7 @@ impl Partition {
     /// timestamps are compared with.
     pub async fn retain(self: &Rc<Self>, wall_ms: i64) -> Result<(), PartitionError> {
         let config = self.config();
-        let target = if config.cleanup_policy.deletes() {
+        let target = if config.cleanup_policy.delete {
             self.log.borrow().retention_target(&config, wall_ms)
         } else {
             None
@@ -78,6 +78,7 @@ impl Partition {
         let _one_at_a_time = self.files_lock.acquire(1).await;
         let bases: Vec<Offset> = {
             let mut log = self.log.borrow_mut();
+            log.close_if_emptied(rt::now());
             let mut bases = Vec::new();
             while log.segments.len() > 1 && log.segments[0].next_offset <= log.log_start {
                 // Bytes that are only in the journal still have to reach their segment, or the
@@ -106,6 +107,16 @@ impl Partition {
 }
 
 impl Log {
+    /// Where all of the last segment is gone, appends go on in a new one, so that it can go too.
+    fn close_if_emptied(&mut self, now: rt::Mono) {
+        let end = self.next_offset;
+        let emptied = |s: &&mut Segment| s.bytes > 0 && s.next_offset <= self.log_start;
+        if let Some(last) = self.segments.back_mut().filter(emptied) {
+            last.closed = true;
+            self.segments.push_back(Segment::new(end, now));
+        }
+    }
+
     /// Where retention wants the log to begin; None where it is content.
     fn retention_target(&self, config: &TopicConfig, wall_ms: i64) -> Option<Offset> {
         let mut target = None;

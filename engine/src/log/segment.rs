@@ -133,25 +133,27 @@ impl SegmentFiles {
     }
 
     /// Cuts the segment to `bytes`, as Kafka's tools want closed files; renews the last checksum.
+    /// May be repeated after a crash between its steps.
     pub async fn cut(&self, bytes: u64) -> io::Result<()> {
         let whole = bytes / BLOCK * BLOCK;
-        if bytes > whole {
-            let block = self.read(whole, BLOCK_BYTES).await?;
-            let keep = (bytes - whole) as usize;
+        let number = whole / BLOCK;
+        let keep = (bytes - whole) as usize;
+        if keep > 0 {
+            let block = self.log.read_at(whole, BLOCK_BYTES).await?;
             if block.len() < keep {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("{}: ends before byte {bytes}", self.log_path().display()),
-                ));
+                let reason = format!("{}: ends before byte {bytes}", self.log_path().display());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
             }
-            if block.len() > keep {
-                let mut sums = self.sums.borrow_mut();
-                sums.truncate((whole / BLOCK) as usize);
-                let sum = self.block_sum(whole / BLOCK, &block[..keep]);
-                sums.push(sum);
+            let cut_sum = self.block_sum(number, &block[..keep]);
+            let mut sums = self.sums.borrow_mut();
+            let known = sums.get(number as usize).copied();
+            if known != Some(cut_sum) && known != Some(self.block_sum(number, &block)) {
+                return Err(self.damaged(number));
             }
+            sums.truncate(number as usize);
+            sums.push(cut_sum);
         } else {
-            self.sums.borrow_mut().truncate((whole / BLOCK) as usize);
+            self.sums.borrow_mut().truncate(number as usize);
         }
         self.log.truncate(bytes).await?;
         self.sync_from(whole).await
