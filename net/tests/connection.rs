@@ -312,6 +312,43 @@ fn a_slow_reader_is_not_read_from_and_loses_nothing() {
 }
 
 #[test]
+fn while_slow_readers_hold_too_much_the_others_get_less_but_are_served() {
+    simulate(|_| async {
+        let config = NetConfig {
+            unsent_bytes_max: 100_000,
+            ..NetConfig::default()
+        };
+        let server = Server::start(1, config).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        let records = batch(&[&[7u8; 20_000]]);
+        for _ in 0..20 {
+            client
+                .call(&produce("t", 0, -1, Some(records.clone())), 3)
+                .await;
+        }
+        let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        let everything = 20 * records.len();
+        assert_eq!(full.responses[0].partitions[0].records.len(), everything);
+        let mut slow = Client::connect().await;
+        for _ in 0..10 {
+            slow.send(&fetch("t", &[(0, 0)]), 4).await;
+        }
+        rt::sleep(Duration::from_secs(1)).await;
+        let some = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        let some = some.responses[0].partitions[0].records.len();
+        assert!(some > 0 && some <= 64 << 10, "{some} bytes");
+        for _ in 0..10 {
+            slow.frame().await.unwrap();
+        }
+        rt::sleep(Duration::from_secs(1)).await;
+        let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        assert_eq!(full.responses[0].partitions[0].records.len(), everything);
+        server.stop().await;
+    });
+}
+
+#[test]
 fn a_client_that_takes_nothing_at_all_is_closed_in_the_end() {
     simulate(|_| async {
         let config = NetConfig {
