@@ -20,8 +20,12 @@ fn dir() -> PathBuf {
 }
 
 async fn journal(files_max: usize) -> Rc<Journal> {
-    let config =
-        RingConfig { dir: dir(), first_file_bytes: FILE_BYTES, file_bytes: FILE_BYTES, files_max };
+    let config = RingConfig {
+        dir: dir(),
+        first_file_bytes: FILE_BYTES,
+        file_bytes: FILE_BYTES,
+        files_max,
+    };
     let ring = Rc::new(Ring::create(config).await.unwrap());
     let journal = Journal::new(ID, 1, ring, 1 << 20, Box::new(|_| {}));
     journal.ring().start_filler();
@@ -53,7 +57,12 @@ async fn offsets(scan: &Scan) -> Vec<i64> {
     let mut out = Vec::new();
     for index in 0..scan.commits() {
         let commit = scan.commit(index).await.unwrap();
-        out.extend(commit.entries().iter().map(|(header, _)| header.base_offset));
+        out.extend(
+            commit
+                .entries()
+                .iter()
+                .map(|(header, _)| header.base_offset),
+        );
     }
     out
 }
@@ -88,7 +97,9 @@ fn what_was_durable_is_found_again() {
             assert_eq!(offsets(&scan).await, (0..12).collect::<Vec<_>>());
             assert!(!scan.damaged() && scan.end >= 12);
         });
-        scan(&sim, 5, async |scan: Scan| assert_eq!(offsets(&scan).await[0], 4));
+        scan(&sim, 5, async |scan: Scan| {
+            assert_eq!(offsets(&scan).await[0], 4)
+        });
     }
 }
 
@@ -98,7 +109,8 @@ fn a_damaged_last_commit_is_a_torn_tail_and_all_behind_it_is_void() {
     sim.block_on(async { commits(&journal(3).await, 6).await });
     sim.crash(CrashPolicy::POWER_LOST);
     // Nothing says that commit 6 was flushed: only its successor would.
-    sim.disk().flip_bit(&first_file(), position_of(&sim, 6) + 300, 3);
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 6) + 300, 3);
     scan(&sim, 1, async |scan: Scan| {
         assert_eq!((scan.end, scan.durable, scan.damaged()), (5, 5, false));
         assert_eq!(offsets(&scan).await, [0, 1, 2, 3, 4]);
@@ -110,15 +122,19 @@ fn a_damaged_commit_below_the_known_durable_point_is_damage_not_a_tail() {
     let sim = Sim::new(2, SimConfig::default());
     sim.block_on(async { commits(&journal(3).await, 6).await });
     sim.crash(CrashPolicy::POWER_LOST);
-    sim.disk().flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
     scan(&sim, 1, async |scan: Scan| {
         assert_eq!((scan.end, scan.durable, scan.damaged()), (2, 5, true));
         assert_eq!(offsets(&scan).await, [0, 1]);
         assert_eq!(scan.commits_beyond(), 2, "commits 4 and 5 are whole");
     });
     // Also where its header is what is damaged.
-    sim.disk().flip_bit(&first_file(), position_of(&sim, 3) + 40, 3);
-    scan(&sim, 1, async |scan: Scan| assert!(scan.damaged() && scan.end == 2));
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 40, 3);
+    scan(&sim, 1, async |scan: Scan| {
+        assert!(scan.damaged() && scan.end == 2)
+    });
 }
 
 #[test]
@@ -129,7 +145,8 @@ fn an_idle_journal_witnesses_its_last_commit() {
         rt::sleep(Duration::from_millis(200)).await;
     });
     sim.crash(CrashPolicy::POWER_LOST);
-    sim.disk().flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
     scan(&sim, 1, async |scan: Scan| {
         assert_eq!((scan.end, scan.durable, scan.damaged()), (2, 3, true));
     });
@@ -143,20 +160,38 @@ fn files_are_used_again_only_after_they_were_given_back() {
         let mut last = 0;
         for offset in 0..600 {
             last = append(&journal, offset, &[1; 9_000]);
-            if offset % 3 == 0 && rt::timeout(Duration::from_millis(50), journal.wait_durable(last)).await.is_none() {
-                let oldest = journal.ring().oldest_full().expect("a full ring has a full file");
+            if offset % 3 == 0
+                && rt::timeout(Duration::from_millis(50), journal.wait_durable(last))
+                    .await
+                    .is_none()
+            {
+                let oldest = journal
+                    .ring()
+                    .oldest_full()
+                    .expect("a full ring has a full file");
                 assert!(oldest < last);
                 journal.ring().recycle(oldest);
                 journal.set_flushed(oldest);
             }
         }
-        while rt::timeout(Duration::from_millis(50), journal.wait_durable(last)).await.is_none() {
-            journal.ring().recycle(journal.ring().oldest_full().expect("full"));
+        while rt::timeout(Duration::from_millis(50), journal.wait_durable(last))
+            .await
+            .is_none()
+        {
+            journal
+                .ring()
+                .recycle(journal.ring().oldest_full().expect("full"));
         }
-        assert_eq!(journal.ring().bytes(), 3 * FILE_BYTES, "the ring stayed within its bound");
+        assert_eq!(
+            journal.ring().bytes(),
+            3 * FILE_BYTES,
+            "the ring stayed within its bound"
+        );
     });
     sim.crash(CrashPolicy::POWER_LOST);
-    scan(&sim, 500, async |scan: Scan| assert!(scan.end >= 500 && !scan.damaged()));
+    scan(&sim, 500, async |scan: Scan| {
+        assert!(scan.end >= 500 && !scan.damaged())
+    });
 }
 
 #[test]
@@ -170,7 +205,10 @@ fn after_a_failed_flush_nothing_is_acknowledged() {
         let sequence = append(&journal, 2, b"lost");
         assert!(journal.wait_durable(sequence).await.is_err());
         let sequence = append(&journal, 3, b"later");
-        assert!(journal.wait_durable(sequence).await.is_err(), "never retried");
+        assert!(
+            journal.wait_durable(sequence).await.is_err(),
+            "never retried"
+        );
         assert_eq!(journal.durable_sequence(), 2);
     });
 }
