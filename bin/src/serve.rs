@@ -39,7 +39,10 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let listeners = bind_all(&config)?;
     let control = control::start(ports::bind(&config.admin_listen, "admin-listen")?)?;
     let broker = broker::start(&config, &listeners, &control)?;
-    announce(&config, &listeners, &control).map_err(Failure::output)?;
+    if let Err(error) = announce(&config, &listeners, &control) {
+        // Whoever started us may not want to read this; clients are served all the same.
+        tracing::warn!("cannot write to standard output: {error}");
+    }
     let result = broker.join();
     drop(lock);
     result
