@@ -5,7 +5,9 @@
 use crate::journal::entry::JournalId;
 use crate::log::producers::StoredBatch;
 use crate::rt;
-use crate::types::limits::{LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES};
+use crate::types::limits::{
+    LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES,
+};
 use crate::types::{LeaderEpoch, Offset, PartitionId, TopicId};
 use bytes::{Buf, BufMut};
 use std::io;
@@ -54,7 +56,9 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     fn path(data_dir: &Path, generation: u64, shard: usize) -> PathBuf {
-        data_dir.join("checkpoints").join(format!("g{generation}-s{shard}"))
+        data_dir
+            .join("checkpoints")
+            .join(format!("g{generation}-s{shard}"))
     }
 
     pub async fn write(&self, data_dir: &Path, shard: usize) -> io::Result<()> {
@@ -67,8 +71,12 @@ impl Checkpoint {
         let bytes = rt::fs::read(&path, BYTES_MAX)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-        Checkpoint::decode(&bytes)
-            .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display())))
+        Checkpoint::decode(&bytes).map_err(|why| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {why}", path.display()),
+            )
+        })
     }
 
     pub async fn remove(data_dir: &Path, generation: u64, shard: usize) -> io::Result<()> {
@@ -111,7 +119,12 @@ impl Checkpoint {
         if !reader.0.is_empty() {
             return Err("has bytes behind its end");
         }
-        Ok(Checkpoint { journal, generation, replay_from, partitions })
+        Ok(Checkpoint {
+            journal,
+            generation,
+            replay_from,
+            partitions,
+        })
     }
 }
 
@@ -174,7 +187,17 @@ impl PartitionState {
                 finished: r.bytes::<1>()?[0] & 2 != 0,
             })
         })?;
-        Ok(PartitionState { id, log_start, durable, truncation, offline_from, epochs, producers, segments, resume })
+        Ok(PartitionState {
+            id,
+            log_start,
+            durable,
+            truncation,
+            offline_from,
+            epochs,
+            producers,
+            segments,
+            resume,
+        })
     }
 }
 
@@ -267,8 +290,12 @@ mod tests {
             segments: vec![segment],
             resume: 40,
         };
-        let checkpoint =
-            Checkpoint { journal: JournalId(5), generation: 6, replay_from: 7, partitions: vec![partition] };
+        let checkpoint = Checkpoint {
+            journal: JournalId(5),
+            generation: 6,
+            replay_from: 7,
+            partitions: vec![partition],
+        };
         let bytes = checkpoint.encode();
         assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
         for at in 0..bytes.len() {

@@ -37,7 +37,12 @@ pub struct Manifest {
 
 impl Manifest {
     pub fn new(generation: u64, clean: bool, journals: Vec<JournalRef>) -> Manifest {
-        Manifest { format: FORMAT, generation, clean, journals }
+        Manifest {
+            format: FORMAT,
+            generation,
+            clean,
+            journals,
+        }
     }
 
     fn path(data_dir: &Path) -> PathBuf {
@@ -53,7 +58,10 @@ impl Manifest {
             Err(error) => return Err(error),
         };
         decode(&bytes).map(Some).map_err(|why| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {why}", path.display()),
+            )
         })
     }
 
@@ -70,16 +78,24 @@ fn encode(manifest: &Manifest) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text: the file is damaged".to_string())?;
-    let (json, crc) = text.rsplit_once("\ncrc32 ").ok_or("has no checksum: the file is damaged")?;
-    let crc = u32::from_str_radix(crc.trim_end(), 16).map_err(|_| "has no checksum: the file is damaged")?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| "is not text: the file is damaged".to_string())?;
+    let (json, crc) = text
+        .rsplit_once("\ncrc32 ")
+        .ok_or("has no checksum: the file is damaged")?;
+    let crc = u32::from_str_radix(crc.trim_end(), 16)
+        .map_err(|_| "has no checksum: the file is damaged")?;
     if crc != crc32fast::hash(json.as_bytes()) {
         return Err("checksum does not match: the file is damaged".into());
     }
-    let format = serde_json::from_str::<serde_json::Value>(json).ok().and_then(|v| v["format"].as_u64());
+    let format = serde_json::from_str::<serde_json::Value>(json)
+        .ok()
+        .and_then(|v| v["format"].as_u64());
     if format != Some(u64::from(FORMAT)) {
         let found = format.map_or("unknown".to_string(), |f| f.to_string());
-        return Err(format!("format {found} is not known to this version ({FORMAT}): use the newer millrace"));
+        return Err(format!(
+            "format {found} is not known to this version ({FORMAT}): use the newer millrace"
+        ));
     }
     serde_json::from_str(json).map_err(|e| e.to_string())
 }
@@ -90,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_manifest_round_trips_and_damage_is_seen() {
-        let journals = vec![JournalRef { id: format!("{:032x}", 5u128), dir: "g1-s0".into() }];
+        let journals = vec![JournalRef {
+            id: format!("{:032x}", 5u128),
+            dir: "g1-s0".into(),
+        }];
         let manifest = Manifest::new(7, false, journals);
         let bytes = encode(&manifest);
         assert_eq!(decode(&bytes).as_ref(), Ok(&manifest));
@@ -99,7 +118,10 @@ mod tests {
             bad[at] ^= 1;
             assert!(decode(&bad).is_err(), "byte {at}");
         }
-        let newer = encode(&Manifest { format: 2, ..manifest });
+        let newer = encode(&Manifest {
+            format: 2,
+            ..manifest
+        });
         assert!(decode(&newer).unwrap_err().contains("newer"));
     }
 }

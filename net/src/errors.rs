@@ -12,6 +12,7 @@ pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
     match error {
         PartitionError::Unknown => ErrorCode::UnknownTopicOrPartition,
         PartitionError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        PartitionError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         PartitionError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         PartitionError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         PartitionError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
@@ -68,6 +69,7 @@ pub(crate) fn meta(error: &MetaError) -> ErrorCode {
         MetaError::Closed => ErrorCode::BrokerNotAvailable,
         MetaError::Failed(_)
         | MetaError::Io { .. }
+        | MetaError::Missing { .. }
         | MetaError::Damaged { .. }
         | MetaError::UnknownCommand { .. }
         | MetaError::Snapshot { .. } => ErrorCode::KafkaStorageError,
@@ -122,6 +124,7 @@ mod tests {
         };
         check(PartitionError::Unknown, 3);
         check(PartitionError::NotLeader, 6);
+        check(PartitionError::NotEnoughReplicas { have: 1, need: 2 }, 19);
         check(PartitionError::FencedEpoch { theirs: 1, ours: 2 }, 74);
         check(PartitionError::UnknownEpoch { theirs: 3, ours: 2 }, 75);
         check(

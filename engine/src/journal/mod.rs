@@ -6,7 +6,7 @@ pub mod entry;
 pub mod recover;
 pub mod ring;
 
-use crate::rt::{self, Class, DirectBuf, Notify};
+use crate::rt::{self, DirectBuf, Notify};
 use crate::types::limits::{COMMIT_BYTES, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX};
 use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
@@ -161,7 +161,11 @@ impl Journal {
         assert_eq!(entry.payload_bytes as usize, payload.len());
         let mut state = self.state.borrow_mut();
         let bytes = ENTRY_BYTES + payload.len();
-        if state.filling.as_ref().is_some_and(|f| f.used + bytes > f.buf.len()) {
+        if state
+            .filling
+            .as_ref()
+            .is_some_and(|f| f.used + bytes > f.buf.len())
+        {
             state.seal();
         }
         if state.filling.is_none() {
@@ -169,7 +173,12 @@ impl Journal {
             let spare = state.spare.take().filter(|b| b.len() >= need);
             let buf = spare.unwrap_or_else(|| DirectBuf::with_len(need.max(COMMIT_BYTES)));
             let hasher = self.id.body_hasher();
-            state.filling = Some(Filling { buf, used: HEADER_BYTES, hasher, touched: Vec::new() });
+            state.filling = Some(Filling {
+                buf,
+                used: HEADER_BYTES,
+                hasher,
+                touched: Vec::new(),
+            });
         }
         let sequence = state.next;
         let filling = state.filling.as_mut().expect("just made");
@@ -185,7 +194,10 @@ impl Journal {
         state.unwitnessed = true;
         drop(state);
         self.work.notify_all();
-        Location { sequence, position: at as u32 }
+        Location {
+            sequence,
+            position: at as u32,
+        }
     }
 
     /// Sequence that an entry appended now would get.
@@ -223,7 +235,11 @@ impl Journal {
     pub async fn wait_all_durable(&self) -> Result<(), String> {
         let last = {
             let state = self.state.borrow();
-            if state.filling.is_some() { state.next } else { state.next - 1 }
+            if state.filling.is_some() {
+                state.next
+            } else {
+                state.next - 1
+            }
         };
         self.wait_durable(last).await
     }
@@ -276,9 +292,9 @@ impl Journal {
         }
     }
 
-    pub fn start(self: &Rc<Self>) {
-        self.ring.start_filler();
-        rt::spawn(Class::Storage, self.clone().run());
+    /// Largest batch that fits a commit of its own in a journal file.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.ring.commit_bytes_max() - rt::BLOCK
     }
 
     /// Lets the committer end once everything gathered is durable.
@@ -291,25 +307,37 @@ impl Journal {
         if !self.state.borrow().unwitnessed {
             return self.work.notified().await;
         }
-        if rt::timeout(WITNESS_IDLE, self.work.notified()).await.is_none() {
+        if rt::timeout(WITNESS_IDLE, self.work.notified())
+            .await
+            .is_none()
+        {
             let mut state = self.state.borrow_mut();
             state.unwitnessed = false;
             if state.filling.is_none() && state.sealed.is_empty() {
                 let mut buf = DirectBuf::with_len(rt::BLOCK);
                 buf.fill(0);
                 let hasher = self.id.body_hasher();
-                state.filling = Some(Filling { buf, used: HEADER_BYTES, hasher, touched: Vec::new() });
+                state.filling = Some(Filling {
+                    buf,
+                    used: HEADER_BYTES,
+                    hasher,
+                    touched: Vec::new(),
+                });
             }
         }
     }
 
     async fn commit(&self, group: Vec<Sealed>) -> io::Result<()> {
         let durable_sequence = self.durable_sequence();
-        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> = Vec::with_capacity(group.len());
+        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> =
+            Vec::with_capacity(group.len());
         let mut touched = Vec::new();
         let last = group.last().expect("never empty").sequence;
         for mut sealed in group {
-            let (file, position) = self.ring.place(sealed.sequence, sealed.buf.len() as u64).await?;
+            let (file, position) = self
+                .ring
+                .place(sealed.sequence, sealed.buf.len() as u64)
+                .await?;
             let mut state = self.state.borrow_mut();
             let header = CommitHeader {
                 generation: self.generation,
@@ -354,17 +382,25 @@ impl Journal {
     }
 
     /// All writes at once, and only when all are done one flush per file touched.
-    async fn write_and_flush(&self, placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)]) -> io::Result<()> {
+    async fn write_and_flush(
+        &self,
+        placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)],
+    ) -> io::Result<()> {
         if let [(buf, file, position)] = placed {
             file.file.write_at(buf.clone(), *position).await?;
             return file.file.sync().await;
         }
-        let writes = placed.iter().map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
+        let writes = placed
+            .iter()
+            .map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
         for result in join_all(writes).await {
             result?;
         }
         for (i, (_, file, _)) in placed.iter().enumerate() {
-            if !placed[..i].iter().any(|(_, earlier, _)| Rc::ptr_eq(earlier, file)) {
+            if !placed[..i]
+                .iter()
+                .any(|(_, earlier, _)| Rc::ptr_eq(earlier, file))
+            {
                 file.file.sync().await?;
             }
         }
@@ -385,7 +421,9 @@ impl Journal {
 
 impl State {
     fn seal(&mut self) {
-        let Some(mut filling) = self.filling.take() else { return };
+        let Some(mut filling) = self.filling.take() else {
+            return;
+        };
         let body_bytes = filling.used - HEADER_BYTES;
         let padded = filling.used.next_multiple_of(rt::BLOCK);
         filling.buf[filling.used..padded].fill(0);
@@ -428,7 +466,9 @@ impl State {
 
     fn evict(&mut self, budget: usize) {
         while self.retained_bytes > budget && self.retained_first <= self.flushed {
-            let Some(buf) = self.retained.pop_front() else { break };
+            let Some(buf) = self.retained.pop_front() else {
+                break;
+            };
             self.retained_bytes -= buf.len();
             self.retained_first += 1;
         }
@@ -464,8 +504,15 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
                 }
             }
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
-    running.into_iter().map(|(_, output)| output.expect("all are ready")).collect()
+    running
+        .into_iter()
+        .map(|(_, output)| output.expect("all are ready"))
+        .collect()
 }

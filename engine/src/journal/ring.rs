@@ -80,7 +80,12 @@ impl Ring {
         let bytes = config.first_file_bytes;
         let file = fill(&path, bytes, || true).await?;
         rt::fs::sync_dir(&config.dir).await?;
-        let first = Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) });
+        let first = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
         Ok(Ring {
             config,
             state: RefCell::new(State {
@@ -115,7 +120,13 @@ impl Ring {
         };
         let path = file_path(&self.config.dir, number);
         rt::fs::rename(old, &path).await?;
-        let adopted = Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) });
+        rt::fs::sync_dir(&self.config.dir).await?;
+        let adopted = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
         self.state.borrow_mut().free.push_back(adopted);
         self.room.notify_all();
         Ok(true)
@@ -167,21 +178,26 @@ impl Ring {
 
     /// Highest sequence of the oldest full file: what must reach its segments next.
     pub fn oldest_full(&self) -> Option<u64> {
-        self.state.borrow().used.front().map(|f| f.last_sequence.get())
-    }
-
-    /// Whether a commit is waiting for a file.
-    pub fn starving(&self) -> bool {
-        self.state.borrow().starving
+        self.state
+            .borrow()
+            .used
+            .front()
+            .map(|f| f.last_sequence.get())
     }
 
     /// Gives back every full file whose commits are all at or below `sequence`.
     pub fn recycle(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
-        while state.used.front().is_some_and(|f| f.last_sequence.get() <= sequence) {
+        while state
+            .used
+            .front()
+            .is_some_and(|f| f.last_sequence.get() <= sequence)
+        {
             let file = state.used.pop_front().expect("just seen");
             let files = state.free.len() + state.used.len() + 1;
-            if files >= self.config.files_max + 1 || (file.bytes < self.config.file_bytes && !state.free.is_empty()) {
+            if files >= self.config.files_max + 1
+                || (file.bytes < self.config.file_bytes && !state.free.is_empty())
+            {
                 // One too many, or the small first file: a plain drop closes it.
                 rt::spawn(Class::Background, remove(file));
             } else {
@@ -195,7 +211,13 @@ impl Ring {
     /// Files this ring has, in bytes.
     pub fn bytes(&self) -> u64 {
         let state = self.state.borrow();
-        state.current.iter().chain(&state.free).chain(&state.used).map(|f| f.bytes).sum()
+        state
+            .current
+            .iter()
+            .chain(&state.free)
+            .chain(&state.used)
+            .map(|f| f.bytes)
+            .sum()
     }
 
     /// Keeps one zero-filled file ready while the ring may grow. Runs until `close`.
@@ -209,7 +231,11 @@ impl Ring {
                 let regular = |f: &&Rc<JournalFile>| f.bytes >= self.config.file_bytes;
                 let ready = state.free.iter().filter(regular).count();
                 let all = ready + state.used.len() + usize::from(state.current.is_some());
-                let extra = if state.starving && self.urgent.get() > 0 { EXTRA_FILES_MAX } else { 0 };
+                let extra = if state.starving && self.urgent.get() > 0 {
+                    EXTRA_FILES_MAX
+                } else {
+                    0
+                };
                 (ready == 0 && all < self.config.files_max + extra).then(|| {
                     state.next_number += 1;
                     state.next_number - 1
@@ -224,7 +250,12 @@ impl Ring {
             match fill(&path, self.config.file_bytes, hurry).await {
                 Ok(file) => {
                     let bytes = self.config.file_bytes;
-                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
+                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile {
+                        path,
+                        file,
+                        bytes,
+                        last_sequence: Cell::new(0),
+                    }));
                 }
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "cannot extend the journal");
@@ -277,7 +308,10 @@ pub async fn open_locked(path: &Path, create: bool) -> io::Result<File> {
     }
     Err(io::Error::new(
         io::ErrorKind::WouldBlock,
-        format!("{} is locked by another process: stop that broker first", path.display()),
+        format!(
+            "{} is locked by another process: stop that broker first",
+            path.display()
+        ),
     ))
 }
 
@@ -298,5 +332,9 @@ async fn fill(path: &Path, bytes: u64, hurry: impl Fn() -> bool) -> io::Result<F
         }
     }
     file.sync().await?;
+    // The name has to survive as well: the first commit's flush covers only the bytes.
+    if let Some(dir) = path.parent() {
+        rt::fs::sync_dir(dir).await?;
+    }
     Ok(file)
 }

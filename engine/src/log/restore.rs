@@ -72,7 +72,13 @@ impl Partition {
 
     /// Enters an append entry of an old journal again. `known_below`: producers of records below
     /// it came with the checkpoint.
-    pub fn replay_append(self: &Rc<Self>, entry: &EntryHeader, batch: &[u8], known_below: Offset, clock: Clock) -> io::Result<Replayed> {
+    pub fn replay_append(
+        self: &Rc<Self>,
+        entry: &EntryHeader,
+        batch: &[u8],
+        known_below: Offset,
+        clock: Clock,
+    ) -> io::Result<Replayed> {
         let mut log = self.log.borrow_mut();
         if entry.truncation != log.truncation {
             return Ok(Replayed::Known);
@@ -86,10 +92,21 @@ impl Partition {
         }
         let config = self.config();
         log.roll_if_due(&config, &header, clock);
-        let location = self.journal.append(entry, batch, |_| {}, Some(self.clone() as _));
-        log.place(&header, location.sequence, location.position, u64::from(config.index_interval_bytes));
+        let location = self
+            .journal
+            .append(entry, batch, |_| {}, Some(self.clone() as _));
+        log.place(
+            &header,
+            location.sequence,
+            location.position,
+            u64::from(config.index_interval_bytes),
+        );
         if header.has_producer() && header.base_offset >= known_below {
-            log.producers.record(&header, (clock.mono.as_nanos() / 1_000_000) as i64, Offset::MAX);
+            log.producers.record(
+                &header,
+                (clock.mono.as_nanos() / 1_000_000) as i64,
+                Offset::MAX,
+            );
         }
         Ok(Replayed::Entered)
     }
@@ -115,8 +132,12 @@ impl Log {
         log.log_start = state.log_start.min(state.resume);
         log.truncation = state.truncation;
         log.offline_from = state.offline_from;
-        log.epochs = EpochHistory::from_pairs(state.epochs.clone())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "leader epochs in the checkpoint do not grow"))?;
+        log.epochs = EpochHistory::from_pairs(state.epochs.clone()).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "leader epochs in the checkpoint do not grow",
+            )
+        })?;
         let now_ms = (now.as_nanos() / 1_000_000) as i64;
         for (id, batches) in &state.producers {
             log.producers.restore(*id, batches.clone(), now_ms);
@@ -168,12 +189,18 @@ impl Log {
 
 /// Puts the last block of a partition's last segment back into the state the checkpoint saw, and
 /// removes segment files that a crash left behind it.
-pub async fn mend_files(dir: &Path, state: &PartitionState, carried: Option<&CarryOver>) -> io::Result<()> {
+pub async fn mend_files(
+    dir: &Path,
+    state: &PartitionState,
+    carried: Option<&CarryOver>,
+) -> io::Result<()> {
     if let Some(last) = state.segments.last() {
         let whole = last.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
         let keep = (last.bytes - whole) as usize;
         let files = SegmentFiles::open(dir, last.base, last.bytes, false).await?;
-        let torn = carried.filter(|c| c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep);
+        let torn = carried.filter(|c| {
+            c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep
+        });
         if let Some(carried) = torn {
             files.restore_block(whole, &carried.bytes[..keep]).await?;
         }
@@ -185,7 +212,13 @@ pub async fn mend_files(dir: &Path, state: &PartitionState, carried: Option<&Car
         Err(error) => return Err(error),
     };
     for entry in entries {
-        let Some(base) = entry.name.strip_suffix(".log").and_then(|stem| stem.parse::<Offset>().ok()) else { continue };
+        let Some(base) = entry
+            .name
+            .strip_suffix(".log")
+            .and_then(|stem| stem.parse::<Offset>().ok())
+        else {
+            continue;
+        };
         // Files below the resume point that the checkpoint does not name were on their way out.
         if !state.segments.iter().any(|s| s.base == base) {
             remove_files(dir, base).await?;
@@ -193,4 +226,3 @@ pub async fn mend_files(dir: &Path, state: &PartitionState, carried: Option<&Car
     }
     Ok(())
 }
-

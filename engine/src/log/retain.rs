@@ -20,7 +20,11 @@ impl Partition {
             let end = log.high_watermark();
             let target = if before == -1 { end } else { before };
             if target < 0 || target > end {
-                return Err(PartitionError::OffsetOutOfRange { wanted: before, log_start: log.log_start, end });
+                return Err(PartitionError::OffsetOutOfRange {
+                    wanted: before,
+                    log_start: log.log_start,
+                    end,
+                });
             }
             if target <= log.log_start {
                 return Ok(log.log_start);
@@ -28,7 +32,9 @@ impl Partition {
             target
         };
         if !self.config().cleanup_policy.delete {
-            return Err(PartitionError::Policy("records of a compacted topic cannot be deleted"));
+            return Err(PartitionError::Policy(
+                "records of a compacted topic cannot be deleted",
+            ));
         }
         self.move_log_start(target).await?;
         self.drop_segments().await;
@@ -69,7 +75,10 @@ impl Partition {
             };
             self.journal.append(&entry, &[], |_| {}, None)
         };
-        self.journal.wait_durable(location.sequence).await.map_err(PartitionError::Storage)
+        self.journal
+            .wait_durable(location.sequence)
+            .await
+            .map_err(PartitionError::Storage)
     }
 
     /// Lets go of segments wholly below the log start; their files are unlinked after the topic's
@@ -126,7 +135,9 @@ impl Log {
                 let age = wall_ms.saturating_sub(segment.max_timestamp_ms);
                 segment.max_timestamp_ms >= 0 && u64::try_from(age).is_ok_and(|age| age > keep)
             });
-            let oversize = config.retention_bytes.is_some_and(|keep| total - segment.bytes >= keep);
+            let oversize = config
+                .retention_bytes
+                .is_some_and(|keep| total - segment.bytes >= keep);
             let whole = segment.bytes > 0 && segment.next_offset <= self.high_watermark();
             if !whole || !(expired || oversize) {
                 break;

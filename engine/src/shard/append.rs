@@ -41,7 +41,11 @@ type Indexed = Vec<(usize, AppendResult)>;
 
 impl Shard {
     /// See `Broker::append`.
-    pub fn append(self: &Rc<Self>, items: Vec<AppendItem>, acks: Acks) -> impl Future<Output = Vec<AppendResult>> + 'static {
+    pub fn append(
+        self: &Rc<Self>,
+        items: Vec<AppendItem>,
+        acks: Acks,
+    ) -> impl Future<Output = Vec<AppendResult>> + 'static {
         let total = items.len();
         let mut failed: Indexed = Vec::new();
         let mut by_owner: Vec<Vec<Handed>> = Vec::new();
@@ -50,7 +54,12 @@ impl Shard {
             match BatchHeader::check_from_client(&item.batch) {
                 Ok(header) => {
                     let AppendItem { partition, batch } = item;
-                    by_owner[partition.shard(self.shards)].push(Handed { index, partition, header, batch });
+                    by_owner[partition.shard(self.shards)].push(Handed {
+                        index,
+                        partition,
+                        header,
+                        batch,
+                    });
                 }
                 Err(error) => failed.push((index, Err(PartitionError::from_batch(error)))),
             }
@@ -69,7 +78,9 @@ impl Shard {
             let receiver = self.calls.call::<Indexed>(owner, move |shard, reply| {
                 let handed = shard.hand_over(items, acks);
                 let shard = shard.clone();
-                rt::spawn(Class::Network, async move { reply.send(shard.settle(handed, acks).await) });
+                rt::spawn(Class::Network, async move {
+                    reply.send(shard.settle(handed, acks).await)
+                });
             });
             remote.push((receiver, indexes));
         }
@@ -83,18 +94,30 @@ impl Shard {
             }
             for (receiver, indexes) in remote {
                 let list = receiver.await;
-                let gone = || indexes.iter().map(|i| (*i, Err(PartitionError::Stopping))).collect();
+                let gone = || {
+                    indexes
+                        .iter()
+                        .map(|i| (*i, Err(PartitionError::Stopping)))
+                        .collect()
+                };
                 put(list.unwrap_or_else(gone));
             }
-            results.into_iter().map(|r| r.expect("every item was handed over or refused")).collect()
+            results
+                .into_iter()
+                .map(|r| r.expect("every item was handed over or refused"))
+                .collect()
         }
     }
 
     fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {
-        if !self.parked_appends.borrow().is_empty() || self.journal.backlog_bytes() > self.config.backlog_bytes_max {
+        if !self.parked_appends.borrow().is_empty()
+            || self.journal.backlog_bytes() > self.config.backlog_bytes_max
+        {
             let (done, receiver) = rt::oneshot();
             let indexes = items.iter().map(|i| i.index).collect();
-            self.parked_appends.borrow_mut().push_back((ParkedAppend { items, done }, acks));
+            self.parked_appends
+                .borrow_mut()
+                .push_back((ParkedAppend { items, done }, acks));
             self.append_parked.notify_all();
             return Local::Parked(receiver, indexes);
         }
@@ -102,7 +125,10 @@ impl Shard {
     }
 
     fn append_now(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> HandedOver {
-        let clock = Clock { wall_ms: rt::wall_ms(), mono: rt::now() };
+        let clock = Clock {
+            wall_ms: rt::wall_ms(),
+            mono: rt::now(),
+        };
         let results = items
             .into_iter()
             .map(|item| {
@@ -116,7 +142,12 @@ impl Shard {
         HandedOver { results }
     }
 
-    fn append_one(self: &Rc<Self>, item: &Handed, acks: Acks, clock: Clock) -> Result<Accepted, PartitionError> {
+    fn append_one(
+        self: &Rc<Self>,
+        item: &Handed,
+        acks: Acks,
+        clock: Clock,
+    ) -> Result<Accepted, PartitionError> {
         if self.stopping.get() {
             return Err(PartitionError::Stopping);
         }
@@ -135,21 +166,38 @@ impl Shard {
             Local::Done(handed) => handed,
             Local::Parked(receiver, indexes) => match receiver.await {
                 Some(handed) => handed,
-                None => return indexes.into_iter().map(|i| (i, Err(PartitionError::Stopping))).collect(),
+                None => {
+                    return indexes
+                        .into_iter()
+                        .map(|i| (i, Err(PartitionError::Stopping)))
+                        .collect()
+                }
             },
         };
         let waits = |a: &Accepted| acks != Acks::None && !a.cached;
-        let last = handed.results.iter().filter_map(|(_, r)| r.as_ref().ok()).filter(|a| waits(a)).map(|a| a.sequence).max();
+        let last = handed
+            .results
+            .iter()
+            .filter_map(|(_, r)| r.as_ref().ok())
+            .filter(|a| waits(a))
+            .map(|a| a.sequence)
+            .max();
         let failure = match last {
             Some(sequence) => self.journal.wait_durable(sequence).await.err(),
             None => None,
         };
         let finish = |result: Result<Accepted, PartitionError>| match (result, &failure) {
-            (Ok(accepted), Some(reason)) if waits(&accepted) => Err(PartitionError::Storage(reason.clone())),
+            (Ok(accepted), Some(reason)) if waits(&accepted) => {
+                Err(PartitionError::Storage(reason.clone()))
+            }
             (Ok(accepted), _) => Ok(accepted.appended),
             (Err(error), _) => Err(error),
         };
-        handed.results.into_iter().map(|(i, r)| (i, finish(r))).collect()
+        handed
+            .results
+            .into_iter()
+            .map(|(i, r)| (i, finish(r)))
+            .collect()
     }
 
     /// Takes parked appends in once the journal has caught up. Runs while the shard lives.

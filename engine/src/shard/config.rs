@@ -2,13 +2,36 @@
 //! Does not know flags, files or environment. Invariant: the parts of a budget never exceed it.
 
 use crate::meta::Overrides;
-use crate::types::limits::{COMMIT_BYTES, JOURNAL_FILE_BYTES, JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX};
+use crate::types::limits::{
+    COMMIT_BYTES, JOURNAL_FILE_BYTES, JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
+};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 /// Least memory a shard can work with.
 pub const SHARD_MEMORY_BYTES_MIN: u64 = 32 * MIB;
+
+/// Told why nothing can be acknowledged any more; a broker's process ends then and recovers.
+#[derive(Clone)]
+pub struct OnFatal(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl OnFatal {
+    pub fn new(f: impl Fn(&str) + Send + Sync + 'static) -> OnFatal {
+        OnFatal(Arc::new(f))
+    }
+
+    pub fn call(&self, reason: &str) {
+        (self.0)(reason);
+    }
+}
+
+impl std::fmt::Debug for OnFatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFatal")
+    }
+}
 
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -27,6 +50,7 @@ pub struct EngineConfig {
     pub retention_check: Duration,
     /// Idempotent producers silent for longer are forgotten.
     pub producer_expiry: Duration,
+    pub on_fatal: OnFatal,
 }
 
 impl EngineConfig {
@@ -41,17 +65,23 @@ impl EngineConfig {
             broker_settings: Overrides::new(),
             retention_check: Duration::from_secs(30),
             producer_expiry: Duration::from_secs(24 * 3600),
+            on_fatal: OnFatal::new(|reason| {
+                tracing::error!(reason, "nothing can be acknowledged any more")
+            }),
         }
     }
 
     pub fn journal_root(&self) -> PathBuf {
-        self.journal_dir.clone().unwrap_or_else(|| self.data_dir.join("journal"))
+        self.journal_dir
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("journal"))
     }
 
     /// One shard's share when there are `shards`.
     pub fn for_shard(&self, shards: usize) -> ShardConfig {
         let memory = (self.memory_bytes / shards as u64).max(SHARD_MEMORY_BYTES_MIN);
-        let journal_file_bytes = (memory / 8 / MIB * MIB).clamp(JOURNAL_FIRST_FILE_BYTES, JOURNAL_FILE_BYTES);
+        let journal_file_bytes =
+            (memory / 8 / MIB * MIB).clamp(JOURNAL_FIRST_FILE_BYTES, JOURNAL_FILE_BYTES);
         let config = ShardConfig {
             data_dir: self.data_dir.clone(),
             journal_root: self.journal_root(),
@@ -99,7 +129,10 @@ mod tests {
                 let mut config = EngineConfig::new("x".into());
                 config.memory_bytes = memory;
                 let shard = config.for_shard(shards);
-                assert!(shard.cache_bytes + shard.request_bytes_max + shard.backlog_bytes_max as u64 <= SHARD_MEMORY_BYTES_MIN.max(memory / shards as u64));
+                assert!(
+                    shard.cache_bytes + shard.request_bytes_max + shard.backlog_bytes_max as u64
+                        <= SHARD_MEMORY_BYTES_MIN.max(memory / shards as u64)
+                );
             }
         }
     }

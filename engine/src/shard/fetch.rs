@@ -28,7 +28,11 @@ type ShippedResults = Vec<(usize, Result<Shipped, PartitionError>)>;
 
 impl Shard {
     /// See `Broker::fetch`.
-    pub async fn fetch(self: Rc<Self>, items: Vec<FetchItem>, options: FetchOptions) -> Vec<FetchResult> {
+    pub async fn fetch(
+        self: Rc<Self>,
+        items: Vec<FetchItem>,
+        options: FetchOptions,
+    ) -> Vec<FetchResult> {
         let deadline = rt::now() + options.max_wait;
         let mut local: Vec<Item> = Vec::new();
         let mut remote: Vec<Vec<Item>> = Vec::new();
@@ -43,9 +47,15 @@ impl Shard {
         }
         if local.len() == items.len() {
             self.wait_for_bytes(&local, &options, deadline).await;
-            return self.read_items(&local, &options, options.max_bytes).await.into_iter().map(|r| r.1).collect();
+            return self
+                .read_items(&local, &options, options.max_bytes)
+                .await
+                .into_iter()
+                .map(|r| r.1)
+                .collect();
         }
-        self.fetch_across(items.len(), local, remote, options, deadline).await
+        self.fetch_across(items.len(), local, remote, options, deadline)
+            .await
     }
 
     async fn fetch_across(
@@ -72,36 +82,64 @@ impl Shard {
             for (index, result) in self.read_items(&local, &options, options.max_bytes).await {
                 note(index, result, &mut bytes);
             }
-            for (owner, items) in remote.iter().enumerate().filter(|(_, items)| !items.is_empty()) {
+            for (owner, items) in remote
+                .iter()
+                .enumerate()
+                .filter(|(_, items)| !items.is_empty())
+            {
                 let budget = options.max_bytes.saturating_sub(bytes);
                 let asked = items.clone();
-                let shipped: Option<ShippedResults> =
-                    self.at(owner, move |shard| async move { shard.read_to_ship(asked, options, budget).await }).await;
+                let shipped: Option<ShippedResults> = self
+                    .at(owner, move |shard| async move {
+                        shard.read_to_ship(asked, options, budget).await
+                    })
+                    .await;
                 match shipped {
-                    Some(list) => list.into_iter().for_each(|(i, r)| note(i, r.map(Shipped::unpack), &mut bytes)),
-                    None => items.iter().for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
+                    Some(list) => list
+                        .into_iter()
+                        .for_each(|(i, r)| note(i, r.map(Shipped::unpack), &mut bytes)),
+                    None => items
+                        .iter()
+                        .for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
                 }
             }
             let enough = failed || bytes >= options.min_bytes;
             if enough || rt::now() >= deadline || self.stopping.get() {
-                return results.into_iter().map(|r| r.expect("every item was read")).collect();
+                return results
+                    .into_iter()
+                    .map(|r| r.expect("every item was read"))
+                    .collect();
             }
             let marks: Vec<Offset> = results
                 .iter()
-                .map(|r| r.as_ref().and_then(|r| r.as_ref().ok()).map_or(-1, |f| f.high_watermark))
+                .map(|r| {
+                    r.as_ref()
+                        .and_then(|r| r.as_ref().ok())
+                        .map_or(-1, |f| f.high_watermark)
+                })
                 .collect();
             self.park_across(&local, &remote, &marks, deadline).await;
         }
     }
 
     /// Waits until a high watermark differs from its mark (by item index), or the deadline.
-    async fn park_across(self: &Rc<Self>, local: &[Item], remote: &[Vec<Item>], marks: &[Offset], deadline: Mono) {
-        let marked = |items: &[Item]| -> Vec<(FetchItem, Offset)> { items.iter().map(|(i, item)| (*item, marks[*i])).collect() };
+    async fn park_across(
+        self: &Rc<Self>,
+        local: &[Item],
+        remote: &[Vec<Item>],
+        marks: &[Offset],
+        deadline: Mono,
+    ) {
+        let marked = |items: &[Item]| -> Vec<(FetchItem, Offset)> {
+            items.iter().map(|(i, item)| (*item, marks[*i])).collect()
+        };
         let wake = Rc::new(Notify::new());
         let woken = wake.notified();
         let token = rt::random_u64();
         // Any news counts: how bytes add up over shards is decided by reading again.
-        let away: Vec<usize> = (0..remote.len()).filter(|owner| !remote[*owner].is_empty()).collect();
+        let away: Vec<usize> = (0..remote.len())
+            .filter(|owner| !remote[*owner].is_empty())
+            .collect();
         for owner in &away {
             let items = marked(&remote[*owner]);
             let (shard, wake) = (self.clone(), wake.clone());
@@ -120,7 +158,8 @@ impl Shard {
         }
         let cancel = Rc::new(Notify::new());
         if !local.is_empty() {
-            let (shard, wake, cancel, items) = (self.clone(), wake.clone(), cancel.clone(), marked(local));
+            let (shard, wake, cancel, items) =
+                (self.clone(), wake.clone(), cancel.clone(), marked(local));
             rt::spawn(Class::Network, async move {
                 shard.wait_for_news(&items, deadline, &cancel).await;
                 wake.notify_all();
@@ -132,16 +171,26 @@ impl Shard {
         cancel.notify_all();
         for owner in away {
             let caller = self.index;
-            let _gone = self.calls.hub().send(owner, Box::new(move |there| there.cancel_watch(caller, token)));
+            let _gone = self.calls.hub().send(
+                owner,
+                Box::new(move |there| there.cancel_watch(caller, token)),
+            );
         }
     }
 
     /// Waits for any high watermark to leave its mark, a cancellation or the deadline.
-    async fn wait_for_news(self: &Rc<Self>, marked: &[(FetchItem, Offset)], deadline: Mono, cancel: &Rc<Notify>) {
+    async fn wait_for_news(
+        self: &Rc<Self>,
+        marked: &[(FetchItem, Offset)],
+        deadline: Mono,
+        cancel: &Rc<Notify>,
+    ) {
         let cancelled = cancel.notified();
         let waiter = Rc::new(Notify::new());
         let moved = waiter.notified();
-        let found = marked.iter().map(|(item, mark)| (self.partition(item.partition), *mark));
+        let found = marked
+            .iter()
+            .map(|(item, mark)| (self.partition(item.partition), *mark));
         let mut parked = Vec::with_capacity(marked.len());
         let mut news = false;
         for (partition, mark) in found {
@@ -164,7 +213,9 @@ impl Shard {
 
     fn watch(&self, caller: usize, token: u64) -> Rc<Notify> {
         let cancel = Rc::new(Notify::new());
-        self.watches.borrow_mut().insert((caller, token), cancel.clone());
+        self.watches
+            .borrow_mut()
+            .insert((caller, token), cancel.clone());
         cancel
     }
 
@@ -179,13 +230,21 @@ impl Shard {
     }
 
     fn park(&self, items: &[Item], waiter: &Rc<Notify>) -> Vec<Rc<Partition>> {
-        let parked: Vec<Rc<Partition>> = items.iter().filter_map(|(_, i)| self.partition(i.partition).ok()).collect();
+        let parked: Vec<Rc<Partition>> = items
+            .iter()
+            .filter_map(|(_, i)| self.partition(i.partition).ok())
+            .collect();
         parked.iter().for_each(|p| p.park(waiter));
         parked
     }
 
     /// Waits until the items have `min_bytes`, one of them an error, or the deadline is there.
-    async fn wait_for_bytes(self: &Rc<Self>, items: &[Item], options: &FetchOptions, deadline: Mono) {
+    async fn wait_for_bytes(
+        self: &Rc<Self>,
+        items: &[Item],
+        options: &FetchOptions,
+        deadline: Mono,
+    ) {
         if self.enough(items, options) {
             return;
         }
@@ -208,7 +267,9 @@ impl Shard {
     fn enough(&self, items: &[Item], options: &FetchOptions) -> bool {
         let mut bytes = 0;
         for (_, item) in items {
-            let Ok(partition) = self.partition(item.partition) else { return true };
+            let Ok(partition) = self.partition(item.partition) else {
+                return true;
+            };
             match partition.ready_bytes(item, options.read_committed) {
                 Ok(ready) => bytes += ready.min(item.max_bytes.max(1)),
                 Err(_) => return true,
@@ -220,7 +281,12 @@ impl Shard {
         items.is_empty()
     }
 
-    async fn read_items(self: &Rc<Self>, items: &[Item], options: &FetchOptions, budget: usize) -> Vec<(usize, FetchResult)> {
+    async fn read_items(
+        self: &Rc<Self>,
+        items: &[Item],
+        options: &FetchOptions,
+        budget: usize,
+    ) -> Vec<(usize, FetchResult)> {
         let mut left = budget;
         let mut any = false;
         let mut out = Vec::with_capacity(items.len());
@@ -254,7 +320,11 @@ impl Shard {
             return Ok(fetched);
         }
         partition.check_offset(item.offset, partition.log.borrow().high_watermark())?;
-        let request = ReadRequest { offset: item.offset, max_bytes: item.max_bytes.min(left), at_least_one };
+        let request = ReadRequest {
+            offset: item.offset,
+            max_bytes: item.max_bytes.min(left),
+            at_least_one,
+        };
         if request.max_bytes == 0 && !at_least_one {
             return Ok(fetched);
         }
@@ -267,26 +337,53 @@ impl Shard {
         Ok(fetched)
     }
 
-    async fn read_to_ship(self: Rc<Self>, items: Vec<Item>, options: FetchOptions, budget: usize) -> ShippedResults {
+    async fn read_to_ship(
+        self: Rc<Self>,
+        items: Vec<Item>,
+        options: FetchOptions,
+        budget: usize,
+    ) -> ShippedResults {
         let results = self.read_items(&items, &options, budget).await;
-        results.into_iter().map(|(i, r)| (i, r.map(Shipped::pack))).collect()
+        results
+            .into_iter()
+            .map(|(i, r)| (i, r.map(Shipped::pack)))
+            .collect()
     }
 }
 
 impl Shipped {
     fn pack(fetched: Fetched) -> Shipped {
         let mut records = BytesMut::with_capacity(fetched.bytes());
-        fetched.records.iter().for_each(|chunk| records.extend_from_slice(chunk.as_ref()));
+        fetched
+            .records
+            .iter()
+            .for_each(|chunk| records.extend_from_slice(chunk.as_ref()));
         Shipped {
-            bounds: (fetched.high_watermark, fetched.last_stable, fetched.log_start, fetched.diverging),
+            bounds: (
+                fetched.high_watermark,
+                fetched.last_stable,
+                fetched.log_start,
+                fetched.diverging,
+            ),
             records: records.freeze(),
         }
     }
 
     fn unpack(self) -> Fetched {
         let (high_watermark, last_stable, log_start, diverging) = self.bounds;
-        let records = if self.records.is_empty() { Vec::new() } else { vec![RecordChunk::Owned(self.records)] };
-        Fetched { high_watermark, last_stable, log_start, diverging, aborted: None, records }
+        let records = if self.records.is_empty() {
+            Vec::new()
+        } else {
+            vec![RecordChunk::Owned(self.records)]
+        };
+        Fetched {
+            high_watermark,
+            last_stable,
+            log_start,
+            diverging,
+            aborted: None,
+            records,
+        }
     }
 }
 
@@ -300,7 +397,11 @@ impl Partition {
             log_start: log.log_start,
             ..Fetched::default()
         };
-        let end = if read_committed { log.last_stable() } else { log.high_watermark() };
+        let end = if read_committed {
+            log.last_stable()
+        } else {
+            log.high_watermark()
+        };
         (fetched, end)
     }
 
@@ -310,7 +411,10 @@ impl Partition {
             return None;
         }
         let log = self.log.borrow();
-        let (epoch, end_offset) = log.epochs.end_of(last_fetched_epoch, log.next_offset).unwrap_or((-1, -1));
+        let (epoch, end_offset) = log
+            .epochs
+            .end_of(last_fetched_epoch, log.next_offset)
+            .unwrap_or((-1, -1));
         let diverged = epoch >= 0 && (epoch < last_fetched_epoch || end_offset < offset);
         diverged.then_some(Diverging { epoch, end_offset })
     }
@@ -320,21 +424,36 @@ impl Partition {
         self.check_epoch(item.current_leader_epoch)?;
         let (_, end) = self.bounds(read_committed);
         let log = self.log.borrow();
-        if item.offset > log.high_watermark() || item.offset < log.log_start || log.offline_from.is_some() {
-            return Err(PartitionError::OffsetOutOfRange { wanted: item.offset, log_start: log.log_start, end });
+        if item.offset > log.high_watermark()
+            || item.offset < log.log_start
+            || log.offline_from.is_some()
+        {
+            return Err(PartitionError::OffsetOutOfRange {
+                wanted: item.offset,
+                log_start: log.log_start,
+                end,
+            });
         }
         if item.offset >= end {
             return Ok(0);
         }
         let first = log.tail.partition_point(|e| e.next_offset() <= item.offset);
         let mut bytes = 0;
-        for entry in log.tail.iter().skip(first).take_while(|e| e.next_offset() <= end) {
+        for entry in log
+            .tail
+            .iter()
+            .skip(first)
+            .take_while(|e| e.next_offset() <= end)
+        {
             bytes += entry.bytes as usize;
             if bytes >= item.max_bytes {
                 break;
             }
         }
-        let on_disk = log.tail.get(first).is_none_or(|e| e.base_offset > item.offset);
+        let on_disk = log
+            .tail
+            .get(first)
+            .is_none_or(|e| e.base_offset > item.offset);
         Ok(if on_disk { usize::MAX / 4 } else { bytes })
     }
 }

@@ -7,8 +7,8 @@ use super::Shard;
 use crate::checkpoint::Checkpoint;
 use crate::log::Partition;
 use crate::rt::{self, Class};
-use std::collections::VecDeque;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,7 +43,10 @@ impl Shard {
     }
 
     async fn flush_through(self: &Rc<Self>, target: u64) -> io::Result<()> {
-        self.journal.wait_durable(target).await.map_err(io::Error::other)?;
+        self.journal
+            .wait_durable(target)
+            .await
+            .map_err(io::Error::other)?;
         let work = self.dirty.borrow_mut().drain(..).collect::<VecDeque<_>>();
         let done = self.flush_all(work, Some(target)).await;
         self.write_checkpoint(target + 1, done).await?;
@@ -54,7 +57,11 @@ impl Shard {
 
     /// Flushes the partitions, a few at once; those with bytes left stay on the dirty list.
     /// `through`: pad only where entries up to this sequence would stay behind; None: always.
-    async fn flush_all(self: &Rc<Self>, work: VecDeque<Rc<Partition>>, through: Option<u64>) -> io::Result<()> {
+    async fn flush_all(
+        self: &Rc<Self>,
+        work: VecDeque<Rc<Partition>>,
+        through: Option<u64>,
+    ) -> io::Result<()> {
         let work = Rc::new(RefCell::new(work));
         let workers: Vec<_> = (0..FLUSHES_AT_ONCE)
             .map(|_| {
@@ -87,16 +94,28 @@ impl Shard {
         result
     }
 
-    async fn flush_partition(&self, partition: &Rc<Partition>, through: Option<u64>) -> io::Result<()> {
+    async fn flush_partition(
+        &self,
+        partition: &Rc<Partition>,
+        through: Option<u64>,
+    ) -> io::Result<()> {
         let Some(target) = through else {
             return partition.flush_for_stop(&self.segment_writes).await;
         };
-        let behind = |p: &Partition| p.log.borrow().first_unflushed().is_some_and(|s| s <= target);
+        let behind = |p: &Partition| {
+            p.log
+                .borrow()
+                .first_unflushed()
+                .is_some_and(|s| s <= target)
+        };
         partition.flush(false, &self.segment_writes).await?;
         if behind(partition) {
             partition.flush(true, &self.segment_writes).await?;
         }
-        partition.log.borrow_mut().forget_evicted(self.journal.retained_first());
+        partition
+            .log
+            .borrow_mut()
+            .forget_evicted(self.journal.retained_first());
         self.limit_open_files(partition);
         Ok(())
     }
@@ -106,28 +125,46 @@ impl Shard {
         flushed?;
         let partitions: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let states = partitions.iter().map(|p| p.state()).collect();
-        let checkpoint =
-            Checkpoint { journal: self.journal_id, generation: self.generation, replay_from, partitions: states };
+        let checkpoint = Checkpoint {
+            journal: self.journal_id,
+            generation: self.generation,
+            replay_from,
+            partitions: states,
+        };
         checkpoint.write(&self.config.data_dir, self.index).await
     }
 
     /// The first checkpoint of a generation, after recovery.
     pub(super) async fn first_checkpoint(&self) -> io::Result<()> {
-        let through = self.partitions.borrow().values().filter_map(|p| p.log.borrow().first_unflushed()).min();
-        self.write_checkpoint(through.unwrap_or(self.journal.next_sequence()), Ok(())).await
+        let through = self
+            .partitions
+            .borrow()
+            .values()
+            .filter_map(|p| p.log.borrow().first_unflushed())
+            .min();
+        self.write_checkpoint(through.unwrap_or(self.journal.next_sequence()), Ok(()))
+            .await
     }
 
     /// Keeps open segment descriptors within their bound: the longest open go first.
     pub(super) fn limit_open_files(&self, partition: &Rc<Partition>) {
         let mut open = self.open_segments.borrow_mut();
-        for segment in partition.log.borrow().segments.iter().filter(|s| s.files.is_some()) {
+        for segment in partition
+            .log
+            .borrow()
+            .segments
+            .iter()
+            .filter(|s| s.files.is_some())
+        {
             let key = (partition.id, segment.base);
             if !open.iter().any(|known| *known == key) {
                 open.push_back(key);
             }
         }
         while open.len() > self.config.open_segments_max {
-            let Some((id, base)) = open.pop_front() else { break };
+            let Some((id, base)) = open.pop_front() else {
+                break;
+            };
             if let Some(partition) = self.partitions.borrow().get(&id) {
                 let mut log = partition.log.borrow_mut();
                 if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
@@ -144,12 +181,14 @@ impl Shard {
             if self.stopping.get() {
                 return;
             }
-            let partitions: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
+            let partitions: Vec<Rc<Partition>> =
+                self.partitions.borrow().values().cloned().collect();
             for partition in partitions {
                 if let Err(error) = partition.retain(rt::wall_ms()).await {
                     tracing::warn!(partition = %partition.dir.display(), %error, "retention failed; it will be tried again");
                 }
-                let expire_before = self.uptime_ms() - self.config.producer_expiry.as_millis() as i64;
+                let expire_before =
+                    self.uptime_ms() - self.config.producer_expiry.as_millis() as i64;
                 let mut log = partition.log.borrow_mut();
                 log.producers.expire(expire_before);
                 log.forget_evicted(self.journal.retained_first());
@@ -165,11 +204,15 @@ impl Shard {
 
     /// Flushes everything for a clean stop. Appends are refused already.
     pub async fn close(self: &Rc<Self>) -> io::Result<()> {
-        self.journal.wait_all_durable().await.map_err(io::Error::other)?;
+        self.journal
+            .wait_all_durable()
+            .await
+            .map_err(io::Error::other)?;
         self.dirty.borrow_mut().clear();
         let all: VecDeque<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let flushed = self.flush_all(all, None).await;
-        self.write_checkpoint(self.journal.next_sequence(), flushed).await?;
+        self.write_checkpoint(self.journal.next_sequence(), flushed)
+            .await?;
         self.journal.stop();
         Ok(())
     }

@@ -52,7 +52,10 @@ impl<R: Send + 'static> Reply<R> {
     pub fn send(self, value: R) {
         let slot = self.slot;
         // The caller's shard may be gone while the node stops; nobody is waiting then.
-        let _gone = self.hub.send(self.to, Box::new(move |shard| shard.calls.complete(slot, value)));
+        let _gone = self.hub.send(
+            self.to,
+            Box::new(move |shard| shard.calls.complete(slot, value)),
+        );
     }
 }
 
@@ -106,9 +109,15 @@ impl Calls {
         let slot = self.next_slot.get();
         self.next_slot.set(slot + 1);
         self.sent.set(self.sent.get() + 1);
-        self.waiting.borrow_mut().insert(slot, (shard, Box::new(sender)));
-        let reply =
-            Reply { hub: self.hub.clone(), to: self.me, slot, _result: std::marker::PhantomData };
+        self.waiting
+            .borrow_mut()
+            .insert(slot, (shard, Box::new(sender)));
+        let reply = Reply {
+            hub: self.hub.clone(),
+            to: self.me,
+            slot,
+            _result: std::marker::PhantomData,
+        };
         let mail: Mail = Box::new(move |remote| f(remote, reply));
         let mut routes = self.to.borrow_mut();
         let route = &mut routes[shard];
@@ -123,7 +132,9 @@ impl Calls {
     }
 
     fn complete<R: 'static>(&self, slot: u64, value: R) {
-        let Some((shard, sender)) = self.waiting.borrow_mut().remove(&slot) else { return };
+        let Some((shard, sender)) = self.waiting.borrow_mut().remove(&slot) else {
+            return;
+        };
         {
             let mut routes = self.to.borrow_mut();
             let route = &mut routes[shard];

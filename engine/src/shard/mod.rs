@@ -33,7 +33,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use start::{start, EngineHandle, Mailboxes, StartError};
+pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
 
 pub struct Shard {
     pub index: usize,
@@ -78,7 +78,11 @@ impl Shard {
             }
             topic.clone()
         };
-        assert_eq!(id.shard(self.shards), self.index, "asked the wrong shard for {id}");
+        assert_eq!(
+            id.shard(self.shards),
+            self.index,
+            "asked the wrong shard for {id}"
+        );
         let mut partitions = self.partitions.borrow_mut();
         if partitions.len() >= PARTITIONS_MAX {
             return Err(PartitionError::Busy);
@@ -122,7 +126,10 @@ impl Shard {
     pub fn begin_stop(&self) {
         self.stopping.set(true);
         self.stop.notify_all();
-        self.partitions.borrow().values().for_each(|p| p.wake_parked());
+        self.partitions
+            .borrow()
+            .values()
+            .for_each(|p| p.wake_parked());
         self.watches.borrow().values().for_each(|w| w.notify_all());
     }
 
@@ -144,12 +151,17 @@ impl Shard {
 
 /// `topics/<name>-<partition>` below the data directory.
 pub fn partition_dir(data_dir: &Path, topic: &Topic, index: i32) -> PathBuf {
-    data_dir.join("topics").join(format!("{}-{index}", topic.name))
+    data_dir
+        .join("topics")
+        .join(format!("{}-{index}", topic.name))
 }
 
 /// Where a deleted partition's files wait: a new topic of the same name does not meet them.
 fn deleted_dir(dir: &Path, topic: TopicId) -> PathBuf {
-    let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = dir
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     dir.with_file_name(format!("{name}.{topic}-delete"))
 }
 
@@ -168,7 +180,10 @@ async fn remove_partition(partition: Rc<Partition>) {
             }
         }
     }
-    rt::sleep(Duration::from_millis(partition.config().file_delete_delay_ms)).await;
+    rt::sleep(Duration::from_millis(
+        partition.config().file_delete_delay_ms,
+    ))
+    .await;
     if let Err(error) = rt::fs::remove_dir_all(&aside).await {
         tracing::warn!(dir = %aside.display(), %error, "cannot remove a deleted partition");
     }
