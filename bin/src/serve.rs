@@ -111,16 +111,15 @@ fn announce(
         "millrace {} serves the Apache Kafka protocol",
         env!("CARGO_PKG_VERSION")
     )?;
+    let cpus = CpuList(config.cpus.iter().copied().take(config.shards).collect());
+    let shards = match config.shards {
+        1 => format!("1 shard on CPU {cpus}"),
+        more => format!("{more} shards on CPUs {cpus}"),
+    };
+    let memory = ByteSize(config.memory_bytes).human();
     writeln!(
         out,
-        "{} on CPUs {}, {} of memory, data in {}",
-        if config.shards == 1 {
-            "1 shard".to_string()
-        } else {
-            format!("{} shards", config.shards)
-        },
-        CpuList(config.cpus.iter().copied().take(config.shards).collect()),
-        ByteSize(config.memory_bytes).human(),
+        "{shards}, {memory} of memory, data in {}",
         config.data_dir.display()
     )?;
     let mut first = None;
