@@ -120,6 +120,7 @@ impl Ring {
         };
         let path = file_path(&self.config.dir, number);
         rt::fs::rename(old, &path).await?;
+        rt::fs::sync_dir(&self.config.dir).await?;
         let adopted = Rc::new(JournalFile {
             path,
             file,
@@ -331,5 +332,9 @@ async fn fill(path: &Path, bytes: u64, hurry: impl Fn() -> bool) -> io::Result<F
         }
     }
     file.sync().await?;
+    // The name has to survive as well: the first commit's flush covers only the bytes.
+    if let Some(dir) = path.parent() {
+        rt::fs::sync_dir(dir).await?;
+    }
     Ok(file)
 }

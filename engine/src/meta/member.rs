@@ -175,7 +175,11 @@ impl Member {
     /// # Errors
     /// A message that is none of a member's.
     pub fn step(&mut self, message: Message) -> Result<(), MetaError> {
-        self.raw.step(message).map_err(raft_error)
+        match self.raw.step(message) {
+            // Late mail of a member that has been removed since.
+            Ok(()) | Err(raft::Error::StepPeerNotFound) => Ok(()),
+            Err(error) => Err(raft_error(error)),
+        }
     }
 
     /// Asks for a change of the members.

@@ -18,6 +18,9 @@ mod raft_log;
 pub mod snapshot;
 pub mod store;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{ApplyError, Command, DecodeError, Outcome};
 pub use config::{BrokerConfig, ConfigEdit, ConfigError, ConfigOp, Overrides, TopicConfig};
 pub use error::MetaError;

@@ -185,7 +185,8 @@ impl Shared {
 }
 
 /// Opens the metadata under `<data_dir>/meta`, or founds a cluster of one node there; registers this node and bumps the
-/// leader epochs of the partitions it leads. Whoever calls it holds the lock of the data directory.
+/// leader epochs of the partitions it leads. Whoever calls it holds the lock of the data directory, and has made the name of
+/// that directory durable.
 ///
 /// # Errors
 /// What keeps the metadata from being used; nothing was changed then that was readable.
@@ -206,6 +207,11 @@ pub async fn open(
         tail: None,
     };
     in_file("create", &dir, rt::fs::create_dir_all(&dir).await)?;
+    // A process that was killed may have left names behind that are there and yet not durable: the directory, or a file
+    // renamed into its place. They must be, before anything in them is acknowledged.
+    for dir in [data_dir, &dir] {
+        in_file("flush", dir, rt::fs::sync_dir(dir).await)?;
+    }
     let exists = in_file("look for", &file.path, rt::fs::exists(&file.path).await)?;
     if !exists && options.must_exist {
         return Err(MetaError::Missing { file: file.name() });
