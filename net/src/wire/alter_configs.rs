@@ -1,8 +1,8 @@
 //! Owns the AlterConfigs request (key 33) and its response, versions 0 to 2.
 //! Does not know which configurations exist.
 //! Keeps: the configurations given replace all that were set on the resource.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Resources whose configurations are replaced.

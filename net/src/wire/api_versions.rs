@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::error::WireError;
 use super::error_code::ErrorCode;
 use super::frame;
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks which versions the broker understands.

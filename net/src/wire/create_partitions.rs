@@ -1,8 +1,8 @@
 //! Owns the CreatePartitions request (key 37) and its response, versions 0 to 3.
 //! Does not know how replicas are placed.
 //! Keeps: a null assignment means that the broker chooses.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Topics to widen.

@@ -3,8 +3,8 @@
 //! Keeps: -1 stands for the default of the broker.
 use uuid::Uuid;
 
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Topics to create.

@@ -1,8 +1,8 @@
 //! Owns the DeleteRecords request (key 21) and its response, versions 0 to 2.
 //! Does not know any log.
 //! Keeps: an offset of -1 means the high watermark.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Offsets before which records are deleted.

@@ -3,8 +3,8 @@
 //! Keeps: names up to version 5 and names or ids from 6 on are two fields, as on the wire.
 use uuid::Uuid;
 
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Topics to delete.

@@ -1,8 +1,8 @@
 //! Owns the DescribeCluster request (key 60) and its response, versions 0 to 2.
 //! Does not know the cluster.
 //! Keeps: operations that were not asked for are `i32::MIN`.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for the brokers and the controller.

@@ -1,8 +1,8 @@
 //! Owns the DescribeConfigs request (key 32) and its response, versions 1 to 4.
 //! Does not know which configurations exist.
 //! Keeps: the codes of resource, source and type are named in [`super::config_codes`] only.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Resources whose configurations are asked for.

@@ -1,8 +1,8 @@
 //! Owns the DescribeLogDirs request (key 35) and its response, versions 1 to 5.
 //! Does not know directories or disks.
 //! Keeps: sizes are bytes, -1 if unknown.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for disk usage.

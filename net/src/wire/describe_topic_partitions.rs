@@ -3,8 +3,8 @@
 //! Keeps: a cursor names the first partition that was not answered.
 use uuid::Uuid;
 
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for the partitions of topics, page by page.

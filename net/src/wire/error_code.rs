@@ -140,6 +140,7 @@ error_codes! {
     FeatureUpdateFailed = 96, "FEATURE_UPDATE_FAILED";
     PrincipalDeserializationFailure = 97, "PRINCIPAL_DESERIALIZATION_FAILURE";
     SnapshotNotFound = 98, "SNAPSHOT_NOT_FOUND";
+    PositionOutOfRange = 99, "POSITION_OUT_OF_RANGE";
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID";
     DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION";
     BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED";

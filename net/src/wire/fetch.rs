@@ -1,8 +1,8 @@
 //! Owns the Fetch request (key 1) and its response, versions 4 to 12, in which topics go by name.
 //! Does not know sessions, long polls or what the records contain.
 //! Keeps: record bytes are written by reference where the writer shares, in as many chunks as the reader of the log gave.
-use super::primitives::{Records, Str};
 use super::schema::{wire_api, wire_struct};
+use super::values::{Records, Str};
 
 wire_struct! {
     /// Asks for records of many partitions, waiting up to `max_wait_ms` for `min_bytes`.

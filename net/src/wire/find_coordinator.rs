@@ -1,8 +1,8 @@
 //! Owns the FindCoordinator request (key 10) and its response, versions 0 to 6.
 //! Does not know where coordinators live.
 //! Keeps: one key up to version 3, many from 4 on; an answer in the wrong shape refuses to encode.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for the coordinator of groups or transactions.

@@ -5,8 +5,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::error::WireError;
-use super::primitives::{Reader, Str, Writer};
+use super::primitives::{Reader, Writer};
 use super::schema::{Message, Request};
+use super::values::Str;
 use super::versions::{self, ApiKey, Served};
 
 /// Bytes of the size prefix.

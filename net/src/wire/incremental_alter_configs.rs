@@ -1,8 +1,8 @@
 //! Owns the IncrementalAlterConfigs request (key 44) and its response, versions 0 and 1.
 //! Does not know which configurations exist.
 //! Keeps: each configuration says by itself what is done to it.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Resources whose configurations are changed one by one.

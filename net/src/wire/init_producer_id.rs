@@ -1,8 +1,8 @@
 //! Owns the InitProducerId request (key 22) and its response, versions 0 to 5.
 //! Does not know how producer ids are assigned.
 //! Keeps: producer id and epoch are -1 unless the client resumes.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for a producer id, or for the next epoch of one.

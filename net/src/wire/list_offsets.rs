@@ -1,8 +1,8 @@
 //! Owns the ListOffsets request (key 2) and its response, versions 1 to 11.
 //! Does not know any log; the special timestamps are only named here.
 //! Keeps: a special timestamp is meaningful only from the version that [`timestamp::since`] says.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for the offsets of timestamps.

@@ -3,8 +3,8 @@
 //! Keeps: the difference between all topics (null, or none in version 0) and no topics is decided in one place, [`MetadataRequest::asked`].
 use uuid::Uuid;
 
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks for brokers and for the leaders of topics.

@@ -4,9 +4,11 @@
 //! [`primitives::DECODE_MEMORY_FACTOR`] times its size (plus a small constant).
 pub mod error;
 pub mod error_code;
+mod fields;
 pub mod frame;
 pub mod primitives;
 mod schema;
+mod values;
 pub mod versions;
 
 pub mod alter_configs;
@@ -34,6 +36,7 @@ pub mod record;
 
 pub use error::WireError;
 pub use error_code::ErrorCode;
-pub use primitives::{Reader, Records, Str, Writer};
+pub use primitives::{Reader, Writer};
 pub use schema::{Message, Request};
+pub use values::{Records, Str};
 pub use versions::ApiKey;

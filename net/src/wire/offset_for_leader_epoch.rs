@@ -1,8 +1,8 @@
 //! Owns the OffsetForLeaderEpoch request (key 23) and its response, versions 2 to 4.
 //! Does not know any epoch history.
 //! Keeps: undefined epochs and offsets are -1.
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Asks where leader epochs end.

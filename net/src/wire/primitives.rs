@@ -2,205 +2,22 @@
 //! Does not know any message; the schemas are built from this.
 //! Keeps: no count or length is believed before it is compared with the bytes that remain, and all memory taken by
 //! one decode stays within a budget derived from the size of its input.
-use std::borrow::Borrow;
-use std::fmt;
-use std::ops::Deref;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::error::WireError;
+use super::values::Str;
 
 /// Decoded arrays may take this many times the bytes of the input: enough for real messages (a struct of an empty
 /// string and a few integers is about ten times its compact form) and still a bound.
 pub const DECODE_MEMORY_FACTOR: usize = 16;
 /// Added to the budget, so that tiny messages never meet it.
 pub const DECODE_MEMORY_SLACK: usize = 4 * 1024;
-/// Byte strings at least this long are kept by reference in a sharing [`Writer`]; a shorter one is cheaper to copy
-/// than to carry as an element of a vectored write.
+/// No message needs more, however large it is: what makes messages large are records, which are not copied.
+pub const DECODE_MEMORY_MAX: usize = 64 * 1024 * 1024;
+/// Byte strings at least this long are kept by reference in a sharing [`Writer`]; a shorter one should be cheaper to
+/// copy than to carry as an element of a vectored write. Where the line really is was not measured.
 pub const SHARED_BYTES_MIN: usize = 512;
-
-/// An immutable UTF-8 string that shares the buffer it was read from.
-///
-/// It keeps that whole buffer alive: copy it (`to_string`) before keeping it beyond the request.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Str(Bytes);
-
-impl Str {
-    /// A string that lives forever; allocates nothing.
-    pub const fn from_static(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
-    }
-
-    /// Checks that `bytes` is UTF-8.
-    pub fn from_utf8(bytes: Bytes) -> Result<Self, WireError> {
-        match std::str::from_utf8(&bytes) {
-            Ok(_) => Ok(Self(bytes)),
-            Err(_) => Err(WireError::InvalidUtf8),
-        }
-    }
-
-    pub fn as_str(&self) -> &str {
-        // SAFETY: every constructor takes valid UTF-8 and `Bytes` is immutable.
-        unsafe { std::str::from_utf8_unchecked(&self.0) }
-    }
-
-    /// The same bytes, without a copy.
-    pub fn into_bytes(self) -> Bytes {
-        self.0
-    }
-}
-
-impl std::hash::Hash for Str {
-    // As `str` does, because of `Borrow<str>`.
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
-impl Deref for Str {
-    type Target = str;
-    fn deref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl AsRef<str> for Str {
-    fn as_ref(&self) -> &str {
-        self
-    }
-}
-
-impl Borrow<str> for Str {
-    fn borrow(&self) -> &str {
-        self
-    }
-}
-
-impl From<&'static str> for Str {
-    fn from(text: &'static str) -> Self {
-        Self::from_static(text)
-    }
-}
-
-impl From<String> for Str {
-    fn from(text: String) -> Self {
-        Self(Bytes::from(text))
-    }
-}
-
-impl PartialEq<str> for Str {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
-impl PartialEq<&str> for Str {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-impl fmt::Debug for Str {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
-impl fmt::Display for Str {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
-    }
-}
-
-/// Record batches of one partition as they go on the wire, in one or several chunks that follow each other.
-#[derive(Clone)]
-pub enum Records {
-    Null,
-    One(Bytes),
-    Many(Vec<Bytes>),
-}
-
-impl Records {
-    /// Chunks in order; none for null.
-    pub fn chunks(&self) -> &[Bytes] {
-        match self {
-            Self::Null => &[],
-            Self::One(bytes) => std::slice::from_ref(bytes),
-            Self::Many(chunks) => chunks,
-        }
-    }
-
-    /// Bytes of all chunks together.
-    pub fn len(&self) -> usize {
-        self.chunks().iter().map(Bytes::len).sum()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All chunks as one; copies only if there are several.
-    pub fn to_bytes(&self) -> Option<Bytes> {
-        match self {
-            Self::Null => None,
-            Self::One(bytes) => Some(bytes.clone()),
-            Self::Many(chunks) => Some(Bytes::from(chunks.concat())),
-        }
-    }
-}
-
-impl Default for Records {
-    /// Empty, not null: what brokers answer when there is nothing to read.
-    fn default() -> Self {
-        Self::One(Bytes::new())
-    }
-}
-
-impl From<Bytes> for Records {
-    fn from(bytes: Bytes) -> Self {
-        Self::One(bytes)
-    }
-}
-
-impl From<Vec<Bytes>> for Records {
-    fn from(chunks: Vec<Bytes>) -> Self {
-        Self::Many(chunks)
-    }
-}
-
-impl PartialEq for Records {
-    /// Equal if the wire bytes are, however they are cut into chunks.
-    fn eq(&self, other: &Self) -> bool {
-        if matches!(self, Self::Null) != matches!(other, Self::Null) {
-            return false;
-        }
-        self.len() == other.len()
-            && self
-                .chunks()
-                .iter()
-                .flatten()
-                .eq(other.chunks().iter().flatten())
-    }
-}
-
-impl Eq for Records {}
-
-impl fmt::Debug for Records {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.write_str("Records(null)"),
-            Self::One(_) | Self::Many(_) => {
-                write!(
-                    f,
-                    "Records({} bytes in {} chunks)",
-                    self.len(),
-                    self.chunks().len()
-                )
-            }
-        }
-    }
-}
 
 /// Reads one message from a buffer, checking everything.
 #[derive(Debug)]
@@ -222,14 +39,19 @@ macro_rules! read_int {
 impl Reader {
     /// A reader of `buf` whose decoded arrays may take [`DECODE_MEMORY_FACTOR`] times its length.
     pub fn new(buf: Bytes) -> Self {
-        let memory_left = buf
+        let memory = buf
             .len()
             .saturating_mul(DECODE_MEMORY_FACTOR)
             .saturating_add(DECODE_MEMORY_SLACK);
+        Self::with_memory(buf, memory.min(DECODE_MEMORY_MAX))
+    }
+
+    /// A reader of `buf` whose decoded arrays may take `memory_bytes_max`.
+    pub fn with_memory(buf: Bytes, memory_bytes_max: usize) -> Self {
         Self {
             buf,
             at: 0,
-            memory_left,
+            memory_left: memory_bytes_max,
         }
     }
 

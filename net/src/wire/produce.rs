@@ -3,8 +3,8 @@
 //! Keeps: record bytes are never copied on the way in; they share the frame they came in.
 use bytes::Bytes;
 
-use super::primitives::Str;
 use super::schema::{wire_api, wire_struct};
+use super::values::Str;
 
 wire_struct! {
     /// Batches to append, by topic and partition.

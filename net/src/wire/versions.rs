@@ -2,7 +2,7 @@
 //! Does not know handlers or how a version differs from another.
 //! Keeps: whatever is advertised comes from this table, and the codec can decode all that the table serves.
 use super::alter_configs::AlterConfigsRequest;
-use super::api_versions::{ApiVersion, ApiVersionsRequest};
+use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
 use super::delete_records::DeleteRecordsRequest;
@@ -11,6 +11,7 @@ use super::describe_cluster::DescribeClusterRequest;
 use super::describe_configs::DescribeConfigsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use super::error_code::ErrorCode;
 use super::fetch::FetchRequest;
 use super::find_coordinator::FindCoordinatorRequest;
 use super::incremental_alter_configs::IncrementalAlterConfigsRequest;
@@ -154,6 +155,20 @@ pub fn advertised() -> Vec<ApiVersion> {
             max_version: served.max,
         })
         .collect()
+}
+
+/// The answer, always in version 0, to an ApiVersions request of a version that is not served: it names the versions
+/// of ApiVersions only, with which the client asks again.
+pub fn refusal() -> ApiVersionsResponse {
+    let api_keys = advertised()
+        .into_iter()
+        .filter(|version| version.api_key == ApiKey::ApiVersions.code())
+        .collect();
+    ApiVersionsResponse {
+        error_code: ErrorCode::UnsupportedVersion.code(),
+        api_keys,
+        ..Default::default()
+    }
 }
 
 #[cfg(test)]
