@@ -249,10 +249,21 @@ mod tests {
         let id = JournalId(99);
         let mut bytes = [0xffu8; HEADER_BYTES];
         let crc = sample().encode(id, &mut bytes);
-        assert_eq!(CommitHeader::decode(id, &bytes, 8192), Some((sample(), crc)));
+        assert_eq!(
+            CommitHeader::decode(id, &bytes, 8192),
+            Some((sample(), crc))
+        );
         assert_eq!(sample().padded_bytes(), 8192);
-        assert_eq!(CommitHeader::decode(JournalId(98), &bytes, 8192), None, "another journal's");
-        assert_eq!(CommitHeader::decode(id, &bytes, 4096), None, "a misdirected block");
+        assert_eq!(
+            CommitHeader::decode(JournalId(98), &bytes, 8192),
+            None,
+            "another journal's"
+        );
+        assert_eq!(
+            CommitHeader::decode(id, &bytes, 4096),
+            None,
+            "a misdirected block"
+        );
         for bit in 0..HEADER_BYTES * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(CommitHeader::decode(id, &bytes, 8192), None, "bit {bit}");
@@ -272,9 +283,16 @@ mod tests {
         };
         let mut body = header.encode().to_vec();
         body.extend_from_slice(b"abc");
-        let start = EntryHeader { kind: EntryKind::LogStart, payload_bytes: 0, ..header };
+        let start = EntryHeader {
+            kind: EntryKind::LogStart,
+            payload_bytes: 0,
+            ..header
+        };
         body.extend_from_slice(&start.encode());
-        assert_eq!(entries(&body), Some(vec![(header, &b"abc"[..]), (start, &b""[..])]));
+        assert_eq!(
+            entries(&body),
+            Some(vec![(header, &b"abc"[..]), (start, &b""[..])])
+        );
         for cut in 1..body.len() {
             if cut != ENTRY_BYTES + 3 {
                 assert_eq!(entries(&body[..cut]), None, "cut at {cut}");

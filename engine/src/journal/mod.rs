@@ -6,7 +6,7 @@ pub mod entry;
 pub mod recover;
 pub mod ring;
 
-use crate::rt::{self, Class, DirectBuf, Notify};
+use crate::rt::{self, DirectBuf, Notify};
 use crate::types::limits::{COMMIT_BYTES, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX};
 use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
@@ -58,7 +58,10 @@ struct State {
     retained: VecDeque<Rc<DirectBuf>>,
     retained_first: u64,
     retained_bytes: usize,
+    /// Everything up to here is in segments too: those buffers are only a cache.
+    flushed: u64,
     durable: u64,
+    committing_bytes: usize,
     previous_crc: u32,
     waiters: Vec<(u64, Waker)>,
     failed: Option<String>,
@@ -85,13 +88,23 @@ pub struct Journal {
     work: Notify,
     stats: RefCell<JournalStats>,
     stopping: Cell<bool>,
+    /// Bytes of buffers to keep that are in segments already.
+    cache_bytes: usize,
+    /// Told after each group: the backlog is shorter.
+    pub progressed: Notify,
     on_failure: Box<dyn Fn(&str)>,
 }
 
 impl Journal {
     /// A journal on an empty ring. `on_failure` is told once when a write or flush failed: nothing
     /// is acknowledged from then on and the process has to restart and recover.
-    pub fn new(id: JournalId, generation: u64, ring: Rc<Ring>, on_failure: Box<dyn Fn(&str)>) -> Rc<Journal> {
+    pub fn new(
+        id: JournalId,
+        generation: u64,
+        ring: Rc<Ring>,
+        cache_bytes: usize,
+        on_failure: Box<dyn Fn(&str)>,
+    ) -> Rc<Journal> {
         let histogram = |max| hdrhistogram::Histogram::new_with_max(max, 2).expect("valid bounds");
         Rc::new(Journal {
             id,
@@ -104,7 +117,9 @@ impl Journal {
                 retained: VecDeque::new(),
                 retained_first: 1,
                 retained_bytes: 0,
+                flushed: 0,
                 durable: 0,
+                committing_bytes: 0,
                 previous_crc: 0,
                 waiters: Vec::new(),
                 failed: None,
@@ -120,6 +135,8 @@ impl Journal {
                 flush_ns: histogram(60_000_000_000),
             }),
             stopping: Cell::new(false),
+            cache_bytes,
+            progressed: Notify::new(),
             on_failure,
         })
     }
@@ -144,7 +161,11 @@ impl Journal {
         assert_eq!(entry.payload_bytes as usize, payload.len());
         let mut state = self.state.borrow_mut();
         let bytes = ENTRY_BYTES + payload.len();
-        if state.filling.as_ref().is_some_and(|f| f.used + bytes > f.buf.len()) {
+        if state
+            .filling
+            .as_ref()
+            .is_some_and(|f| f.used + bytes > f.buf.len())
+        {
             state.seal();
         }
         if state.filling.is_none() {
@@ -152,7 +173,12 @@ impl Journal {
             let spare = state.spare.take().filter(|b| b.len() >= need);
             let buf = spare.unwrap_or_else(|| DirectBuf::with_len(need.max(COMMIT_BYTES)));
             let hasher = self.id.body_hasher();
-            state.filling = Some(Filling { buf, used: HEADER_BYTES, hasher, touched: Vec::new() });
+            state.filling = Some(Filling {
+                buf,
+                used: HEADER_BYTES,
+                hasher,
+                touched: Vec::new(),
+            });
         }
         let sequence = state.next;
         let filling = state.filling.as_mut().expect("just made");
@@ -168,7 +194,10 @@ impl Journal {
         state.unwitnessed = true;
         drop(state);
         self.work.notify_all();
-        Location { sequence, position: at as u32 }
+        Location {
+            sequence,
+            position: at as u32,
+        }
     }
 
     /// Sequence that an entry appended now would get.
@@ -206,7 +235,11 @@ impl Journal {
     pub async fn wait_all_durable(&self) -> Result<(), String> {
         let last = {
             let state = self.state.borrow();
-            if state.filling.is_some() { state.next } else { state.next - 1 }
+            if state.filling.is_some() {
+                state.next
+            } else {
+                state.next - 1
+            }
         };
         self.wait_durable(last).await
     }
@@ -227,14 +260,18 @@ impl Journal {
         self.state.borrow().retained_bytes
     }
 
-    /// Forgets the oldest buffers at or below `sequence` until at most `budget` bytes are held.
-    pub fn evict(&self, sequence: u64, budget: usize) {
+    /// Everything up to `sequence` is in segments: those buffers may go when room is needed.
+    pub fn set_flushed(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
-        while state.retained_bytes > budget && state.retained_first <= sequence {
-            let Some(buf) = state.retained.pop_front() else { break };
-            state.retained_bytes -= buf.len();
-            state.retained_first += 1;
-        }
+        state.flushed = state.flushed.max(sequence);
+        state.evict(self.cache_bytes);
+    }
+
+    /// Bytes appended that no commit has taken to disk yet.
+    pub fn backlog_bytes(&self) -> usize {
+        let state = self.state.borrow();
+        let filling = state.filling.as_ref().map_or(0, |f| f.used);
+        filling + state.sealed.iter().map(|s| s.buf.len()).sum::<usize>() + state.committing_bytes
     }
 
     /// Commits what was gathered, again and again, until `stop` and nothing is left.
@@ -255,9 +292,9 @@ impl Journal {
         }
     }
 
-    pub fn start(self: &Rc<Self>) {
-        self.ring.start_filler();
-        rt::spawn(Class::Storage, self.clone().run());
+    /// Largest batch that fits a commit of its own in a journal file.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.ring.commit_bytes_max() - rt::BLOCK
     }
 
     /// Lets the committer end once everything gathered is durable.
@@ -270,25 +307,37 @@ impl Journal {
         if !self.state.borrow().unwitnessed {
             return self.work.notified().await;
         }
-        if rt::timeout(WITNESS_IDLE, self.work.notified()).await.is_none() {
+        if rt::timeout(WITNESS_IDLE, self.work.notified())
+            .await
+            .is_none()
+        {
             let mut state = self.state.borrow_mut();
             state.unwitnessed = false;
             if state.filling.is_none() && state.sealed.is_empty() {
                 let mut buf = DirectBuf::with_len(rt::BLOCK);
                 buf.fill(0);
                 let hasher = self.id.body_hasher();
-                state.filling = Some(Filling { buf, used: HEADER_BYTES, hasher, touched: Vec::new() });
+                state.filling = Some(Filling {
+                    buf,
+                    used: HEADER_BYTES,
+                    hasher,
+                    touched: Vec::new(),
+                });
             }
         }
     }
 
     async fn commit(&self, group: Vec<Sealed>) -> io::Result<()> {
         let durable_sequence = self.durable_sequence();
-        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> = Vec::with_capacity(group.len());
+        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> =
+            Vec::with_capacity(group.len());
         let mut touched = Vec::new();
         let last = group.last().expect("never empty").sequence;
         for mut sealed in group {
-            let (file, position) = self.ring.place(sealed.sequence, sealed.buf.len() as u64).await?;
+            let (file, position) = self
+                .ring
+                .place(sealed.sequence, sealed.buf.len() as u64)
+                .await?;
             let mut state = self.state.borrow_mut();
             let header = CommitHeader {
                 generation: self.generation,
@@ -320,27 +369,38 @@ impl Journal {
             state.retained.push_back(buf);
         }
         state.durable = last;
+        state.committing_bytes = 0;
+        state.evict(self.cache_bytes);
         let ready: Vec<Waker> = state.drain_waiters(last);
         drop((stats, state));
         for owner in touched {
             owner.durable_through(last);
         }
         ready.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
         Ok(())
     }
 
     /// All writes at once, and only when all are done one flush per file touched.
-    async fn write_and_flush(&self, placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)]) -> io::Result<()> {
+    async fn write_and_flush(
+        &self,
+        placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)],
+    ) -> io::Result<()> {
         if let [(buf, file, position)] = placed {
             file.file.write_at(buf.clone(), *position).await?;
             return file.file.sync().await;
         }
-        let writes = placed.iter().map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
+        let writes = placed
+            .iter()
+            .map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
         for result in join_all(writes).await {
             result?;
         }
         for (i, (_, file, _)) in placed.iter().enumerate() {
-            if !placed[..i].iter().any(|(_, earlier, _)| Rc::ptr_eq(earlier, file)) {
+            if !placed[..i]
+                .iter()
+                .any(|(_, earlier, _)| Rc::ptr_eq(earlier, file))
+            {
                 file.file.sync().await?;
             }
         }
@@ -355,12 +415,15 @@ impl Journal {
         self.ring.close();
         (self.on_failure)(reason);
         waiters.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
     }
 }
 
 impl State {
     fn seal(&mut self) {
-        let Some(mut filling) = self.filling.take() else { return };
+        let Some(mut filling) = self.filling.take() else {
+            return;
+        };
         let body_bytes = filling.used - HEADER_BYTES;
         let padded = filling.used.next_multiple_of(rt::BLOCK);
         filling.buf[filling.used..padded].fill(0);
@@ -397,7 +460,18 @@ impl State {
             bytes += next.buf.len();
             group.extend(self.sealed.pop_front());
         }
+        self.committing_bytes = bytes;
         group
+    }
+
+    fn evict(&mut self, budget: usize) {
+        while self.retained_bytes > budget && self.retained_first <= self.flushed {
+            let Some(buf) = self.retained.pop_front() else {
+                break;
+            };
+            self.retained_bytes -= buf.len();
+            self.retained_first += 1;
+        }
     }
 
     fn drain_waiters(&mut self, durable: u64) -> Vec<Waker> {
@@ -430,8 +504,15 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
                 }
             }
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
-    running.into_iter().map(|(_, output)| output.expect("all are ready")).collect()
+    running
+        .into_iter()
+        .map(|(_, output)| output.expect("all are ready"))
+        .collect()
 }

@@ -38,8 +38,12 @@ pub struct Scan {
 impl Scan {
     /// Reads all `*.journal` files of `dir`. `first` is the first sequence that is still needed.
     pub async fn read(dir: &Path, id: JournalId, generation: u64, first: u64) -> io::Result<Scan> {
-        let mut names: Vec<String> =
-            rt::fs::list_dir(dir).await?.into_iter().map(|e| e.name).filter(|n| n.ends_with(".journal")).collect();
+        let mut names: Vec<String> = rt::fs::list_dir(dir)
+            .await?
+            .into_iter()
+            .map(|e| e.name)
+            .filter(|n| n.ends_with(".journal"))
+            .collect();
         names.sort_unstable();
         let mut files = Vec::with_capacity(names.len());
         for name in names {
@@ -54,7 +58,11 @@ impl Scan {
             scan_file(index, file, id, &mut found).await?;
         }
         found.retain(|f: &Found| f.header.generation == generation);
-        let durable = found.iter().map(|f| f.header.durable_sequence).max().unwrap_or(0);
+        let durable = found
+            .iter()
+            .map(|f| f.header.durable_sequence)
+            .max()
+            .unwrap_or(0);
         found.retain(|f| f.header.sequence >= first);
         found.sort_by_key(|f| f.header.sequence);
 
@@ -63,7 +71,9 @@ impl Scan {
         let mut broken = false;
         for commit in found {
             let due = first + chain.len() as u64;
-            let linked = chain.last().is_none_or(|last| last.crc == commit.header.previous_crc);
+            let linked = chain
+                .last()
+                .is_none_or(|last| last.crc == commit.header.previous_crc);
             if !broken && commit.header.sequence == due && linked && commit.intact {
                 chain.push(commit);
                 continue;
@@ -74,16 +84,19 @@ impl Scan {
             }
         }
         let end = first + chain.len() as u64 - 1;
-        Ok(Scan { files, id, chain, beyond, end, durable })
+        Ok(Scan {
+            files,
+            id,
+            chain,
+            beyond,
+            end,
+            durable,
+        })
     }
 
     /// Whether acknowledged commits are missing or damaged.
     pub fn damaged(&self) -> bool {
         self.end < self.durable
-    }
-
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|(path, _)| path.clone()).collect()
     }
 
     pub fn commits(&self) -> usize {
@@ -107,11 +120,16 @@ impl Scan {
         let (path, file) = &self.files[found.file];
         let bytes = read_range(file, found.header.position, found.header.padded_bytes()).await?;
         let end = HEADER_BYTES + found.header.body_bytes as usize;
-        let fits = bytes.len() >= end && body_crc(self.id, &bytes[HEADER_BYTES..end]) == found.header.body_crc;
+        let fits = bytes.len() >= end
+            && body_crc(self.id, &bytes[HEADER_BYTES..end]) == found.header.body_crc;
         if !fits {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("{}: commit {} changed while it was read", path.display(), found.header.sequence),
+                format!(
+                    "{}: commit {} changed while it was read",
+                    path.display(),
+                    found.header.sequence
+                ),
             ));
         }
         Ok(Commit { bytes, end })
@@ -182,9 +200,18 @@ impl Window<'_> {
 }
 
 /// Finds every header in a file, beyond holes too, and checks the bodies.
-async fn scan_file(index: usize, file: &File, id: JournalId, found: &mut Vec<Found>) -> io::Result<()> {
+async fn scan_file(
+    index: usize,
+    file: &File,
+    id: JournalId,
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
     let size = file.size().await?;
-    let mut window = Window { file, start: 0, bytes: None };
+    let mut window = Window {
+        file,
+        start: 0,
+        bytes: None,
+    };
     let mut position = 0;
     while position + BLOCK_BYTES as u64 <= size {
         let bytes = window.at(position).await?;
@@ -204,9 +231,18 @@ async fn scan_file(index: usize, file: &File, id: JournalId, found: &mut Vec<Fou
         } else {
             false
         };
-        found.push(Found { header, crc, file: index, intact });
+        found.push(Found {
+            header,
+            crc,
+            file: index,
+            intact,
+        });
         // Behind a damaged body any block may begin the next commit.
-        position += if intact { header.padded_bytes() as u64 } else { BLOCK_BYTES as u64 };
+        position += if intact {
+            header.padded_bytes() as u64
+        } else {
+            BLOCK_BYTES as u64
+        };
         rt::yield_if_needed().await;
     }
     Ok(())

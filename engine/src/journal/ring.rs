@@ -46,6 +46,8 @@ pub struct Ring {
     state: RefCell<State>,
     room: Notify,
     wanted: Notify,
+    /// Told when a file is full: its bytes should reach their segments.
+    pub full: Notify,
     closed: Cell<bool>,
     /// Waits for a commit that the freeing of files itself depends on.
     urgent: Rc<Cell<usize>>,
@@ -70,43 +72,64 @@ impl Ring {
         Urgent(self.urgent.clone())
     }
 
-    /// Creates the directory and the first file; `adopted` are files of an earlier incarnation
-    /// whose contents are dead: they are renamed into this ring instead of filling new ones.
-    pub async fn create(config: RingConfig, adopted: Vec<PathBuf>) -> io::Result<Ring> {
+    /// Creates the directory and the first, small file.
+    pub async fn create(config: RingConfig) -> io::Result<Ring> {
         assert!(config.files_max >= 2 && config.first_file_bytes <= config.file_bytes);
         rt::fs::create_dir_all(&config.dir).await?;
-        let mut state = State {
-            current: None,
-            position: 0,
-            free: VecDeque::new(),
-            used: VecDeque::new(),
-            next_number: 0,
-            starving: false,
-        };
-        for old in adopted.into_iter().take(config.files_max) {
-            let path = file_path(&config.dir, state.next_number);
-            rt::fs::rename(&old, &path).await?;
-            let file = open_locked(&path, false).await?;
-            let bytes = file.size().await?;
-            state.next_number += 1;
-            state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
-        }
-        if state.free.is_empty() {
-            let path = file_path(&config.dir, state.next_number);
-            let file = fill(&path, config.first_file_bytes, || true).await?;
-            state.next_number += 1;
-            let bytes = config.first_file_bytes;
-            state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
-        }
+        let path = file_path(&config.dir, 0);
+        let bytes = config.first_file_bytes;
+        let file = fill(&path, bytes, || true).await?;
         rt::fs::sync_dir(&config.dir).await?;
+        let first = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
         Ok(Ring {
             config,
-            state: RefCell::new(state),
+            state: RefCell::new(State {
+                current: None,
+                position: 0,
+                free: VecDeque::from([first]),
+                used: VecDeque::new(),
+                next_number: 1,
+                starving: false,
+            }),
             room: Notify::new(),
             wanted: Notify::new(),
+            full: Notify::new(),
             closed: Cell::new(false),
             urgent: Rc::new(Cell::new(0)),
         })
+    }
+
+    /// Takes over a file of an earlier incarnation whose contents are dead, instead of filling a
+    /// new one. False where it is of no use here: then it is the caller's to remove.
+    pub async fn adopt(&self, old: &Path) -> io::Result<bool> {
+        let file = open_locked(old, false).await?;
+        let bytes = file.size().await?;
+        let number = {
+            let mut state = self.state.borrow_mut();
+            let all = state.free.len() + state.used.len() + usize::from(state.current.is_some());
+            if bytes != self.config.file_bytes || all >= self.config.files_max {
+                return Ok(false);
+            }
+            state.next_number += 1;
+            state.next_number - 1
+        };
+        let path = file_path(&self.config.dir, number);
+        rt::fs::rename(old, &path).await?;
+        rt::fs::sync_dir(&self.config.dir).await?;
+        let adopted = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
+        self.state.borrow_mut().free.push_back(adopted);
+        self.room.notify_all();
+        Ok(true)
     }
 
     pub fn dir(&self) -> &Path {
@@ -136,6 +159,7 @@ impl Ring {
                     }
                     state.used.push_back(current);
                     state.current = None;
+                    self.full.notify_all();
                 }
                 let fits = state.free.iter().position(|f| f.bytes >= bytes);
                 if let Some(next) = fits.and_then(|i| state.free.remove(i)) {
@@ -154,21 +178,26 @@ impl Ring {
 
     /// Highest sequence of the oldest full file: what must reach its segments next.
     pub fn oldest_full(&self) -> Option<u64> {
-        self.state.borrow().used.front().map(|f| f.last_sequence.get())
-    }
-
-    /// Whether a commit is waiting for a file.
-    pub fn starving(&self) -> bool {
-        self.state.borrow().starving
+        self.state
+            .borrow()
+            .used
+            .front()
+            .map(|f| f.last_sequence.get())
     }
 
     /// Gives back every full file whose commits are all at or below `sequence`.
     pub fn recycle(&self, sequence: u64) {
         let mut state = self.state.borrow_mut();
-        while state.used.front().is_some_and(|f| f.last_sequence.get() <= sequence) {
+        while state
+            .used
+            .front()
+            .is_some_and(|f| f.last_sequence.get() <= sequence)
+        {
             let file = state.used.pop_front().expect("just seen");
             let files = state.free.len() + state.used.len() + 1;
-            if files >= self.config.files_max + 1 || (file.bytes < self.config.file_bytes && !state.free.is_empty()) {
+            if files >= self.config.files_max + 1
+                || (file.bytes < self.config.file_bytes && !state.free.is_empty())
+            {
                 // One too many, or the small first file: a plain drop closes it.
                 rt::spawn(Class::Background, remove(file));
             } else {
@@ -182,7 +211,13 @@ impl Ring {
     /// Files this ring has, in bytes.
     pub fn bytes(&self) -> u64 {
         let state = self.state.borrow();
-        state.current.iter().chain(&state.free).chain(&state.used).map(|f| f.bytes).sum()
+        state
+            .current
+            .iter()
+            .chain(&state.free)
+            .chain(&state.used)
+            .map(|f| f.bytes)
+            .sum()
     }
 
     /// Keeps one zero-filled file ready while the ring may grow. Runs until `close`.
@@ -192,12 +227,19 @@ impl Ring {
                 return;
             }
             let number = {
-                let state = self.state.borrow();
+                let mut state = self.state.borrow_mut();
                 let regular = |f: &&Rc<JournalFile>| f.bytes >= self.config.file_bytes;
                 let ready = state.free.iter().filter(regular).count();
                 let all = ready + state.used.len() + usize::from(state.current.is_some());
-                let extra = if state.starving && self.urgent.get() > 0 { EXTRA_FILES_MAX } else { 0 };
-                (ready == 0 && all < self.config.files_max + extra).then_some(state.next_number)
+                let extra = if state.starving && self.urgent.get() > 0 {
+                    EXTRA_FILES_MAX
+                } else {
+                    0
+                };
+                (ready == 0 && all < self.config.files_max + extra).then(|| {
+                    state.next_number += 1;
+                    state.next_number - 1
+                })
             };
             let Some(number) = number else {
                 self.wanted.notified().await;
@@ -207,10 +249,13 @@ impl Ring {
             let hurry = || self.state.borrow().starving || self.closed.get();
             match fill(&path, self.config.file_bytes, hurry).await {
                 Ok(file) => {
-                    let mut state = self.state.borrow_mut();
-                    state.next_number += 1;
                     let bytes = self.config.file_bytes;
-                    state.free.push_back(Rc::new(JournalFile { path, file, bytes, last_sequence: Cell::new(0) }));
+                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile {
+                        path,
+                        file,
+                        bytes,
+                        last_sequence: Cell::new(0),
+                    }));
                 }
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "cannot extend the journal");
@@ -263,7 +308,10 @@ pub async fn open_locked(path: &Path, create: bool) -> io::Result<File> {
     }
     Err(io::Error::new(
         io::ErrorKind::WouldBlock,
-        format!("{} is locked by another process: stop that broker first", path.display()),
+        format!(
+            "{} is locked by another process: stop that broker first",
+            path.display()
+        ),
     ))
 }
 
@@ -284,5 +332,9 @@ async fn fill(path: &Path, bytes: u64, hurry: impl Fn() -> bool) -> io::Result<F
         }
     }
     file.sync().await?;
+    // The name has to survive as well: the first commit's flush covers only the bytes.
+    if let Some(dir) = path.parent() {
+        rt::fs::sync_dir(dir).await?;
+    }
     Ok(file)
 }

@@ -12,7 +12,9 @@ pub struct EpochHistory {
 impl EpochHistory {
     /// Rebuilds a history from stored pairs; None where they do not grow.
     pub fn from_pairs(pairs: Vec<(LeaderEpoch, Offset)>) -> Option<EpochHistory> {
-        let grows = pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1);
+        let grows = pairs
+            .windows(2)
+            .all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1);
         grows.then_some(EpochHistory { starts: pairs })
     }
 
@@ -84,7 +86,12 @@ mod tests {
     fn an_empty_epoch_leaves_no_trace_and_ends_are_found() {
         let h = history();
         assert_eq!(h.pairs(), &[(0, 0), (2, 10), (5, 20)]);
-        let cases = [(0, Some((0, 10))), (1, Some((0, 10))), (2, Some((2, 20))), (4, Some((2, 20)))];
+        let cases = [
+            (0, Some((0, 10))),
+            (1, Some((0, 10))),
+            (2, Some((2, 20))),
+            (4, Some((2, 20))),
+        ];
         for (epoch, expected) in cases {
             assert_eq!(h.end_of(epoch, 33), expected, "epoch {epoch}");
         }

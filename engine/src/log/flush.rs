@@ -66,13 +66,22 @@ impl Partition {
 
     /// Before a padded block is rewritten, its live bytes go into the journal, durably: whatever
     /// the rewrite tears, recovery can put back. Gives those bytes.
-    async fn carry_over(&self, files: &SegmentFiles, block_position: u64, kept: usize) -> io::Result<Vec<u8>> {
+    async fn carry_over(
+        &self,
+        files: &SegmentFiles,
+        block_position: u64,
+        kept: usize,
+    ) -> io::Result<Vec<u8>> {
         let block = files.read(block_position, BLOCK_BYTES).await?;
         if block.len() < kept {
             let reason = format!("{}: ends before its own end", files.log_path().display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
         }
-        let carried = CarryOver { segment_base: files.base(), block_position, bytes: block[..kept].to_vec() };
+        let carried = CarryOver {
+            segment_base: files.base(),
+            block_position,
+            bytes: block[..kept].to_vec(),
+        };
         let payload = carried.encode();
         let entry = {
             let log = self.log.borrow();
@@ -88,7 +97,10 @@ impl Partition {
         let location = self.journal.append(&entry, &payload, |_| {}, None);
         // The caller's flush may be what frees journal files: let the ring grow meanwhile.
         let _urgent = self.journal.ring().urgent();
-        self.journal.wait_durable(location.sequence).await.map_err(io::Error::other)?;
+        self.journal
+            .wait_durable(location.sequence)
+            .await
+            .map_err(io::Error::other)?;
         Ok(carried.bytes)
     }
 
@@ -97,7 +109,10 @@ impl Partition {
         let (open, disk_bytes) = {
             let log = self.log.borrow();
             let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the segment was deleted"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
             };
             (segment.files.clone(), segment.disk_bytes)
         };
@@ -113,7 +128,13 @@ impl Partition {
         if create {
             rt::fs::sync_dir(&self.dir).await?;
         }
-        if let Some(segment) = self.log.borrow_mut().segments.iter_mut().find(|s| s.base == base) {
+        if let Some(segment) = self
+            .log
+            .borrow_mut()
+            .segments
+            .iter_mut()
+            .find(|s| s.base == base)
+        {
             if let Some(other) = &segment.files {
                 return Ok(other.clone()); // opened meanwhile by a reader
             }
@@ -137,15 +158,25 @@ impl Partition {
         loop {
             let next = {
                 let log = self.log.borrow();
-                let due = |s: &&super::Segment| s.closed && !s.finished && s.disk_bytes == s.bytes && s.bytes > 0;
+                let due = |s: &&super::Segment| {
+                    s.closed && !s.finished && s.disk_bytes == s.bytes && s.bytes > 0
+                };
                 log.segments.iter().find(due).map(|s| (s.base, s.bytes))
             };
-            let Some((base, bytes)) = next else { return Ok(()) };
+            let Some((base, bytes)) = next else {
+                return Ok(());
+            };
             let files = self.open_segment(base).await?;
             files.cut(bytes).await?;
             let index = self.whole_index(base, &files).await?;
             files.write_index(index).await?;
-            if let Some(segment) = self.log.borrow_mut().segments.iter_mut().find(|s| s.base == base) {
+            if let Some(segment) = self
+                .log
+                .borrow_mut()
+                .segments
+                .iter_mut()
+                .find(|s| s.base == base)
+            {
                 segment.finished = true;
                 segment.index = Index::default();
                 segment.index_from = segment.bytes;
@@ -163,7 +194,9 @@ impl Partition {
             let grown = |s: &&super::Segment| !s.closed && s.bytes > s.index_from;
             log.segments.back().filter(grown).map(|s| (s.base, s.bytes))
         };
-        let Some((base, bytes)) = last else { return Ok(()) };
+        let Some((base, bytes)) = last else {
+            return Ok(());
+        };
         if self.deleted.get() {
             return Ok(());
         }
@@ -179,9 +212,16 @@ impl Partition {
             let log = self.log.borrow();
             let segment = log.segments.iter().find(|s| s.base == base);
             let Some(segment) = segment else {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the segment was deleted"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
             };
-            (segment.index.clone(), segment.index_from, u64::from(self.config().index_interval_bytes))
+            (
+                segment.index.clone(),
+                segment.index_from,
+                u64::from(self.config().index_interval_bytes),
+            )
         };
         if from > 0 {
             let mut whole = (*files.index(from, interval).await?).clone();
@@ -197,9 +237,14 @@ impl Log {
     fn plan_flush(&self, partition: &Partition, pad: bool) -> Option<Plan> {
         let durable = self.progress.durable();
         let first = self.tail.get(self.tail_flushed)?;
-        let index = self.segment_of(first.base_offset).expect("every tail entry has a segment");
+        let index = self
+            .segment_of(first.base_offset)
+            .expect("every tail entry has a segment");
         let segment = &self.segments[index];
-        let limit = self.segments.get(index + 1).map_or(Offset::MAX, |next| next.base);
+        let limit = self
+            .segments
+            .get(index + 1)
+            .map_or(Offset::MAX, |next| next.base);
         let mut end = segment.disk_bytes;
         let mut pieces = Vec::new();
         for entry in self.tail.iter().skip(self.tail_flushed) {
@@ -207,8 +252,13 @@ impl Log {
             if over || end - segment.disk_bytes > PASS_BYTES_MAX {
                 break;
             }
-            let buf = partition.journal.buffer(entry.sequence).expect("unflushed buffers are retained");
-            let skip = segment.disk_bytes.saturating_sub(u64::from(entry.segment_position)) as usize;
+            let buf = partition
+                .journal
+                .buffer(entry.sequence)
+                .expect("unflushed buffers are retained");
+            let skip = segment
+                .disk_bytes
+                .saturating_sub(u64::from(entry.segment_position)) as usize;
             let start = entry.buffer_position as usize;
             pieces.push((buf, start + skip..start + entry.bytes as usize));
             end = entry.segment_end();
@@ -217,12 +267,22 @@ impl Log {
         if !pad && !complete {
             end = end / BLOCK * BLOCK;
         }
-        (end > segment.disk_bytes).then_some(Plan { base: segment.base, disk_bytes: segment.disk_bytes, end, pieces })
+        (end > segment.disk_bytes).then_some(Plan {
+            base: segment.base,
+            disk_bytes: segment.disk_bytes,
+            end,
+            pieces,
+        })
     }
 
     fn flushed(&mut self, base: Offset, end: u64) {
-        let Some(index) = self.segments.iter().position(|s| s.base == base) else { return };
-        let limit = self.segments.get(index + 1).map_or(Offset::MAX, |next| next.base);
+        let Some(index) = self.segments.iter().position(|s| s.base == base) else {
+            return;
+        };
+        let limit = self
+            .segments
+            .get(index + 1)
+            .map_or(Offset::MAX, |next| next.base);
         self.segments[index].disk_bytes = end;
         while let Some(entry) = self.tail.get(self.tail_flushed) {
             if entry.base_offset >= limit || entry.segment_end() > end {
@@ -244,7 +304,11 @@ struct Gather {
 impl Gather {
     fn new(pieces: Vec<(Rc<DirectBuf>, Range<usize>)>, prefix: Vec<u8>, left: usize) -> Gather {
         assert!(prefix.len() + pieces.iter().map(|p| p.1.len()).sum::<usize>() >= left);
-        Gather { prefix, pieces: pieces.into(), left }
+        Gather {
+            prefix,
+            pieces: pieces.into(),
+            left,
+        }
     }
 
     fn next_buf(&mut self) -> Option<DirectBuf> {
@@ -262,7 +326,7 @@ impl Gather {
             buf[used..used + n].copy_from_slice(&source[range.start..range.start + n]);
             used += n;
             range.start += n;
-            if range.is_empty() {
+            if range.start == range.end {
                 self.pieces.pop_front();
             }
         }

@@ -31,13 +31,23 @@ pub struct Index {
 impl Index {
     /// Notes one batch of `bytes` at `position`; adds an entry every `interval` bytes. As in
     /// Kafka, an offset entry names the last offset of the batch that it points at.
-    pub fn note(&mut self, last_relative: u32, position: u32, bytes: u32, max_timestamp_ms: i64, interval: u64) {
+    pub fn note(
+        &mut self,
+        last_relative: u32,
+        position: u32,
+        bytes: u32,
+        max_timestamp_ms: i64,
+        interval: u64,
+    ) {
         if self.max_timestamp_ms.is_none_or(|t| max_timestamp_ms > t) {
             self.max_timestamp_ms = Some(max_timestamp_ms);
             self.max_timestamp_relative = last_relative;
         }
         if self.bytes_since_entry > interval {
-            self.offsets.push(OffsetEntry { relative: last_relative, position });
+            self.offsets.push(OffsetEntry {
+                relative: last_relative,
+                position,
+            });
             self.note_time();
             self.bytes_since_entry = 0;
         }
@@ -45,9 +55,18 @@ impl Index {
     }
 
     fn note_time(&mut self) {
-        let Some(timestamp_ms) = self.max_timestamp_ms.filter(|t| *t >= 0) else { return };
-        if self.times.last().is_none_or(|last| timestamp_ms > last.timestamp_ms) {
-            self.times.push(TimeEntry { timestamp_ms, relative: self.max_timestamp_relative });
+        let Some(timestamp_ms) = self.max_timestamp_ms.filter(|t| *t >= 0) else {
+            return;
+        };
+        if self
+            .times
+            .last()
+            .is_none_or(|last| timestamp_ms > last.timestamp_ms)
+        {
+            self.times.push(TimeEntry {
+                timestamp_ms,
+                relative: self.max_timestamp_relative,
+            });
         }
     }
 
@@ -59,10 +78,17 @@ impl Index {
     /// Puts the entries of a later part of the same segment behind these.
     pub fn append(&mut self, later: Index) {
         let last = self.offsets.last().copied();
-        let grows = |e: &OffsetEntry| last.is_none_or(|l| e.relative > l.relative && e.position > l.position);
+        let grows = |e: &OffsetEntry| {
+            last.is_none_or(|l| e.relative > l.relative && e.position > l.position)
+        };
         self.offsets.extend(later.offsets.into_iter().filter(grows));
         let newest = self.times.last().map(|t| t.timestamp_ms);
-        self.times.extend(later.times.into_iter().filter(|t| newest.is_none_or(|n| t.timestamp_ms > n)));
+        self.times.extend(
+            later
+                .times
+                .into_iter()
+                .filter(|t| newest.is_none_or(|n| t.timestamp_ms > n)),
+        );
         self.bytes_since_entry = later.bytes_since_entry;
         if later.max_timestamp_ms > self.max_timestamp_ms {
             self.max_timestamp_ms = later.max_timestamp_ms;
@@ -78,12 +104,10 @@ impl Index {
 
     /// Relative offset to begin scanning from for records at or after `timestamp_ms`.
     pub fn relative_for_time(&self, timestamp_ms: i64) -> u32 {
-        let after = self.times.partition_point(|e| e.timestamp_ms < timestamp_ms);
+        let after = self
+            .times
+            .partition_point(|e| e.timestamp_ms < timestamp_ms);
         after.checked_sub(1).map_or(0, |i| self.times[i].relative)
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.offsets.capacity() * OFFSET_ENTRY_BYTES + self.times.capacity() * 16
     }
 
     /// The bytes of `.index`: pairs of relative offset and position, big-endian.
@@ -112,10 +136,14 @@ impl Index {
         if offsets.len() % OFFSET_ENTRY_BYTES != 0 || times.len() % TIME_ENTRY_BYTES != 0 {
             return None;
         }
-        let u32_at = |b: &[u8], i: usize| u32::from_be_bytes(b[i..i + 4].try_into().expect("four bytes"));
+        let u32_at =
+            |b: &[u8], i: usize| u32::from_be_bytes(b[i..i + 4].try_into().expect("four bytes"));
         let offsets: Vec<OffsetEntry> = offsets
             .chunks_exact(OFFSET_ENTRY_BYTES)
-            .map(|b| OffsetEntry { relative: u32_at(b, 0), position: u32_at(b, 4) })
+            .map(|b| OffsetEntry {
+                relative: u32_at(b, 0),
+                position: u32_at(b, 4),
+            })
             .collect();
         let times: Vec<TimeEntry> = times
             .chunks_exact(TIME_ENTRY_BYTES)
@@ -124,8 +152,12 @@ impl Index {
                 relative: u32_at(b, 8),
             })
             .collect();
-        let grows = offsets.windows(2).all(|w| w[0].relative < w[1].relative && w[0].position < w[1].position)
-            && times.windows(2).all(|w| w[0].timestamp_ms < w[1].timestamp_ms)
+        let grows = offsets
+            .windows(2)
+            .all(|w| w[0].relative < w[1].relative && w[0].position < w[1].position)
+            && times
+                .windows(2)
+                .all(|w| w[0].timestamp_ms < w[1].timestamp_ms)
             && offsets.last().is_none_or(|e| u64::from(e.position) < bytes);
         grows.then(|| Index {
             max_timestamp_ms: times.last().map(|t| t.timestamp_ms),
@@ -160,7 +192,10 @@ mod tests {
         let index = sample();
         for relative in 0..100u32 {
             let position = index.position_for(relative);
-            assert!(position <= (relative / 10) * 3000, "offset {relative} gives {position}");
+            assert!(
+                position <= (relative / 10) * 3000,
+                "offset {relative} gives {position}"
+            );
         }
         assert!(index.position_for(99) > 15_000, "the index is used at all");
     }
@@ -170,9 +205,16 @@ mod tests {
         let index = sample();
         let (offsets, times) = (index.encode_offsets(), index.encode_times());
         let back = Index::decode(&offsets, &times, 30_000).unwrap();
-        assert_eq!((back.encode_offsets(), back.encode_times()), (offsets.clone(), times.clone()));
+        assert_eq!(
+            (back.encode_offsets(), back.encode_times()),
+            (offsets.clone(), times.clone())
+        );
         assert_eq!(Index::decode(&offsets[1..], &times, 30_000), None);
-        assert_eq!(Index::decode(&offsets, &times, 100), None, "points behind the segment's end");
+        assert_eq!(
+            Index::decode(&offsets, &times, 100),
+            None,
+            "points behind the segment's end"
+        );
         let mut swapped = offsets.clone();
         swapped.rotate_left(8);
         assert_eq!(Index::decode(&swapped, &times, 30_000), None);

@@ -148,7 +148,13 @@ impl Durable for Partition {
 }
 
 impl Partition {
-    pub fn new(id: PartitionId, topic: Arc<Topic>, dir: PathBuf, journal: Rc<Journal>, log: Log) -> Rc<Partition> {
+    pub fn new(
+        id: PartitionId,
+        topic: Arc<Topic>,
+        dir: PathBuf,
+        journal: Rc<Journal>,
+        log: Log,
+    ) -> Rc<Partition> {
         log.check_order();
         Rc::new(Partition {
             id,
@@ -169,7 +175,10 @@ impl Partition {
 
     pub fn leader_epoch(&self) -> i32 {
         let topic = self.topic.borrow();
-        topic.partitions.get(self.id.index as usize).map_or(0, |p| p.leader_epoch)
+        topic
+            .partitions
+            .get(self.id.index as usize)
+            .map_or(0, |p| p.leader_epoch)
     }
 
     /// Registers a fetch to be woken by every advance of the high watermark.
@@ -238,7 +247,9 @@ impl Log {
 
     /// First offset that is not wholly in a segment on disk.
     pub fn in_segment(&self) -> Offset {
-        self.tail.get(self.tail_flushed).map_or(self.next_offset, |e| e.base_offset)
+        self.tail
+            .get(self.tail_flushed)
+            .map_or(self.next_offset, |e| e.base_offset)
     }
 
     /// Journal sequence of the oldest entry that is only in the journal.
@@ -250,15 +261,31 @@ impl Log {
     pub fn check_order(&self) {
         let durable = self.progress.durable();
         let high_watermark = self.high_watermark();
-        assert!(self.log_start <= high_watermark, "log start {} > {high_watermark}", self.log_start);
-        assert!(high_watermark <= durable, "high watermark {high_watermark} > durable {durable}");
-        assert!(durable <= self.next_offset, "durable {durable} > end {}", self.next_offset);
+        assert!(
+            self.log_start <= high_watermark,
+            "log start {} > {high_watermark}",
+            self.log_start
+        );
+        assert!(
+            high_watermark <= durable,
+            "high watermark {high_watermark} > durable {durable}"
+        );
+        assert!(
+            durable <= self.next_offset,
+            "durable {durable} > end {}",
+            self.next_offset
+        );
         assert!(self.last_stable() <= high_watermark);
     }
 
     /// Forgets tail entries whose buffers the journal no longer holds.
     pub fn forget_evicted(&mut self, retained_first: u64) {
-        while self.tail_flushed > 0 && self.tail.front().is_some_and(|e| e.sequence < retained_first) {
+        while self.tail_flushed > 0
+            && self
+                .tail
+                .front()
+                .is_some_and(|e| e.sequence < retained_first)
+        {
             self.tail.pop_front();
             self.tail_flushed -= 1;
         }

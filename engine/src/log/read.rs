@@ -48,7 +48,11 @@ impl Partition {
             return Err(PartitionError::Storage(reason));
         }
         if offset < log.log_start || offset > end {
-            return Err(PartitionError::OffsetOutOfRange { wanted: offset, log_start: log.log_start, end });
+            return Err(PartitionError::OffsetOutOfRange {
+                wanted: offset,
+                log_start: log.log_start,
+                end,
+            });
         }
         Ok(())
     }
@@ -63,12 +67,17 @@ impl Partition {
     }
 
     /// Batches from `request.offset` up to `end`. The caller checked the offset.
-    pub async fn read(&self, request: ReadRequest, end: Offset) -> Result<ReadBatches, PartitionError> {
+    pub async fn read(
+        &self,
+        request: ReadRequest,
+        end: Offset,
+    ) -> Result<ReadBatches, PartitionError> {
         match self.plan_read(request, end) {
             Plan::Done(batches) => Ok(batches),
-            Plan::Cold { base, end_position } => {
-                self.read_cold(request, end, base, end_position).await.map_err(|e| PartitionError::Storage(e.to_string()))
-            }
+            Plan::Cold { base, end_position } => self
+                .read_cold(request, end, base, end_position)
+                .await
+                .map_err(|e| PartitionError::Storage(e.to_string())),
         }
     }
 
@@ -78,29 +87,51 @@ impl Partition {
         if request.offset >= end {
             return Plan::Done(out);
         }
-        let first = log.tail.partition_point(|e| e.next_offset() <= request.offset);
+        let first = log
+            .tail
+            .partition_point(|e| e.next_offset() <= request.offset);
         let retained = self.journal.retained_first();
-        let hot = log.tail.get(first).is_some_and(|e| e.base_offset <= request.offset && e.sequence >= retained);
+        let hot = log
+            .tail
+            .get(first)
+            .is_some_and(|e| e.base_offset <= request.offset && e.sequence >= retained);
         if !hot {
-            let Some(index) = log.segment_of(request.offset) else { return Plan::Done(out) };
+            let Some(index) = log.segment_of(request.offset) else {
+                return Plan::Done(out);
+            };
             let segment = &log.segments[index];
-            return Plan::Cold { base: segment.base, end_position: segment.disk_bytes };
+            return Plan::Cold {
+                base: segment.base,
+                end_position: segment.disk_bytes,
+            };
         }
         for entry in log.tail.iter().skip(first) {
             let size = entry.bytes as usize;
             let first_too_large = out.records.is_empty() && request.at_least_one;
-            if entry.next_offset() > end || (out.bytes + size > request.max_bytes && !first_too_large) {
+            if entry.next_offset() > end
+                || (out.bytes + size > request.max_bytes && !first_too_large)
+            {
                 break;
             }
-            let chunk = tail_chunk(&self.journal, entry).expect("entries behind a retained one are retained");
+            let chunk = tail_chunk(&self.journal, entry)
+                .expect("entries behind a retained one are retained");
             out.bytes += size;
             out.records.push(chunk);
         }
         Plan::Done(out)
     }
 
-    async fn read_cold(&self, request: ReadRequest, end: Offset, base: Offset, end_position: u64) -> io::Result<ReadBatches> {
-        let mut out = ReadBatches { cold: true, ..ReadBatches::default() };
+    async fn read_cold(
+        &self,
+        request: ReadRequest,
+        end: Offset,
+        base: Offset,
+        end_position: u64,
+    ) -> io::Result<ReadBatches> {
+        let mut out = ReadBatches {
+            cold: true,
+            ..ReadBatches::default()
+        };
         let files = self.open_segment(base).await?;
         let mut position = self.scan_position(&files, base, request.offset).await?;
         let mut budget = request.max_bytes;
@@ -117,7 +148,9 @@ impl Partition {
             match found.needs {
                 None => return Ok(out),
                 // The batch that is wanted does not fit what was read.
-                Some(bytes) if bytes > request.max_bytes && !request.at_least_one => return Ok(out),
+                Some(bytes) if bytes > request.max_bytes && !request.at_least_one => {
+                    return Ok(out)
+                }
                 Some(bytes) if bytes + BLOCK_BYTES > IO_BYTES_MAX => {
                     let whole = read_large(&files, position, bytes).await?;
                     out.bytes += whole.len();
@@ -131,13 +164,21 @@ impl Partition {
     }
 
     /// Where to begin scanning a segment for `offset`: the start of some batch at or before it.
-    pub(super) async fn scan_position(&self, files: &Rc<SegmentFiles>, base: Offset, offset: Offset) -> io::Result<u64> {
+    pub(super) async fn scan_position(
+        &self,
+        files: &Rc<SegmentFiles>,
+        base: Offset,
+        offset: Offset,
+    ) -> io::Result<u64> {
         let relative = u32::try_from(offset - base).unwrap_or(u32::MAX);
         let interval = u64::from(self.config().index_interval_bytes);
         let from = {
             let log = self.log.borrow();
             let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the segment was deleted"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
             };
             let position = u64::from(segment.index.position_for(relative));
             if segment.index_from == 0 || position > 0 {
@@ -145,7 +186,9 @@ impl Partition {
             }
             segment.index_from
         };
-        Ok(u64::from(files.index(from, interval).await?.position_for(relative)))
+        Ok(u64::from(
+            files.index(from, interval).await?.position_for(relative),
+        ))
     }
 }
 
@@ -158,15 +201,24 @@ struct Window {
 async fn read_around(files: &SegmentFiles, position: u64, want: usize) -> io::Result<Window> {
     let start = position / BLOCK * BLOCK;
     let skip = (position - start) as usize;
-    let len = (skip + want).next_multiple_of(BLOCK_BYTES).min(IO_BYTES_MAX);
-    Ok(Window { bytes: files.read(start, len).await?, skip })
+    let len = (skip + want)
+        .next_multiple_of(BLOCK_BYTES)
+        .min(IO_BYTES_MAX);
+    Ok(Window {
+        bytes: files.read(start, len).await?,
+        skip,
+    })
 }
 
 async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes);
     while out.len() < bytes {
         let part = read_around(files, position + out.len() as u64, bytes - out.len()).await?;
-        let n = part.bytes.len().saturating_sub(part.skip).min(bytes - out.len());
+        let n = part
+            .bytes
+            .len()
+            .saturating_sub(part.skip)
+            .min(bytes - out.len());
         if n == 0 {
             let reason = format!("{}: ends inside a batch", files.log_path().display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
@@ -186,7 +238,13 @@ struct Picked {
 }
 
 /// Walks the batches in a window that begins at `skip`; `left` bytes of the segment are in use.
-fn pick(bytes: &[u8], skip: usize, request: &ReadRequest, end: Offset, left: u64) -> io::Result<Picked> {
+fn pick(
+    bytes: &[u8],
+    skip: usize,
+    request: &ReadRequest,
+    end: Offset,
+    left: u64,
+) -> io::Result<Picked> {
     let usable = bytes.len().min(skip.saturating_add(left as usize));
     let mut at = skip;
     let mut start = None;
@@ -199,8 +257,12 @@ fn pick(bytes: &[u8], skip: usize, request: &ReadRequest, end: Offset, left: u64
             }
             break;
         }
-        let header = BatchHeader::parse(&bytes[at..usable])
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("segment holds a bad batch: {e}")))?;
+        let header = BatchHeader::parse(&bytes[at..usable]).map_err(|e| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("segment holds a bad batch: {e}"),
+            )
+        })?;
         if header.next_offset() > end {
             break;
         }
@@ -209,7 +271,11 @@ fn pick(bytes: &[u8], skip: usize, request: &ReadRequest, end: Offset, left: u64
             if start.is_none() && !wanted && ((at - skip) as u64 + header.size as u64) <= left {
                 // A large batch that is not wanted: step over it.
                 passed = at - skip + header.size;
-                return Ok(Picked { range: None, passed, needs: Some(BATCH_HEADER_BYTES) });
+                return Ok(Picked {
+                    range: None,
+                    passed,
+                    needs: Some(BATCH_HEADER_BYTES),
+                });
             }
             needs = ((at - skip) as u64 + header.size as u64 <= left).then_some(header.size);
             break;
@@ -227,5 +293,9 @@ fn pick(bytes: &[u8], skip: usize, request: &ReadRequest, end: Offset, left: u64
             passed = at - skip;
         }
     }
-    Ok(Picked { range: start.map(|s| s..at), passed, needs })
+    Ok(Picked {
+        range: start.map(|s| s..at),
+        passed,
+        needs,
+    })
 }

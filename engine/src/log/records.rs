@@ -22,12 +22,16 @@ pub struct RecordTime {
 
 /// First record of the batch at or after `timestamp_ms`.
 pub fn first_at(batch: &[u8], timestamp_ms: i64) -> io::Result<Option<RecordTime>> {
-    search(batch, |found: &Option<RecordTime>, record| found.is_none() && record.timestamp_ms >= timestamp_ms)
+    search(batch, |found: &Option<RecordTime>, record| {
+        found.is_none() && record.timestamp_ms >= timestamp_ms
+    })
 }
 
 /// First of the records with the batch's largest timestamp.
 pub fn newest(batch: &[u8]) -> io::Result<Option<RecordTime>> {
-    search(batch, |found: &Option<RecordTime>, record| found.is_none_or(|f| record.timestamp_ms > f.timestamp_ms))
+    search(batch, |found: &Option<RecordTime>, record| {
+        found.is_none_or(|f| record.timestamp_ms > f.timestamp_ms)
+    })
 }
 
 fn search(
@@ -36,21 +40,34 @@ fn search(
 ) -> io::Result<Option<RecordTime>> {
     let header = BatchHeader::parse(batch).map_err(invalid)?;
     if header.is_log_append_time() {
-        let all = RecordTime { offset: header.base_offset, timestamp_ms: header.max_timestamp };
+        let all = RecordTime {
+            offset: header.base_offset,
+            timestamp_ms: header.max_timestamp,
+        };
         return Ok(better(&None, &all).then_some(all));
     }
-    let body = batch.get(BATCH_HEADER_BYTES..header.size).ok_or_else(|| bad("batch is cut short"))?;
+    let body = batch
+        .get(BATCH_HEADER_BYTES..header.size)
+        .ok_or_else(|| bad("batch is cut short"))?;
     let records = decompress(header.codec().map_err(invalid)?, body)?;
     let mut rest: &[u8] = &records;
     let mut found = None;
     for _ in 0..header.record_count {
-        let length = usize::try_from(varint(&mut rest)?).map_err(|_| bad("negative record length"))?;
-        let mut record = rest.get(..length).ok_or_else(|| bad("record is cut short"))?;
+        let length =
+            usize::try_from(varint(&mut rest)?).map_err(|_| bad("negative record length"))?;
+        let mut record = rest
+            .get(..length)
+            .ok_or_else(|| bad("record is cut short"))?;
         rest = &rest[length..];
-        record = record.get(1..).ok_or_else(|| bad("record without attributes"))?;
+        record = record
+            .get(1..)
+            .ok_or_else(|| bad("record without attributes"))?;
         let time = header.base_timestamp.wrapping_add(varint(&mut record)?);
         let offset = header.base_offset.wrapping_add(varint(&mut record)?);
-        let seen = RecordTime { offset, timestamp_ms: time };
+        let seen = RecordTime {
+            offset,
+            timestamp_ms: time,
+        };
         if better(&found, &seen) {
             found = Some(seen);
         }
@@ -79,14 +96,21 @@ fn decompress(codec: Codec, body: &[u8]) -> io::Result<Cow<'_, [u8]>> {
 
 /// Raw snappy, or Java's framing of it: after 16 bytes, blocks behind their big-endian length.
 fn snappy(body: &[u8]) -> io::Result<Vec<u8>> {
-    let Some(mut rest) = body.strip_prefix(XERIAL_MAGIC).and_then(|_| body.get(XERIAL_HEADER_BYTES..)) else {
+    let Some(mut rest) = body
+        .strip_prefix(XERIAL_MAGIC)
+        .and_then(|_| body.get(XERIAL_HEADER_BYTES..))
+    else {
         return snappy_block(body, RECORDS_BYTES_MAX as usize);
     };
     let mut out = Vec::new();
     while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| bad("snappy block is cut short"))?;
+        let (length, after) = rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| bad("snappy block is cut short"))?;
         let length = u32::from_be_bytes(*length) as usize;
-        let block = after.get(..length).ok_or_else(|| bad("snappy block is cut short"))?;
+        let block = after
+            .get(..length)
+            .ok_or_else(|| bad("snappy block is cut short"))?;
         out.extend(snappy_block(block, RECORDS_BYTES_MAX as usize - out.len())?);
         rest = &after[length..];
     }
@@ -99,14 +123,18 @@ fn snappy_block(block: &[u8], max: usize) -> io::Result<Vec<u8>> {
     if claimed > max || claimed > block.len().saturating_mul(32).saturating_add(64) {
         return Err(bad("snappy block claims an impossible size"));
     }
-    snap::raw::Decoder::new().decompress_vec(block).map_err(invalid)
+    snap::raw::Decoder::new()
+        .decompress_vec(block)
+        .map_err(invalid)
 }
 
 /// A zigzag varint of up to 64 bits.
 fn varint(bytes: &mut &[u8]) -> io::Result<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or_else(|| bad("varint is cut short"))?;
+        let (byte, rest) = bytes
+            .split_first()
+            .ok_or_else(|| bad("varint is cut short"))?;
         *bytes = rest;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
@@ -193,7 +221,11 @@ mod tests {
             let mut batch = build::batch(5, &body, 1_000, None);
             batch[22] = if codec == 5 { 2 } else { codec };
             batch[0..8].copy_from_slice(&100i64.to_be_bytes());
-            let at = |ms| first_at(&batch, ms).unwrap().map(|r| (r.offset, r.timestamp_ms));
+            let at = |ms| {
+                first_at(&batch, ms)
+                    .unwrap()
+                    .map(|r| (r.offset, r.timestamp_ms))
+            };
             assert_eq!(at(0), Some((100, 1_000)), "codec {codec}");
             assert_eq!(at(1_003), Some((101, 1_007)));
             assert_eq!(at(1_008), Some((103, 1_009)));
@@ -206,7 +238,10 @@ mod tests {
     fn lies_and_truncations_are_errors() {
         let body = records(&[0, 7]);
         for cut in 0..body.len() {
-            assert!(newest(&build::batch(2, &body[..cut], 0, None)).is_err(), "cut at {cut}");
+            assert!(
+                newest(&build::batch(2, &body[..cut], 0, None)).is_err(),
+                "cut at {cut}"
+            );
         }
         let mut bomb = build::batch(1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 0, None);
         bomb[22] = 2;

@@ -3,7 +3,7 @@
 //! Invariant: the new log start is durable in the journal before a file is unlinked.
 
 use super::segment::remove_files;
-use super::{Log, Partition};
+use super::{Log, Partition, Segment};
 use crate::error::PartitionError;
 use crate::journal::entry::{EntryHeader, EntryKind};
 use crate::meta::TopicConfig;
@@ -20,15 +20,21 @@ impl Partition {
             let end = log.high_watermark();
             let target = if before == -1 { end } else { before };
             if target < 0 || target > end {
-                return Err(PartitionError::OffsetOutOfRange { wanted: before, log_start: log.log_start, end });
+                return Err(PartitionError::OffsetOutOfRange {
+                    wanted: before,
+                    log_start: log.log_start,
+                    end,
+                });
             }
             if target <= log.log_start {
                 return Ok(log.log_start);
             }
             target
         };
-        if !self.config().cleanup_policy.deletes() {
-            return Err(PartitionError::Policy("records of a compacted topic cannot be deleted"));
+        if !self.config().cleanup_policy.delete {
+            return Err(PartitionError::Policy(
+                "records of a compacted topic cannot be deleted",
+            ));
         }
         self.move_log_start(target).await?;
         self.drop_segments().await;
@@ -39,7 +45,7 @@ impl Partition {
     /// timestamps are compared with.
     pub async fn retain(self: &Rc<Self>, wall_ms: i64) -> Result<(), PartitionError> {
         let config = self.config();
-        let target = if config.cleanup_policy.deletes() {
+        let target = if config.cleanup_policy.delete {
             self.log.borrow().retention_target(&config, wall_ms)
         } else {
             None
@@ -69,7 +75,10 @@ impl Partition {
             };
             self.journal.append(&entry, &[], |_| {}, None)
         };
-        self.journal.wait_durable(location.sequence).await.map_err(PartitionError::Storage)
+        self.journal
+            .wait_durable(location.sequence)
+            .await
+            .map_err(PartitionError::Storage)
     }
 
     /// Lets go of segments wholly below the log start; their files are unlinked after the topic's
@@ -78,6 +87,7 @@ impl Partition {
         let _one_at_a_time = self.files_lock.acquire(1).await;
         let bases: Vec<Offset> = {
             let mut log = self.log.borrow_mut();
+            log.close_if_emptied(rt::now());
             let mut bases = Vec::new();
             while log.segments.len() > 1 && log.segments[0].next_offset <= log.log_start {
                 // Bytes that are only in the journal still have to reach their segment, or the
@@ -106,6 +116,16 @@ impl Partition {
 }
 
 impl Log {
+    /// Where all of the last segment is gone, appends go on in a new one, so that it can go too.
+    fn close_if_emptied(&mut self, now: rt::Mono) {
+        let end = self.next_offset;
+        let emptied = |s: &&mut Segment| s.bytes > 0 && s.next_offset <= self.log_start;
+        if let Some(last) = self.segments.back_mut().filter(emptied) {
+            last.closed = true;
+            self.segments.push_back(Segment::new(end, now));
+        }
+    }
+
     /// Where retention wants the log to begin; None where it is content.
     fn retention_target(&self, config: &TopicConfig, wall_ms: i64) -> Option<Offset> {
         let mut target = None;
@@ -115,7 +135,9 @@ impl Log {
                 let age = wall_ms.saturating_sub(segment.max_timestamp_ms);
                 segment.max_timestamp_ms >= 0 && u64::try_from(age).is_ok_and(|age| age > keep)
             });
-            let oversize = config.retention_bytes.is_some_and(|keep| total - segment.bytes >= keep);
+            let oversize = config
+                .retention_bytes
+                .is_some_and(|keep| total - segment.bytes >= keep);
             let whole = segment.bytes > 0 && segment.next_offset <= self.high_watermark();
             if !whole || !(expired || oversize) {
                 break;

@@ -31,7 +31,12 @@ pub struct SegmentFiles {
 impl SegmentFiles {
     /// Opens (or creates, empty) the files of segment `base`. `disk_bytes` of it are in use;
     /// what lies behind is left over from before a crash and void.
-    pub async fn open(dir: &Path, base: Offset, disk_bytes: u64, create: bool) -> io::Result<SegmentFiles> {
+    pub async fn open(
+        dir: &Path,
+        base: Offset,
+        disk_bytes: u64,
+        create: bool,
+    ) -> io::Result<SegmentFiles> {
         let stem = dir.join(segment_stem(base));
         let options = OpenOptions::new().read(true).write(true).create(create);
         let log = File::open(&stem.with_extension("log"), options).await?;
@@ -115,7 +120,10 @@ impl SegmentFiles {
         tracing::error!(path = %path.display(), block, "damaged block: checksum does not match");
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{}: block {block} is damaged (checksum does not match)", path.display()),
+            format!(
+                "{}: block {block} is damaged (checksum does not match)",
+                path.display()
+            ),
         )
     }
 
@@ -133,25 +141,27 @@ impl SegmentFiles {
     }
 
     /// Cuts the segment to `bytes`, as Kafka's tools want closed files; renews the last checksum.
+    /// May be repeated after a crash between its steps.
     pub async fn cut(&self, bytes: u64) -> io::Result<()> {
         let whole = bytes / BLOCK * BLOCK;
-        if bytes > whole {
-            let block = self.read(whole, BLOCK_BYTES).await?;
-            let keep = (bytes - whole) as usize;
+        let number = whole / BLOCK;
+        let keep = (bytes - whole) as usize;
+        if keep > 0 {
+            let block = self.log.read_at(whole, BLOCK_BYTES).await?;
             if block.len() < keep {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("{}: ends before byte {bytes}", self.log_path().display()),
-                ));
+                let reason = format!("{}: ends before byte {bytes}", self.log_path().display());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
             }
-            if block.len() > keep {
-                let mut sums = self.sums.borrow_mut();
-                sums.truncate((whole / BLOCK) as usize);
-                let sum = self.block_sum(whole / BLOCK, &block[..keep]);
-                sums.push(sum);
+            let cut_sum = self.block_sum(number, &block[..keep]);
+            let mut sums = self.sums.borrow_mut();
+            let known = sums.get(number as usize).copied();
+            if known != Some(cut_sum) && known != Some(self.block_sum(number, &block)) {
+                return Err(self.damaged(number));
             }
+            sums.truncate(number as usize);
+            sums.push(cut_sum);
         } else {
-            self.sums.borrow_mut().truncate((whole / BLOCK) as usize);
+            self.sums.borrow_mut().truncate(number as usize);
         }
         self.log.truncate(bytes).await?;
         self.sync_from(whole).await
@@ -195,7 +205,13 @@ impl SegmentFiles {
         let mut scan = Scan::new(self, 0, bytes);
         while let Some((position, header)) = scan.next().await? {
             let relative = (header.last_offset() - self.base) as u32;
-            index.note(relative, position as u32, header.size as u32, header.max_timestamp, interval);
+            index.note(
+                relative,
+                position as u32,
+                header.size as u32,
+                header.max_timestamp,
+                interval,
+            );
         }
         index.finish();
         Ok(index)
@@ -224,7 +240,12 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub fn new(files: &'a SegmentFiles, position: u64, end: u64) -> Scan<'a> {
-        Scan { files, position, end, window: None }
+        Scan {
+            files,
+            position,
+            end,
+            window: None,
+        }
     }
 
     /// Position and header of the next batch; None at the end.
@@ -238,7 +259,10 @@ impl<'a> Scan<'a> {
         let header = BatchHeader::parse(&header_bytes).map_err(|error| {
             let path = self.files.log_path();
             let at = self.position;
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: byte {at}: {error}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: byte {at}: {error}", path.display()),
+            )
         })?;
         let position = self.position;
         self.position += header.size as u64;
@@ -297,16 +321,20 @@ async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u3
     let want = SUM_HEADER_BYTES + blocks * 4;
     let mut bytes = Vec::with_capacity(want);
     while bytes.len() < want {
-        let len = (want - bytes.len()).next_multiple_of(BLOCK_BYTES).min(IO_BYTES_MAX);
+        let len = (want - bytes.len())
+            .next_multiple_of(BLOCK_BYTES)
+            .min(IO_BYTES_MAX);
         let part = sum.read_at(bytes.len() as u64, len).await?;
         if part.is_empty() {
             break;
         }
         bytes.extend_from_slice(&part);
     }
-    let sound = bytes.len() >= want && bytes[..8] == *SUM_MAGIC && bytes[8..16] == base.to_le_bytes();
+    let sound =
+        bytes.len() >= want && bytes[..8] == *SUM_MAGIC && bytes[8..16] == base.to_le_bytes();
     if !sound {
-        let reason = format!("block checksums of segment {base} are missing or not of this segment");
+        let reason =
+            format!("block checksums of segment {base} are missing or not of this segment");
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     let word = |b: &[u8]| u32::from_le_bytes(b.try_into().expect("four bytes"));

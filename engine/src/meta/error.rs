@@ -45,6 +45,9 @@ pub enum MetaError {
     UnknownCommand { index: u64, cause: DecodeError },
     #[error("{file}: {cause}")]
     Snapshot { file: String, cause: SnapshotError },
+    /// Metadata that must be there is not.
+    #[error("{file} is missing, but this data directory has been used: restore it, or point --data-dir elsewhere")]
+    Missing { file: String },
     /// The directory belongs to another node.
     #[error(
         "{file} belongs to node {stored}, this is node {given}: check --node-id and --data-dir"

@@ -43,7 +43,7 @@ pub const BATCH_COMMANDS_MAX: usize = 4_096;
 pub const BATCH_BODY_BYTES_MAX: usize = 64 << 20;
 /// Log bytes after which the log is replaced by a snapshot; more while the snapshot itself is larger (so that the work of
 /// writing snapshots stays in proportion to what was logged), but never above [`LOG_BYTES_MAX`].
-pub const COMPACT_LOG_BYTES: u64 = 2 << 20;
+pub const COMPACT_LOG_BYTES: u64 = 8 << 20;
 /// Log bytes after which a snapshot is always made.
 pub const LOG_BYTES_MAX: u64 = 128 << 20;
 /// Body of a snapshot.
@@ -77,7 +77,7 @@ const _: () = assert!(
         <= SNAPSHOT_BYTES_MAX
 );
 const _: () = assert!(
-    SNAPSHOT_BYTES_MAX as u64 + LOG_BYTES_MAX + BATCH_BODY_BYTES_MAX as u64 + 4096
+    SNAPSHOT_BYTES_MAX as u64 + LOG_BYTES_MAX + BATCH_BODY_BYTES_MAX as u64 + 3 * 4096
         <= FILE_BYTES_MAX
 );
 const _: () = assert!(COMPACT_LOG_BYTES < LOG_BYTES_MAX);

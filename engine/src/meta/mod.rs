@@ -6,14 +6,23 @@ pub mod command;
 pub mod config;
 pub mod cow;
 mod error;
+pub mod format;
 mod id_text;
 pub mod image;
 pub mod limits;
 pub mod machine;
+pub mod member;
 pub mod names;
+mod node;
+mod raft_log;
 pub mod snapshot;
+pub mod store;
+
+#[cfg(test)]
+mod tests;
 
 pub use command::{ApplyError, Command, DecodeError, Outcome};
 pub use config::{BrokerConfig, ConfigEdit, ConfigError, ConfigOp, Overrides, TopicConfig};
 pub use error::MetaError;
 pub use image::{Broker, Image, PartitionMeta, Topic};
+pub use node::{open, MetaHandle, MetaOptions, NodeInfo};

@@ -16,7 +16,11 @@ pub struct Progress {
 impl Progress {
     /// A partition whose only in-sync replica is this one, durable up to `offset`.
     pub fn single(offset: Offset) -> Progress {
-        Progress { durable: offset, followers: Vec::new(), high_watermark: offset }
+        Progress {
+            durable: offset,
+            followers: Vec::new(),
+            high_watermark: offset,
+        }
     }
 
     pub fn durable(&self) -> Offset {
@@ -29,7 +33,11 @@ impl Progress {
 
     /// The leader's own log is durable up to `end`; true where the high watermark moved.
     pub fn durable_to(&mut self, end: Offset) -> bool {
-        assert!(end >= self.durable, "durable went back from {} to {end}", self.durable);
+        assert!(
+            end >= self.durable,
+            "durable went back from {} to {end}",
+            self.durable
+        );
         self.durable = end;
         let slowest = self.followers.iter().map(|f| f.1).min().unwrap_or(end);
         let committed = slowest.min(end);
@@ -45,7 +53,11 @@ mod tests {
 
     #[test]
     fn the_high_watermark_follows_the_slowest() {
-        let mut progress = Progress { durable: 0, followers: vec![(2, 5), (3, 8)], high_watermark: 0 };
+        let mut progress = Progress {
+            durable: 0,
+            followers: vec![(2, 5), (3, 8)],
+            high_watermark: 0,
+        };
         assert!(progress.durable_to(10));
         assert_eq!(progress.high_watermark(), 5);
         assert!(!progress.durable_to(11));

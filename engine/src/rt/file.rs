@@ -113,8 +113,11 @@ impl File {
 
     /// Reads up to `len` bytes at `pos`, both multiples of [`BLOCK`]; fewer only at the end of the file.
     pub async fn read_at(&self, pos: u64, len: usize) -> io::Result<ReadBuf> {
-        assert!(pos % BLOCK as u64 == 0, "unaligned position {pos}");
-        assert!(len > 0 && len % BLOCK == 0, "unaligned length {len}");
+        assert!(pos.is_multiple_of(BLOCK as u64), "unaligned position {pos}");
+        assert!(
+            len > 0 && len.is_multiple_of(BLOCK),
+            "unaligned length {len}"
+        );
         Ok(ReadBuf(match &self.0 {
             Kind::Real(f) => ReadKind::Real(f.read_at(pos, len).await?),
             Kind::Sim(f) => ReadKind::Sim(f.read_at(pos, len).await?),
@@ -127,8 +130,12 @@ impl File {
     /// # Errors
     /// `WriteZero` if only a part was written; then, as after any error, what is on disk is unspecified.
     pub async fn write_at(&self, buf: Rc<DirectBuf>, pos: u64) -> io::Result<()> {
-        assert!(pos % BLOCK as u64 == 0, "unaligned position {pos}");
-        assert!(buf.len() % BLOCK == 0, "unaligned length {}", buf.len());
+        assert!(pos.is_multiple_of(BLOCK as u64), "unaligned position {pos}");
+        assert!(
+            buf.len().is_multiple_of(BLOCK),
+            "unaligned length {}",
+            buf.len()
+        );
         match &self.0 {
             Kind::Real(f) => f.write_at(buf, pos).await,
             Kind::Sim(f) => f.write_at(buf, pos).await,

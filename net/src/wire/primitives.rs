@@ -276,6 +276,20 @@ impl Writer {
         }
     }
 
+    /// A writer that goes on at the end of `buf` and copies everything into it; [`Self::into_buffer`] gives it back.
+    pub fn over(buf: BytesMut) -> Self {
+        Self {
+            buf,
+            ..Self::default()
+        }
+    }
+
+    /// The buffer with what was written behind what it held.
+    pub fn into_buffer(self) -> BytesMut {
+        assert!(self.shared.is_empty(), "a sharing writer has no one buffer");
+        self.buf
+    }
+
     /// A writer that keeps byte strings of [`SHARED_BYTES_MIN`] and more by reference.
     pub fn sharing() -> Self {
         Self {

@@ -82,7 +82,7 @@ impl RealFile {
             let r = self.0.read_at_aligned(at, want).await.map_err(io_error)?;
             out[done..done + r.len()].copy_from_slice(&r);
             done += r.len();
-            if r.is_empty() || done % BLOCK != 0 {
+            if r.is_empty() || !done.is_multiple_of(BLOCK) {
                 break;
             }
         }

@@ -65,7 +65,7 @@ impl Content {
     fn set_len(&mut self, len: u64) {
         if len < self.len {
             self.pages.split_off(&len.div_ceil(PAGE));
-            if len % PAGE != 0 {
+            if !len.is_multiple_of(PAGE) {
                 if let Some(p) = self.pages.get_mut(&(len / PAGE)) {
                     Rc::make_mut(p)[(len % PAGE) as usize..].fill(0);
                 }
@@ -81,12 +81,20 @@ enum Op {
     SetLen(u64),
 }
 
+struct Pending {
+    seq: u64,
+    op: Op,
+    /// Written through (O_DSYNC): durable already, and kept here only so that an older write to the same place, when it
+    /// becomes durable, does not cover it.
+    certain: bool,
+}
+
 #[derive(Default)]
 struct Inode {
     now: Content,
     durable: Content,
     /// Completed and not synced, in order of completion.
-    pending: Vec<(u64, Op)>,
+    pending: Vec<Pending>,
     /// Submitted and not completed, by ticket.
     in_flight: BTreeMap<u64, Op>,
     handles: u32,
@@ -491,16 +499,12 @@ impl Disk {
         let Some(Op::Write { off, data }) = op else {
             return;
         };
-        let fate = core.below(3);
+        let fate = Fate::any(core);
         for (i, sector) in data.chunks(SECTOR).enumerate() {
             let at = off + (i * SECTOR) as u64;
             let end = at + sector.len() as u64;
-            let keep = match fate {
-                0 => false,
-                1 => true,
-                _ => core.one_in(2),
-            };
-            let fits = end <= self.len(ino) || self.resize(ino, end).is_ok();
+            let keep = fate == Fate::Whole || (fate == Fate::Torn && core.one_in(2));
+            let fits = end <= self.len(ino) || (keep && self.resize(ino, end).is_ok());
             if keep && fits {
                 let data = Rc::from(sector);
                 self.complete(ino, Op::Write { off: at, data }, false);
@@ -514,8 +518,13 @@ impl Disk {
         apply(&mut i.now, &op);
         if durable {
             apply(&mut i.durable, &op);
-        } else {
-            i.pending.push((seq, op));
+        }
+        if !durable || !i.pending.is_empty() {
+            i.pending.push(Pending {
+                seq,
+                op,
+                certain: durable,
+            });
         }
     }
 
@@ -532,19 +541,19 @@ impl Disk {
 
     pub(super) fn sync(&mut self, ino: Ino, point: u64) {
         let i = self.inode(ino);
-        let split = i.pending.partition_point(|(seq, _)| *seq < point);
-        for (_, op) in i.pending.drain(..split) {
-            apply(&mut i.durable, &op);
+        let split = i.pending.partition_point(|p| p.seq < point);
+        for p in i.pending.drain(..split) {
+            apply(&mut i.durable, &p.op);
         }
     }
 
     /// A failed sync: each write it covered is durable or will never be.
     pub(super) fn sync_failed(&mut self, core: &Core, ino: Ino, point: u64) {
         let i = self.inode(ino);
-        let split = i.pending.partition_point(|(seq, _)| *seq < point);
-        for (_, op) in i.pending.drain(..split) {
-            if core.one_in(2) {
-                apply(&mut i.durable, &op);
+        let split = i.pending.partition_point(|p| p.seq < point);
+        for p in i.pending.drain(..split) {
+            if p.certain || core.one_in(2) {
+                apply(&mut i.durable, &p.op);
             }
         }
     }
@@ -731,15 +740,28 @@ fn apply(c: &mut Content, op: &Op) {
     }
 }
 
+/// How far an operation had come when the power went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Submitted only.
+    UnderWay,
+    /// Completed, not synced.
+    Done,
+    /// Written through.
+    Certain,
+}
+
 /// Decides, for each operation and each sector of it, what the platter got. Lengths change in order (file systems
 /// journal them), so a prefix of those survives; data does in any combination.
 fn crash_inode(core: &Core, i: &mut Inode, policy: Unsynced) {
-    let mut ops: Vec<(Op, bool)> = i.pending.drain(..).map(|(_, op)| (op, true)).collect();
-    ops.extend(
-        std::mem::take(&mut i.in_flight)
-            .into_values()
-            .map(|op| (op, false)),
-    );
+    let done = i.pending.drain(..).map(|p| match p.certain {
+        true => (p.op, Stage::Certain),
+        false => (p.op, Stage::Done),
+    });
+    let mut ops: Vec<(Op, Stage)> = done.collect();
+    let under_way = std::mem::take(&mut i.in_flight).into_values();
+    ops.extend(under_way.map(|op| (op, Stage::UnderWay)));
+
     let lengths = ops.iter().filter(|(op, _)| matches!(op, Op::SetLen(_)));
     let lengths = lengths.count() as u64;
     let keep_lengths = match policy {
@@ -748,7 +770,7 @@ fn crash_inode(core: &Core, i: &mut Inode, policy: Unsynced) {
         Unsynced::Random | Unsynced::Garbage => core.below(lengths + 1),
     };
     let mut length = 0;
-    for (op, complete) in ops {
+    for (op, stage) in ops {
         match op {
             Op::SetLen(len) => {
                 length += 1;
@@ -757,27 +779,41 @@ fn crash_inode(core: &Core, i: &mut Inode, policy: Unsynced) {
                 }
             }
             Op::Write { off, data } => {
-                let fate = match (policy, complete) {
-                    (Unsynced::Lost, _) => 0,
-                    (Unsynced::Kept, true) => 1,
-                    (Unsynced::Kept | Unsynced::Random | Unsynced::Garbage, _) => core.below(3),
+                let fate = match (policy, stage) {
+                    (_, Stage::Certain) | (Unsynced::Kept, Stage::Done) => Fate::Whole,
+                    (Unsynced::Lost, Stage::Done | Stage::UnderWay) => Fate::Lost,
+                    (Unsynced::Kept | Unsynced::Random | Unsynced::Garbage, _) => Fate::any(core),
                 };
-                for (n, sector) in data.chunks(SECTOR).enumerate() {
-                    let at = off + (n * SECTOR) as u64;
-                    match fate {
-                        0 => {}
-                        1 => i.durable.write(at, sector),
-                        _ if policy == Unsynced::Garbage && core.one_in(8) => {
-                            let noise: Vec<u8> =
-                                sector.iter().map(|_| core.random() as u8).collect();
-                            i.durable.write(at, &noise);
-                        }
-                        _ if core.one_in(2) => i.durable.write(at, sector),
-                        _ => {}
-                    }
-                }
+                let garbage = policy == Unsynced::Garbage && fate == Fate::Torn;
+                write_fate(core, &mut i.durable, off, &data, fate, garbage);
             }
         }
     }
     i.now = i.durable.clone();
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lost,
+    Whole,
+    /// Each sector by itself.
+    Torn,
+}
+
+impl Fate {
+    fn any(core: &Core) -> Fate {
+        [Fate::Lost, Fate::Whole, Fate::Torn][core.below(3) as usize]
+    }
+}
+
+fn write_fate(core: &Core, to: &mut Content, off: u64, data: &[u8], fate: Fate, garbage: bool) {
+    for (n, sector) in data.chunks(SECTOR).enumerate() {
+        let at = off + (n * SECTOR) as u64;
+        if garbage && core.one_in(8) {
+            let noise: Vec<u8> = sector.iter().map(|_| core.random() as u8).collect();
+            to.write(at, &noise);
+        } else if fate == Fate::Whole || (fate == Fate::Torn && core.one_in(2)) {
+            to.write(at, sector);
+        }
+    }
 }

@@ -32,7 +32,8 @@ impl SimFile {
     ) -> io::Result<SimFile> {
         let node = core.node();
         core.disk_delay(core.cfg.metadata).await;
-        if !(o.read || o.write) || ((o.create || o.create_new) && !o.write) {
+        let creates = o.create || o.create_new;
+        if !o.write && (creates || !o.read) {
             return Err(errno(libc::EINVAL));
         }
         core.with_disk(node, |d| {

@@ -19,6 +19,13 @@ fn errno(n: i32) -> io::Error {
     io::Error::from_raw_os_error(n)
 }
 
+struct Piece {
+    at: Mono,
+    bytes: Box<[u8]>,
+    /// Bytes of it read so far.
+    read: usize,
+}
+
 struct Sock {
     node: NodeId,
     peer: Option<SockId>,
@@ -26,7 +33,7 @@ struct Sock {
     local: SocketAddr,
     remote: SocketAddr,
     /// What the peer sent, with the time each piece arrives.
-    rx: VecDeque<(Mono, VecDeque<u8>)>,
+    rx: VecDeque<Piece>,
     rx_bytes: usize,
     last_arrival: Mono,
     /// The peer's end of stream arrives then.
@@ -44,6 +51,7 @@ impl Sock {
 }
 
 struct Lst {
+    id: u64,
     node: NodeId,
     handles: u32,
     queue: VecDeque<SockId>,
@@ -80,6 +88,10 @@ impl Net {
     fn free_port(&mut self) -> u16 {
         self.next += 1;
         (EPHEMERAL + self.next % EPHEMERAL_COUNT) as u16
+    }
+
+    fn listener(&mut self, l: &SimListener) -> Option<&mut Lst> {
+        self.listeners.get_mut(&l.addr).filter(|x| x.id == l.id)
     }
 
     fn find_listener(&self, addr: SocketAddr) -> Option<SocketAddr> {
@@ -210,6 +222,8 @@ impl Core {
 #[derive(Debug)]
 pub(in crate::rt) struct SimListener {
     addr: SocketAddr,
+    /// Which of the successive listeners on this address: a crash ends them without their handles.
+    id: u64,
 }
 
 impl SimListener {
@@ -226,16 +240,19 @@ impl SimListener {
         if net.listeners.contains_key(&addr) {
             return Err(errno(libc::EADDRINUSE));
         }
+        net.next += 1;
+        let id = net.next;
         net.listeners.insert(
             addr,
             Lst {
+                id,
                 node: core.node(),
                 handles: 1,
                 queue: VecDeque::new(),
                 waiting: Vec::new(),
             },
         );
-        Ok(SimListener { addr })
+        Ok(SimListener { addr, id })
     }
 
     pub(in crate::rt) fn local_addr(&self) -> SocketAddr {
@@ -246,7 +263,7 @@ impl SimListener {
         let core = current().expect("a simulated listener is used inside its simulation");
         poll_fn(|cx| {
             let mut net = core.net.borrow_mut();
-            let Some(l) = net.listeners.get_mut(&self.addr) else {
+            let Some(l) = net.listener(self) else {
                 return Poll::Ready(Err(errno(libc::EBADF)));
             };
             match l.queue.pop_front() {
@@ -267,11 +284,14 @@ impl SimListener {
 impl Clone for SimListener {
     fn clone(&self) -> Self {
         if let Some(core) = current() {
-            if let Some(l) = core.net.borrow_mut().listeners.get_mut(&self.addr) {
+            if let Some(l) = core.net.borrow_mut().listener(self) {
                 l.handles += 1;
             }
         }
-        SimListener { addr: self.addr }
+        SimListener {
+            addr: self.addr,
+            id: self.id,
+        }
     }
 }
 
@@ -280,14 +300,7 @@ impl Drop for SimListener {
         let Some(core) = current() else { return };
         let at = core.now();
         let mut net = core.net.borrow_mut();
-        let node = core.node();
-        let Some(l) = net.listeners.get_mut(&self.addr) else {
-            return;
-        };
-        if l.node != node {
-            // The crashed owner's handle; somebody else has the address by now.
-            return;
-        }
+        let Some(l) = net.listener(self) else { return };
         l.handles -= 1;
         if l.handles > 0 {
             return;
@@ -310,7 +323,6 @@ pub(in crate::rt) struct SimStream {
     id: SockId,
     local: SocketAddr,
     remote: SocketAddr,
-    detached: bool,
 }
 
 /// A connection between two shards of the simulation.
@@ -324,7 +336,6 @@ impl SimStream {
             id,
             local: s.local,
             remote: s.remote,
-            detached: false,
         }
     }
 
@@ -391,8 +402,7 @@ impl SimStream {
         self.local
     }
 
-    pub(in crate::rt) fn detach(mut self) -> DetachedSim {
-        self.detached = false;
+    pub(in crate::rt) fn detach(self) -> DetachedSim {
         DetachedSim(self)
     }
 
@@ -428,13 +438,13 @@ impl SimStream {
             let mut n = 0;
             while n < limit {
                 match s.rx.front_mut() {
-                    Some((at, piece)) if *at <= now => {
-                        let take = piece.len().min(limit - n);
-                        for (slot, b) in buf[n..n + take].iter_mut().zip(piece.drain(..take)) {
-                            *slot = b;
-                        }
+                    Some(piece) if piece.at <= now => {
+                        let left = &piece.bytes[piece.read..];
+                        let take = left.len().min(limit - n);
+                        buf[n..n + take].copy_from_slice(&left[..take]);
                         n += take;
-                        if piece.is_empty() {
+                        piece.read += take;
+                        if piece.read == piece.bytes.len() {
                             s.rx.pop_front();
                         }
                     }
@@ -457,7 +467,7 @@ impl SimStream {
             }
         }
         s.reader = Some(cx.waker().clone());
-        let next = [s.rx.front().map(|(at, _)| *at), s.fin_at, s.reset_at]
+        let next = [s.rx.front().map(|p| p.at), s.fin_at, s.reset_at]
             .into_iter()
             .flatten()
             .filter(|t| *t > now)
@@ -512,7 +522,11 @@ impl SimStream {
             let at = core.arrival().max(p.last_arrival);
             p.last_arrival = at;
             p.rx_bytes += n;
-            p.rx.push_back((at, bytes[..n].iter().copied().collect()));
+            p.rx.push_back(Piece {
+                at,
+                bytes: bytes[..n].into(),
+                read: 0,
+            });
             let reader = p.reader.take();
             drop(net);
             wake_all(reader);
