@@ -20,6 +20,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 pub struct Load {
     pub producers: Vec<Producer>,
     pub consumers: Vec<Consumer>,
+    /// Nothing leaves before.
+    pub start: Nanos,
     /// What counts; requests leave from before it (the warm-up) until its end.
     pub window: Window,
     /// Ends the run when so many bytes of batches were produced.
@@ -45,6 +47,7 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     let Load {
         mut producers,
         mut consumers,
+        start,
         window,
         mut allowance,
         spin,
@@ -63,6 +66,7 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
         latencies: Latencies::default(),
     });
     let stop = window.to;
+    std::thread::sleep(Duration::from_nanos(start.since(clock::now())));
     let started = clock::now();
     let mut now = started;
     let mut idle_ns = 0;

@@ -284,6 +284,7 @@ fn load(
     let load = Load {
         producers,
         consumers,
+        start,
         window,
         allowance: Allowance(producing.and_then(|producing| producing.bytes_max)),
         spin: workload.spin,
