@@ -25,7 +25,7 @@ pub(super) struct InFlight {
     pub(super) request_bytes: usize,
     pub(super) reserved_bytes: usize,
     /// Given back when the request has been answered.
-    pub(super) memory: rt::Permit,
+    pub(super) _memory: rt::Permit,
     pub(super) work: Work,
 }
 
