@@ -2,8 +2,7 @@
 //! Does not know the connection's own rules (order, bounds, timeouts).
 //! Invariant: every answer is read by the wire codec of the version it was asked in.
 
-mod support;
-
+use crate::support::*;
 use millrace_engine::rt;
 use millrace_net::wire::alter_configs::{self, AlterConfigsRequest};
 use millrace_net::wire::config_codes::{operation, resource, source};
@@ -37,7 +36,6 @@ use millrace_net::wire::offset_for_leader_epoch::{
 use millrace_net::wire::versions;
 use millrace_net::wire::Str;
 use millrace_net::NetConfig;
-use support::*;
 use uuid::Uuid;
 
 fn named(name: &'static str) -> MetadataRequestTopic {
@@ -178,7 +176,9 @@ fn produce_refuses_what_its_version_and_the_protocol_forbid() {
         magic[16] = 1;
         let mut damaged = good.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
-        let cases: [(&str, i32, i16, Option<Vec<u8>>, i16, i16); 10] = [
+        /// Topic, partition, acks, records, version and the error expected.
+        type Case = (&'static str, i32, i16, Option<Vec<u8>>, i16, i16);
+        let cases: [Case; 10] = [
             ("t", 0, -1, Some(good.to_vec()), 3, 0),
             ("t", 0, 1, Some(good.to_vec()), 11, 0),
             ("t", 1, -1, Some(good.to_vec()), 9, 3),

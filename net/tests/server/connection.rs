@@ -2,8 +2,7 @@
 //! Does not know what single API keys answer.
 //! Invariant: every test runs on the simulator, so that time decides nothing.
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use millrace_engine::rt;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
@@ -17,7 +16,6 @@ use millrace_net::wire::produce::ProduceRequest;
 use millrace_net::wire::{frame, versions};
 use millrace_net::NetConfig;
 use std::time::Duration;
-use support::*;
 
 fn latest(topic: &'static str) -> ListOffsetsRequest {
     let partition = ListOffsetsPartition {

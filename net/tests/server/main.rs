@@ -1,0 +1,7 @@
+//! Owns the end-to-end tests of the network side on the simulator, with the real engine behind it.
+//! Does not know the real runtime (a test of its own).
+//! Invariant: one binary, so that what the tests share is compiled once and used by all.
+
+mod connection;
+mod requests;
+mod support;
