@@ -19,6 +19,13 @@ fn errno(n: i32) -> io::Error {
     io::Error::from_raw_os_error(n)
 }
 
+struct Piece {
+    at: Mono,
+    bytes: Box<[u8]>,
+    /// Bytes of it read so far.
+    read: usize,
+}
+
 struct Sock {
     node: NodeId,
     peer: Option<SockId>,
@@ -26,7 +33,7 @@ struct Sock {
     local: SocketAddr,
     remote: SocketAddr,
     /// What the peer sent, with the time each piece arrives.
-    rx: VecDeque<(Mono, VecDeque<u8>)>,
+    rx: VecDeque<Piece>,
     rx_bytes: usize,
     last_arrival: Mono,
     /// The peer's end of stream arrives then.
@@ -431,13 +438,13 @@ impl SimStream {
             let mut n = 0;
             while n < limit {
                 match s.rx.front_mut() {
-                    Some((at, piece)) if *at <= now => {
-                        let take = piece.len().min(limit - n);
-                        for (slot, b) in buf[n..n + take].iter_mut().zip(piece.drain(..take)) {
-                            *slot = b;
-                        }
+                    Some(piece) if piece.at <= now => {
+                        let left = &piece.bytes[piece.read..];
+                        let take = left.len().min(limit - n);
+                        buf[n..n + take].copy_from_slice(&left[..take]);
                         n += take;
-                        if piece.is_empty() {
+                        piece.read += take;
+                        if piece.read == piece.bytes.len() {
                             s.rx.pop_front();
                         }
                     }
@@ -460,7 +467,7 @@ impl SimStream {
             }
         }
         s.reader = Some(cx.waker().clone());
-        let next = [s.rx.front().map(|(at, _)| *at), s.fin_at, s.reset_at]
+        let next = [s.rx.front().map(|p| p.at), s.fin_at, s.reset_at]
             .into_iter()
             .flatten()
             .filter(|t| *t > now)
@@ -515,7 +522,11 @@ impl SimStream {
             let at = core.arrival().max(p.last_arrival);
             p.last_arrival = at;
             p.rx_bytes += n;
-            p.rx.push_back((at, bytes[..n].iter().copied().collect()));
+            p.rx.push_back(Piece {
+                at,
+                bytes: bytes[..n].into(),
+                read: 0,
+            });
             let reader = p.reader.take();
             drop(net);
             wake_all(reader);

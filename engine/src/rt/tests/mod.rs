@@ -22,7 +22,7 @@ use super::{run_one, DirectBuf};
 fn both<F: Future<Output = ()>>(name: &str, body: impl Fn(PathBuf) -> F) {
     let dir = Scratch::new(name);
     run_one(body(dir.0.clone())).expect("an executor");
-    for seed in 0..20 {
+    for seed in 0..8 {
         sim(seed, || {
             let path = PathBuf::from("/data").join(name);
             let body = body(path.clone());

@@ -74,7 +74,7 @@ fn timeouts() {
 #[test]
 fn blocking_work_comes_back() {
     both("blocking", |_| async {
-        let v = vec![1, 2, 3];
+        let v = String::from("abc");
         assert_eq!(blocking(move || v.len()).await, 3);
         let results: Vec<_> = (0..20)
             .map(|i| spawn_joined(Class::Storage, blocking(move || i * i)))
