@@ -28,8 +28,12 @@ use futures_lite::FutureExt;
 use super::task::Class;
 
 /// How often sockets, timers and other threads' wakes are looked at while tasks are busy. The default of 100 ms starves
-/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower.
+/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower. Set on the queues of
+/// the classes and not on the executor, because of what `HEARTBEAT_BUSY` tells: until the first task runs there is no
+/// heartbeat, so until then the timer must be a long one.
 const PREEMPT: Duration = Duration::from_micros(200);
+/// The timer while only the shard's own function runs.
+const PREEMPT_START: Duration = Duration::from_millis(100);
 /// Registered memory per ring. Three rings of two shards then fit the common 8 MiB limit of locked memory.
 const IO_MEMORY_BYTES: usize = 1 << 20;
 /// Threads per shard for blocking work, so that one long call (deleting a topic) does not hold up an open.
@@ -93,14 +97,24 @@ async fn counted<T>(f: impl Future<Output = T>) -> T {
     .await
 }
 
+/// Runs `f` with the heartbeat in the same task, so that its first timer is set before anything else happens.
+async fn with_heartbeat<T>(f: impl Future<Output = T>) -> T {
+    let mut beat = pin!(heartbeat());
+    let mut f = pin!(f);
+    poll_fn(|cx| {
+        let beating = beat.as_mut().poll(cx).is_pending();
+        assert!(beating, "the heartbeat never ends");
+        f.as_mut().poll(cx)
+    })
+    .await
+}
+
 async fn heartbeat() {
     let mut pause = HEARTBEAT_BUSY;
     loop {
         let before = POLLS.with(Cell::get);
         sleep(pause).await;
-        // One poll is this task's own.
-        let others = POLLS.with(Cell::get).wrapping_sub(before) > 1;
-        pause = match others {
+        pause = match POLLS.with(Cell::get) > before {
             true => HEARTBEAT_BUSY,
             false => (pause * 2).min(HEARTBEAT_IDLE),
         };
@@ -181,7 +195,7 @@ fn builder(cpu: Option<usize>, name: &str) -> io::Result<LocalExecutorBuilder> {
     Ok(LocalExecutorBuilder::new(placement)
         .blocking_thread_pool_placement(pool)
         .name(name)
-        .preempt_timer(PREEMPT)
+        .preempt_timer(PREEMPT_START)
         .io_memory(IO_MEMORY_BYTES))
 }
 
@@ -190,7 +204,7 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
     let handles = Class::ALL.map(|c| {
         ::glommio::executor().create_task_queue(
             Shares::Static(SHARES[c as usize]),
-            Latency::NotImportant,
+            Latency::Matters(PREEMPT),
             queue_name(c),
         )
     });
@@ -201,11 +215,14 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
             drain: drain.clone(),
         })
     });
-    spawn(Class::Network, heartbeat());
-    let result = counted(f).await;
-    if let Some(drain) = drain {
-        drain.finish().await;
-    }
+    let result = with_heartbeat(async {
+        let result = f.await;
+        if let Some(drain) = drain {
+            drain.finish().await;
+        }
+        result
+    })
+    .await;
     file::forget_devices();
     QUEUES.with(|q| *q.borrow_mut() = None);
     result
