@@ -1,1 +1,122 @@
-fn main() {}
+//! Owns the `millrace` command: one subcommand, one file.
+//! Does not know what any subcommand does.
+//! Invariant: an error ends in one message on standard error and a non-zero exit code.
+
+mod broker;
+mod check;
+mod client;
+mod completions;
+mod config;
+mod consume;
+mod control;
+mod failure;
+mod format;
+mod host;
+mod lock;
+mod produce;
+mod serve;
+mod text;
+mod topic;
+mod units;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// A durable log broker that speaks the Apache Kafka protocol.
+#[derive(Parser)]
+#[command(
+    name = "millrace",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve(Box<serve::Args>),
+    /// Show what this machine offers a broker, and measure its disk
+    Check(Box<check::Args>),
+    /// Create, list, describe, delete and alter topics
+    Topic(topic::Args),
+    /// Send lines of standard input to a topic
+    Produce(produce::Args),
+    /// Print the records of a topic
+    Consume(consume::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args, &variables()),
+        Command::Check(args) => check::run(*args),
+        Command::Topic(args) => topic::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+        Command::Completions(args) => completions::run(args, &mut Cli::command()),
+    };
+    match result {
+        Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("millrace: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every environment variable that some subcommand reads.
+fn variables() -> Vec<String> {
+    fn collect(command: &clap::Command, into: &mut Vec<String>) {
+        into.extend(
+            command
+                .get_arguments()
+                .filter_map(|a| Some(a.get_env()?.to_str()?.to_string())),
+        );
+        command.get_subcommands().for_each(|sub| collect(sub, into));
+    }
+    let mut names = Vec::new();
+    collect(&Cli::command(), &mut names);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_leaf_command_shows_an_example() {
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_some() {
+                command.get_subcommands().for_each(|sub| look(sub, &path));
+            } else {
+                let help = command
+                    .get_after_help()
+                    .map(|h| h.to_string())
+                    .unwrap_or_default();
+                assert!(
+                    help.contains("Example"),
+                    "`{}` has no example in its help",
+                    path.trim()
+                );
+            }
+        }
+        look(&Cli::command(), "");
+    }
+
+    #[test]
+    fn variables_are_collected_from_the_tree() {
+        assert!(variables().iter().any(|name| name == "MILLRACE_DATA_DIR"));
+    }
+}

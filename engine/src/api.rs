@@ -3,6 +3,7 @@
 //! Invariant: requests handed over in some order for one partition take effect in that order.
 
 use crate::rt;
+use crate::shard::{self, Shard, ShardStop};
 use crate::types::{Offset, PartitionId};
 use bytes::Bytes;
 use std::future::Future;
@@ -14,6 +15,9 @@ use std::time::Duration;
 pub use crate::error::PartitionError;
 pub use crate::meta;
 pub use crate::meta::Image;
+pub use crate::shard::config::{EngineConfig, OnFatal};
+pub use crate::shard::metrics::{Counters, ShardMetrics};
+pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +121,9 @@ pub type FetchResult = Result<Fetched, PartitionError>;
 pub enum OffsetSpec {
     Earliest,
     /// High watermark, or last stable offset for readers of committed data.
-    Latest { read_committed: bool },
+    Latest {
+        read_committed: bool,
+    },
     /// The record with the largest timestamp.
     MaxTimestamp,
     /// First record on this node's own disks (no tiering: the same as earliest).
@@ -153,76 +159,170 @@ pub struct LogDirs {
 
 /// The engine as one shard sees it. Clone is cheap; not `Send`.
 #[derive(Clone)]
-pub struct Broker(Rc<()>);
+pub struct Broker {
+    shard: Rc<Shard>,
+    stop: Option<Rc<ShardStop>>,
+}
 
 impl Broker {
+    /// Starts shard `index` of the node, on the shard's own thread: recovers what it owns and
+    /// resolves when all shards may serve.
+    ///
+    /// # Errors
+    /// What keeps the data directory from being used; nothing acknowledged was changed then.
+    pub async fn start(
+        config: EngineConfig,
+        index: usize,
+        boxes: Arc<Mailboxes>,
+    ) -> Result<Broker, StartError> {
+        let (shard, stop) = shard::start(config, index, boxes).await?;
+        Ok(Broker {
+            shard,
+            stop: Some(Rc::new(stop)),
+        })
+    }
+
+    pub(crate) fn of(shard: Rc<Shard>) -> Broker {
+        Broker { shard, stop: None }
+    }
+
+    /// Flushes this shard for a clean stop. To be called on every shard, on the broker that `start`
+    /// gave, when no request is under way any more.
+    pub async fn close(&self) -> std::io::Result<()> {
+        let stop = self
+            .stop
+            .as_ref()
+            .expect("close is for the broker that start gave");
+        stop.close(&self.shard).await
+    }
+
     /// This shard's number, from 0.
-    pub fn shard(&self) -> usize { todo!() }
-    pub fn shards(&self) -> usize { todo!() }
+    pub fn shard(&self) -> usize {
+        self.shard.index
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shard.shards
+    }
+
     /// The latest metadata this shard has applied.
-    pub fn image(&self) -> Arc<Image> { todo!() }
+    pub fn image(&self) -> Arc<Image> {
+        self.shard.image()
+    }
 
     /// Hands the items to the shards that own their partitions *before it returns*, so that calls
     /// take effect in call order; the future gives one result per item, in the order of `items`,
-    /// when `acks` is satisfied (with `Acks::None` as soon as the batches are handed over).
-    pub fn append(&self, items: Vec<AppendItem>, acks: Acks) -> impl Future<Output = Vec<AppendResult>> + 'static {
-        let _ = (items, acks);
-        async { todo!() }
+    /// when `acks` is satisfied (with `Acks::None` as soon as the batches are in the logs).
+    pub fn append(
+        &self,
+        items: Vec<AppendItem>,
+        acks: Acks,
+    ) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        self.shard.append(items, acks)
     }
 
     /// Reads from each partition, parking until `min_bytes` are there or `max_wait` passed.
     /// Results are in the order of `items`. The first partition with data may exceed the byte
     /// bounds by one batch so that a reader always makes progress.
-    pub fn fetch(&self, items: Vec<FetchItem>, options: FetchOptions) -> impl Future<Output = Vec<FetchResult>> + 'static {
-        let _ = (items, options);
-        async { todo!() }
+    pub fn fetch(
+        &self,
+        items: Vec<FetchItem>,
+        options: FetchOptions,
+    ) -> impl Future<Output = Vec<FetchResult>> + 'static {
+        self.shard.clone().fetch(items, options)
     }
 
-    pub async fn list_offset(&self, partition: PartitionId, current_leader_epoch: i32, spec: OffsetSpec) -> Result<ListedOffset, PartitionError> {
-        let _ = (partition, current_leader_epoch, spec);
-        todo!()
+    pub async fn list_offset(
+        &self,
+        partition: PartitionId,
+        current_leader_epoch: i32,
+        spec: OffsetSpec,
+    ) -> Result<ListedOffset, PartitionError> {
+        self.shard
+            .list_offset(partition, current_leader_epoch, spec)
+            .await
     }
 
     /// End offset of the largest epoch at or below `epoch` (Kafka's OffsetForLeaderEpoch); both -1
     /// where the epoch lies after all that is known.
-    pub async fn end_of_epoch(&self, partition: PartitionId, current_leader_epoch: i32, epoch: i32) -> Result<Diverging, PartitionError> {
-        let _ = (partition, current_leader_epoch, epoch);
-        todo!()
+    pub async fn end_of_epoch(
+        &self,
+        partition: PartitionId,
+        current_leader_epoch: i32,
+        epoch: i32,
+    ) -> Result<Diverging, PartitionError> {
+        self.shard
+            .end_of_epoch(partition, current_leader_epoch, epoch)
+            .await
     }
 
     /// Moves the log start up to `before` (-1: the high watermark); gives the new log start.
-    pub async fn delete_records(&self, partition: PartitionId, before: Offset) -> Result<Offset, PartitionError> {
-        let _ = (partition, before);
-        todo!()
+    pub async fn delete_records(
+        &self,
+        partition: PartitionId,
+        before: Offset,
+    ) -> Result<Offset, PartitionError> {
+        self.shard.delete_records(partition, before).await
     }
 
-    pub async fn log_dirs(&self) -> Result<LogDirs, PartitionError> { todo!() }
+    pub async fn log_dirs(&self) -> Result<LogDirs, PartitionError> {
+        self.shard.log_dirs().await
+    }
 
     /// A fresh producer id (idempotent producers; epoch 0).
-    pub async fn new_producer_id(&self) -> Result<i64, meta::MetaError> { todo!() }
+    pub async fn new_producer_id(&self) -> Result<i64, meta::MetaError> {
+        self.shard.new_producer_id().await
+    }
 
     /// Has the metadata group apply a command; resolves when every shard of this node has applied it.
     pub async fn propose(&self, command: meta::Command) -> Result<meta::Outcome, meta::MetaError> {
-        let _ = command;
-        todo!()
+        self.shard.propose(command).await
     }
 
     /// Runs `f` on another shard's thread (or this one's). False when that shard is stopping.
     pub fn run_on(&self, shard: usize, f: impl FnOnce(&Broker) + Send + 'static) -> bool {
-        let _ = (shard, f);
-        todo!()
+        if shard == self.shard.index {
+            f(self);
+            return true;
+        }
+        self.shard
+            .calls
+            .hub()
+            .send(shard, Box::new(move |s| f(&Broker::of(s.clone()))))
     }
 
     /// Which shard serves the partition.
     pub fn owner(&self, partition: PartitionId) -> usize {
-        partition.shard(self.shards())
+        partition.shard(self.shard.shards)
     }
 
     /// True once the broker is stopping: listeners stop accepting, connections finish and close.
-    pub fn stopping(&self) -> bool { todo!() }
+    pub fn stopping(&self) -> bool {
+        self.shard.stopping.get()
+    }
+
     /// Resolves when the broker begins to stop.
-    pub async fn stopped(&self) { todo!() }
+    pub async fn stopped(&self) {
+        self.shard.stopped().await;
+    }
 
     /// A permit for request bytes against this shard's memory budget; waits while it is used up.
-    pub async fn request_memory(&self, bytes: usize) -> rt::Permit { let _ = bytes; todo!() }
+    /// More than the whole budget counts as all of it.
+    pub async fn request_memory(&self, bytes: usize) -> rt::Permit {
+        let memory = &self.shard.request_memory;
+        memory.acquire((bytes as u64).min(memory.capacity())).await
+    }
+
+    /// What the layer above keeps on this shard; set once, found by calls from other shards.
+    pub fn extension(&self) -> Option<Rc<dyn std::any::Any>> {
+        self.shard.extension()
+    }
+
+    pub fn set_extension(&self, extension: Rc<dyn std::any::Any>) {
+        self.shard.set_extension(extension);
+    }
+
+    pub fn metrics(&self) -> ShardMetrics {
+        self.shard.metrics()
+    }
 }

@@ -12,12 +12,18 @@ pub enum PartitionError {
     Unknown,
     #[error("this node does not lead the partition")]
     NotLeader,
+    #[error("{have} in-sync replicas where min.insync.replicas asks for {need}")]
+    NotEnoughReplicas { have: usize, need: usize },
     #[error("the client's leader epoch {theirs} is older than {ours}")]
     FencedEpoch { theirs: i32, ours: i32 },
     #[error("the client's leader epoch {theirs} is newer than {ours}")]
     UnknownEpoch { theirs: i32, ours: i32 },
     #[error("offset {wanted} lies outside {log_start}..{end}")]
-    OffsetOutOfRange { wanted: Offset, log_start: Offset, end: Offset },
+    OffsetOutOfRange {
+        wanted: Offset,
+        log_start: Offset,
+        end: Offset,
+    },
     #[error("bad batch: {0}")]
     Corrupt(BatchError),
     #[error("record refused: {0}")]
@@ -29,10 +35,20 @@ pub enum PartitionError {
     #[error("batch of {size} bytes exceeds max.message.bytes {max}")]
     TooLarge { size: usize, max: usize },
     #[error("producer {producer_id}: sequence {got} where {expected} was due")]
-    OutOfOrderSequence { producer_id: i64, got: i32, expected: i32 },
+    OutOfOrderSequence {
+        producer_id: i64,
+        got: i32,
+        expected: i32,
+    },
     #[error("producer {producer_id}: epoch {got} is older than {current}")]
-    ProducerFenced { producer_id: i64, got: i16, current: i16 },
-    #[error("producer {producer_id}: sequence {got} was stored before the batches still remembered")]
+    ProducerFenced {
+        producer_id: i64,
+        got: i16,
+        current: i16,
+    },
+    #[error(
+        "producer {producer_id}: sequence {got} was stored before the batches still remembered"
+    )]
     DuplicateSequence { producer_id: i64, got: i32 },
     #[error("the topic's policy forbids this: {0}")]
     Policy(&'static str),
@@ -44,4 +60,28 @@ pub enum PartitionError {
     Busy,
     #[error("the broker is stopping")]
     Stopping,
+}
+
+impl PartitionError {
+    /// How a batch that failed its checks is refused.
+    pub fn from_batch(error: BatchError) -> PartitionError {
+        match error {
+            BatchError::Attributes(_) => {
+                PartitionError::InvalidRecord("attributes that only a broker may set")
+            }
+            BatchError::Count { .. } => {
+                PartitionError::InvalidRecord("record count and last offset delta differ")
+            }
+            BatchError::Producer(_) => {
+                PartitionError::InvalidRecord("producer id without epoch or sequence")
+            }
+            BatchError::Magic(_) => {
+                PartitionError::InvalidRecord("record format (magic) other than 2")
+            }
+            BatchError::Codec(_) => PartitionError::UnsupportedCompression,
+            BatchError::Short { .. } | BatchError::Length(_) | BatchError::Crc => {
+                PartitionError::Corrupt(error)
+            }
+        }
+    }
 }

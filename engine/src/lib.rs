@@ -2,7 +2,15 @@
 //! Does not know sockets' contents nor any Kafka request schema.
 //! Invariant: nothing is acknowledged before it is on stable storage, unless its topic asked for that.
 
+pub mod api;
 pub mod error;
 pub mod meta;
 pub mod rt;
 pub mod types;
+
+mod checkpoint;
+mod journal;
+mod log;
+mod manifest;
+mod replica;
+mod shard;

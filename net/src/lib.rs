@@ -1,1 +1,20 @@
-//! placeholder
+//! Owns the Kafka wire protocol and everything that speaks it.
+//! Does not know files, segments or how records are stored.
+//! Keeps: nothing read from a peer is trusted before it has been checked.
+
+mod config;
+mod conn;
+mod errors;
+mod handlers;
+mod inbuf;
+mod listen;
+pub mod metrics;
+mod out;
+mod placement;
+mod shard;
+mod shared;
+pub mod wire;
+
+pub use config::NetConfig;
+pub use listen::serve;
+pub use shared::NetShared;

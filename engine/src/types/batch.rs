@@ -83,7 +83,10 @@ impl BatchHeader {
     /// less than the whole batch (but at least the header).
     pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         if bytes.len() < BATCH_HEADER_BYTES {
-            return Err(BatchError::Short { have: bytes.len(), want: BATCH_HEADER_BYTES });
+            return Err(BatchError::Short {
+                have: bytes.len(),
+                want: BATCH_HEADER_BYTES,
+            });
         }
         let length = i32_at(bytes, at::LENGTH);
         if length < (BATCH_HEADER_BYTES - LOG_OVERHEAD) as i32 {
@@ -114,7 +117,10 @@ impl BatchHeader {
     pub fn check_from_client(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         let header = BatchHeader::parse(bytes)?;
         if header.size != bytes.len() {
-            return Err(BatchError::Short { have: bytes.len(), want: header.size });
+            return Err(BatchError::Short {
+                have: bytes.len(),
+                want: header.size,
+            });
         }
         if !header.crc_matches(bytes) {
             return Err(BatchError::Crc);
@@ -126,7 +132,10 @@ impl BatchHeader {
             return Err(BatchError::Attributes(header.attributes));
         }
         if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {
-            return Err(BatchError::Count { count: header.record_count, last_delta: header.last_offset_delta });
+            return Err(BatchError::Count {
+                count: header.record_count,
+                last_delta: header.last_offset_delta,
+            });
         }
         if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
             return Err(BatchError::Producer(header.producer_id));
@@ -229,14 +238,20 @@ pub mod build {
     use super::*;
 
     /// A valid uncompressed-looking batch; the records are filler that nothing may decode.
-    pub fn batch(count: i32, body: &[u8], timestamp: i64, producer: Option<(i64, i16, i32)>) -> Vec<u8> {
+    pub fn batch(
+        count: i32,
+        body: &[u8],
+        timestamp: i64,
+        producer: Option<(i64, i16, i32)>,
+    ) -> Vec<u8> {
         let mut b = vec![0u8; BATCH_HEADER_BYTES];
         b.extend_from_slice(body);
         let length = (b.len() - LOG_OVERHEAD) as i32;
         b[at::LENGTH..at::LENGTH + 4].copy_from_slice(&length.to_be_bytes());
         b[at::LEADER_EPOCH..at::LEADER_EPOCH + 4].copy_from_slice(&(-1i32).to_be_bytes());
         b[at::MAGIC] = 2;
-        b[at::LAST_OFFSET_DELTA..at::LAST_OFFSET_DELTA + 4].copy_from_slice(&(count - 1).to_be_bytes());
+        b[at::LAST_OFFSET_DELTA..at::LAST_OFFSET_DELTA + 4]
+            .copy_from_slice(&(count - 1).to_be_bytes());
         b[at::BASE_TIMESTAMP..at::BASE_TIMESTAMP + 8].copy_from_slice(&timestamp.to_be_bytes());
         b[at::MAX_TIMESTAMP..at::MAX_TIMESTAMP + 8].copy_from_slice(&timestamp.to_be_bytes());
         let (id, epoch, sequence) = producer.unwrap_or((-1, -1, -1));
@@ -258,11 +273,18 @@ mod tests {
     fn a_good_batch_passes_and_every_flipped_bit_behind_the_crc_is_seen() {
         let good = build::batch(3, b"some records", 1_000, None);
         let header = BatchHeader::check_from_client(&good).unwrap();
-        assert_eq!((header.record_count, header.last_offset(), header.size), (3, 2, good.len()));
+        assert_eq!(
+            (header.record_count, header.last_offset(), header.size),
+            (3, 2, good.len())
+        );
         for bit in CRC_START * 8..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(BatchHeader::check_from_client(&bad), Err(BatchError::Crc), "bit {bit}");
+            assert_eq!(
+                BatchHeader::check_from_client(&bad),
+                Err(BatchError::Crc),
+                "bit {bit}"
+            );
         }
     }
 
@@ -282,14 +304,20 @@ mod tests {
         let header = BatchHeader::parse(&b).unwrap();
         assert!(header.crc_matches(&b) && header.is_log_append_time());
         assert_eq!(header.max_timestamp, 1_234);
-        assert!(matches!(BatchHeader::check_from_client(&b), Err(BatchError::Attributes(_))));
+        assert!(matches!(
+            BatchHeader::check_from_client(&b),
+            Err(BatchError::Attributes(_))
+        ));
     }
 
     #[test]
     fn every_truncation_is_an_error() {
         let good = build::batch(2, b"some records", 1_000, None);
         for len in 0..good.len() {
-            assert!(BatchHeader::check_from_client(&good[..len]).is_err(), "length {len}");
+            assert!(
+                BatchHeader::check_from_client(&good[..len]).is_err(),
+                "length {len}"
+            );
         }
     }
 

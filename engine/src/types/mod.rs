@@ -24,7 +24,11 @@ impl TopicId {
     /// A version 4 UUID from 128 random bits. Never nil.
     pub fn from_random(hi: u64, lo: u64) -> TopicId {
         let bits = (u128::from(hi) << 64) | u128::from(lo);
-        TopicId(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid().into_bytes())
+        TopicId(
+            uuid::Builder::from_random_bytes(bits.to_be_bytes())
+                .into_uuid()
+                .into_bytes(),
+        )
     }
 
     pub fn is_nil(&self) -> bool {
@@ -49,7 +53,8 @@ pub fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |w, b| (w << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0u32, |w, b| (w << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
         for i in 0..=chunk.len() {
             out.push(char::from(ALPHABET[(word >> (18 - 6 * i)) as usize & 63]));
         }
@@ -94,7 +99,8 @@ mod tests {
     fn topic_ids_print_as_kafka_does() {
         // java: new Uuid(0x0123456789abcdefL, 0xfedcba9876543210L).toString()
         let id = TopicId([
-            0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10,
+            0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54,
+            0x32, 0x10,
         ]);
         assert_eq!(id.to_string(), "ASNFZ4mrze_-3LqYdlQyEA");
         assert_eq!(TopicId::NIL.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
@@ -104,8 +110,9 @@ mod tests {
     fn neighbouring_partitions_spread_over_shards() {
         let topic = TopicId::from_random(7, 9);
         for shards in 1..9 {
-            let mut seen: Vec<usize> =
-                (0..shards as i32).map(|i| PartitionId::new(topic, i).shard(shards)).collect();
+            let mut seen: Vec<usize> = (0..shards as i32)
+                .map(|i| PartitionId::new(topic, i).shard(shards))
+                .collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..shards).collect::<Vec<_>>());
         }

@@ -1,0 +1,240 @@
+//! Owns the joining of engine, network and control: the shard threads from their start to their end.
+//! Does not know what a shard stores or answers.
+//! Invariant: clients are served only when every shard has recovered, and a shard is flushed only when
+//! its clients are gone.
+
+use crate::config::Config;
+use crate::control::metrics::Sample;
+use crate::control::{readings, Answer, Control, Shards};
+use crate::failure::Failure;
+use crate::host::ports;
+use crate::units::HostPort;
+use millrace_engine::api::{self, EngineConfig, EngineHandle, Mailboxes, OnFatal};
+use millrace_engine::rt::{self, ShardThreads};
+use millrace_net::{NetConfig, NetShared};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Creating a shard's thread and its rings takes milliseconds; recovery comes after.
+const THREADS_START_MAX: Duration = Duration::from_secs(60);
+
+/// The running shards, until they end.
+pub struct Broker {
+    threads: ShardThreads<Result<(), String>>,
+}
+
+/// What a shard's thread tells the main thread.
+enum Said {
+    Started,
+    Serving,
+}
+
+/// What every shard's thread needs.
+struct Parts {
+    engine: EngineConfig,
+    boxes: Arc<Mailboxes>,
+    listeners: Vec<TcpListener>,
+    net: Arc<NetConfig>,
+    shared: Arc<NetShared>,
+}
+
+/// Starts the shards and waits until all of them serve.
+pub fn start(
+    config: &Config,
+    listeners: &[TcpListener],
+    control: &Control,
+) -> Result<Broker, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("cannot start the shards: {error}"));
+    // One executor on trial: its error says more than a thread that does not come up.
+    rt::run_one(async {}).map_err(|error| {
+        Failure::new(format!("cannot set up io_uring: {error}"))
+            .todo("`millrace check` says what to change; memlock and nofile are the usual limits.")
+    })?;
+    let engine = engine_config(config, listeners)?;
+    let journal_root = engine.journal_root();
+    std::fs::create_dir_all(&journal_root).map_err(|error| {
+        Failure::new(format!(
+            "cannot create the journal directory {}: {error}",
+            journal_root.display()
+        ))
+        .todo("Create it for this user, or name another one with --journal-dir.")
+    })?;
+    let net = NetConfig {
+        advertised_host: engine.advertised_host.clone(),
+        advertised_port: engine.advertised_port,
+        ..NetConfig::default()
+    };
+    let threads = (0..config.shards).map(|id| rt::ShardConfig {
+        id,
+        cpu: Some(config.cpus[id % config.cpus.len()]),
+        name: format!("millrace-{id}"),
+        dirs: vec![config.data_dir.clone(), journal_root.clone()],
+        drain: false,
+    });
+    let boxes = Mailboxes::new(config.shards);
+    let handle = boxes.handle();
+    let shared = NetShared::new(config.shards);
+    let clones: std::io::Result<Vec<_>> = listeners.iter().map(TcpListener::try_clone).collect();
+    let parts = Arc::new(Parts {
+        engine,
+        boxes,
+        listeners: clones.map_err(failed)?,
+        net: Arc::new(net),
+        shared: Arc::clone(&shared),
+    });
+    // Each shard says at most two things.
+    let (say, said) = flume::bounded(2 * config.shards);
+    let threads = rt::run_shards(threads.collect(), move |id| {
+        run_shard(Arc::clone(&parts), id, say.clone())
+    })
+    .map_err(failed)?;
+    let broker = Broker { threads };
+    for _ in 0..config.shards {
+        match said.recv_timeout(THREADS_START_MAX) {
+            Ok(Said::Started) => {}
+            Ok(Said::Serving) => unreachable!("no shard serves before all have recovered"),
+            Err(flume::RecvTimeoutError::Disconnected) => return Err(broker.why_not_started()),
+            Err(flume::RecvTimeoutError::Timeout) => {
+                return Err(Failure::new("a shard's thread does not come up").todo(
+                    "Most likely its io_uring rings do not fit the limits: `millrace check` says what to change.",
+                ));
+            }
+        }
+    }
+    for _ in 0..config.shards {
+        if said.recv().is_err() {
+            return Err(broker.why_not_started());
+        }
+    }
+    // Not before: a signal during recovery ends the process at once, which recovery is made for.
+    control.state.attach(Arc::new(Running { handle, shared }));
+    Ok(broker)
+}
+
+/// One shard's life, on its own thread.
+async fn run_shard(parts: Arc<Parts>, id: usize, say: flume::Sender<Said>) -> Result<(), String> {
+    // The main thread may have given up; its end is the end of the process.
+    let tell = |what| drop(say.send(what));
+    tell(Said::Started);
+    let text = |error: std::io::Error| error.to_string();
+    let broker = api::Broker::start(parts.engine.clone(), id, Arc::clone(&parts.boxes)).await;
+    let broker = broker.map_err(|e| e.to_string())?;
+    let listeners: std::io::Result<Vec<rt::Listener>> = parts
+        .listeners
+        .iter()
+        .map(|l| rt::Listener::from_std(l.try_clone()?))
+        .collect();
+    let listeners = listeners.map_err(text)?;
+    tell(Said::Serving);
+    drop(say);
+    millrace_net::serve(
+        broker.clone(),
+        listeners,
+        Arc::clone(&parts.net),
+        Arc::clone(&parts.shared),
+    )
+    .await;
+    broker.close().await.map_err(text)
+}
+
+impl Broker {
+    /// Waits for the shards to end, which they do when the broker is stopped.
+    pub fn join(self) -> Result<(), Failure> {
+        match self.first_error() {
+            None => Ok(()),
+            Some(error) => Err(
+                Failure::new(format!("the broker did not stop cleanly: {error}")).todo(
+                    "The next start recovers from the journals; nothing acknowledged is lost.",
+                ),
+            ),
+        }
+    }
+
+    fn why_not_started(self) -> Failure {
+        match self.first_error() {
+            None => Failure::new("the broker stopped while it was starting"),
+            Some(error) => Failure::new(format!("cannot start: {error}")),
+        }
+    }
+
+    /// The error of the shard that failed; the others only say that another one did.
+    fn first_error(self) -> Option<String> {
+        let results = self.threads.join().into_iter();
+        let mut errors: Vec<String> = results
+            .filter_map(|ended| ended.map_err(|e| e.to_string()).and_then(|r| r).err())
+            .collect();
+        errors.sort_by_key(|error| error.starts_with("another shard"));
+        errors.into_iter().next()
+    }
+}
+
+fn engine_config(config: &Config, listeners: &[TcpListener]) -> Result<EngineConfig, Failure> {
+    let advertised = advertised(config, listeners)?;
+    let mut engine = EngineConfig::new(config.data_dir.clone());
+    engine.journal_dir = config.journal_dir.clone();
+    engine.node_id = config.node_id;
+    engine.advertised_host = advertised.host;
+    engine.advertised_port = advertised.port;
+    engine.memory_bytes = config.memory_bytes;
+    engine.on_fatal = OnFatal::new(|reason| {
+        // Nothing is acknowledged any more: the one way back is to start again and recover.
+        eprintln!("millrace: storage failed: {reason}\n  Check the disk and `dmesg`, then start again: it recovers.");
+        std::process::exit(1);
+    });
+    Ok(engine)
+}
+
+/// Where clients are told to connect.
+fn advertised(config: &Config, listeners: &[TcpListener]) -> Result<HostPort, Failure> {
+    let first = listeners.first().expect("there is a listener");
+    let bound = first
+        .local_addr()
+        .map_err(|e| Failure::new(format!("cannot read a listener's address: {e}")))?;
+    if let Some(wanted) = &config.advertise {
+        let port = if wanted.port == 0 {
+            bound.port()
+        } else {
+            wanted.port
+        };
+        return Ok(HostPort::new(&wanted.host, port));
+    }
+    if !bound.ip().is_unspecified() {
+        return Ok(HostPort::new(&config.listen[0].host, bound.port()));
+    }
+    let host = ports::host_name().unwrap_or_else(|| "127.0.0.1".to_string());
+    tracing::warn!(
+        "clients are told to connect to {host}:{}; set --advertise if they cannot",
+        bound.port()
+    );
+    Ok(HostPort::new(host, bound.port()))
+}
+
+/// The shards as the control thread sees them.
+struct Running {
+    handle: EngineHandle,
+    shared: Arc<NetShared>,
+}
+
+impl Shards for Running {
+    fn count(&self) -> usize {
+        self.handle.shards()
+    }
+
+    fn ask(&self, shard: usize) -> Answer {
+        let handle = self.handle.clone();
+        Box::pin(async move { Some(readings::of_engine(&handle.metrics(shard).await?)) })
+    }
+
+    fn counted(&self) -> Vec<Vec<Sample>> {
+        self.shared
+            .snapshot()
+            .iter()
+            .map(readings::of_net)
+            .collect()
+    }
+
+    fn stop(&self) {
+        self.handle.stop();
+    }
+}

@@ -1,0 +1,394 @@
+//! Owns the settings of `serve`: flag, `MILLRACE_*` variable and TOML key in one definition each.
+//! Does not know what the machine can do (that is `host`) nor how the crates use their settings.
+//! Invariant: a setting's value comes from the flag, else the variable, else the file, else the default.
+
+use crate::failure::Failure;
+use crate::host;
+use crate::units::{host_ports, ByteSize, CpuList, HostPort};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A configuration file is read whole; a larger one is a mistake.
+const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Memory a shard needs at the least: one journal commit of the largest batch, read and request
+/// buffers, and some tail to serve readers from.
+pub const MEMORY_PER_SHARD_BYTES_MIN: u64 = 64 << 20;
+
+/// Default for the budget: half the machine, but no more than this for each shard.
+const MEMORY_PER_SHARD_BYTES_DEFAULT_MAX: u64 = 2 << 30;
+
+/// More shards than this is a mistake in a number.
+const SHARDS_MAX: usize = 1_024;
+
+/// What a person may write; everything is optional. One struct serves as flags, variables and file.
+#[derive(clap::Args, Deserialize, Clone, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Reads settings from a TOML file: the names of these flags without the dashes in front
+    #[arg(
+        long,
+        env = "MILLRACE_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Directory of everything that is stored [default: ./data]
+    #[arg(
+        long,
+        env = "MILLRACE_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub data_dir: Option<PathBuf>,
+
+    /// Directory of the journals, for a device of their own [default: in the data directory]
+    #[arg(
+        long,
+        env = "MILLRACE_JOURNAL_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub journal_dir: Option<PathBuf>,
+
+    /// Address to serve Kafka clients on; repeat it for more; port 0 picks a free one and prints it
+    /// [default: 127.0.0.1:9092]
+    #[arg(
+        long,
+        env = "MILLRACE_LISTEN",
+        hide_env_values = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "host_ports")]
+    pub listen: Vec<HostPort>,
+
+    /// Address that clients are told to connect to; port 0 means the port listened on
+    /// [default: the first address listened on]
+    #[arg(
+        long,
+        env = "MILLRACE_ADVERTISE",
+        hide_env_values = true,
+        value_name = "HOST:PORT"
+    )]
+    pub advertise: Option<HostPort>,
+
+    /// Number of shards, each a thread pinned to one core [default: all cores]
+    #[arg(
+        long,
+        env = "MILLRACE_SHARDS",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    pub shards: Option<usize>,
+
+    /// CPUs to pin the shards to, as in 0-3,8 [default: those this process may run on]
+    #[arg(
+        long,
+        env = "MILLRACE_CPUS",
+        hide_env_values = true,
+        value_name = "LIST"
+    )]
+    pub cpus: Option<CpuList>,
+
+    /// The whole memory budget, as in 512MiB [default: half the memory, at most 2GiB a shard]
+    #[arg(
+        long,
+        env = "MILLRACE_MEMORY",
+        hide_env_values = true,
+        value_name = "BYTES"
+    )]
+    pub memory: Option<ByteSize>,
+
+    /// Number of this node in its cluster [default: 1]
+    #[arg(
+        long,
+        env = "MILLRACE_NODE_ID",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    pub node_id: Option<i32>,
+
+    /// Address of the admin HTTP server: /health and /metrics [default: 127.0.0.1:9644]
+    #[arg(
+        long,
+        env = "MILLRACE_ADMIN_LISTEN",
+        hide_env_values = true,
+        value_name = "HOST:PORT"
+    )]
+    pub admin_listen: Option<HostPort>,
+
+    /// How much to log: error, warn, info, debug, trace, or filters by module [default: info]
+    #[arg(
+        long,
+        env = "MILLRACE_LOG_LEVEL",
+        hide_env_values = true,
+        value_name = "LEVEL"
+    )]
+    pub log_level: Option<String>,
+}
+
+/// Every setting with its value; checked by itself, not yet against the machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub journal_dir: Option<PathBuf>,
+    /// At least one; a port may be 0.
+    pub listen: Vec<HostPort>,
+    pub advertise: Option<HostPort>,
+    pub shards: usize,
+    /// At least one; shard `i` is pinned to `cpus[i % cpus.len()]`.
+    pub cpus: Vec<usize>,
+    pub memory_bytes: u64,
+    pub node_id: i32,
+    pub admin_listen: HostPort,
+    pub log_level: String,
+}
+
+impl Settings {
+    /// Reads the file, if one is named, and fills in the defaults.
+    pub fn resolve(self) -> Result<Config, Failure> {
+        let machine = host::Machine::probe();
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => Settings::default(),
+        };
+        self.over(file).with_defaults(&machine)
+    }
+
+    /// What is set here, else what is set in `file`.
+    fn over(self, file: Settings) -> Settings {
+        Settings {
+            config: self.config,
+            data_dir: self.data_dir.or(file.data_dir),
+            journal_dir: self.journal_dir.or(file.journal_dir),
+            listen: if self.listen.is_empty() {
+                file.listen
+            } else {
+                self.listen
+            },
+            advertise: self.advertise.or(file.advertise),
+            shards: self.shards.or(file.shards),
+            cpus: self.cpus.or(file.cpus),
+            memory: self.memory.or(file.memory),
+            node_id: self.node_id.or(file.node_id),
+            admin_listen: self.admin_listen.or(file.admin_listen),
+            log_level: self.log_level.or(file.log_level),
+        }
+    }
+
+    fn with_defaults(self, machine: &host::Machine) -> Result<Config, Failure> {
+        let mut cpus = machine.cpus.clone();
+        let mut shards_default = machine.parallelism;
+        if let Some(CpuList(wanted)) = self.cpus {
+            if let Some(missing) = wanted.iter().find(|cpu| !machine.cpus.contains(cpu)) {
+                return Err(Failure::new(format!(
+                    "cpus: this process may not run on CPU {missing}"
+                ))
+                .todo(format!("Choose from {}.", CpuList(machine.cpus.clone()))));
+            }
+            shards_default = wanted.len();
+            cpus = wanted;
+        }
+        let shards = self.shards.unwrap_or(shards_default);
+        if shards == 0 || shards > SHARDS_MAX {
+            return Err(
+                Failure::new(format!("shards: {shards} is not possible")).todo(format!(
+                    "Choose from 1 to {SHARDS_MAX}; the number of cores is best."
+                )),
+            );
+        }
+        let memory_default =
+            (machine.memory_bytes / 2).min(MEMORY_PER_SHARD_BYTES_DEFAULT_MAX * shards as u64);
+        let memory_bytes = self.memory.map_or(memory_default, |m| m.0);
+        let memory_min = MEMORY_PER_SHARD_BYTES_MIN * shards as u64;
+        if memory_bytes < memory_min {
+            return Err(Failure::new(format!(
+                "memory: {} is too little for {shards} shards",
+                ByteSize(memory_bytes).human()
+            ))
+            .todo(format!(
+                "Give at least --memory {}, or fewer --shards.",
+                ByteSize(memory_min)
+            )));
+        }
+        let node_id = self.node_id.unwrap_or(1);
+        if node_id < 0 {
+            return Err(
+                Failure::new(format!("node-id: {node_id} is negative")).todo("Choose 0 or more.")
+            );
+        }
+        let listen = if self.listen.is_empty() {
+            vec![HostPort::new("127.0.0.1", 9092)]
+        } else {
+            self.listen
+        };
+        Ok(Config {
+            data_dir: not_empty(
+                "data-dir",
+                self.data_dir.unwrap_or_else(|| PathBuf::from("./data")),
+            )?,
+            journal_dir: self
+                .journal_dir
+                .map(|dir| not_empty("journal-dir", dir))
+                .transpose()?,
+            listen,
+            advertise: self.advertise,
+            shards,
+            cpus,
+            memory_bytes,
+            node_id,
+            admin_listen: self
+                .admin_listen
+                .unwrap_or_else(|| HostPort::new("127.0.0.1", 9644)),
+            log_level: self.log_level.unwrap_or_else(|| "info".to_string()),
+        })
+    }
+}
+
+fn not_empty(name: &str, path: PathBuf) -> Result<PathBuf, Failure> {
+    if path.as_os_str().is_empty() {
+        return Err(Failure::new(format!("{name}: the path is empty"))
+            .todo("Name a directory, or leave it out."));
+    }
+    Ok(path)
+}
+
+fn read_file(path: &Path) -> Result<Settings, Failure> {
+    let failed = |why: String| {
+        Failure::new(format!(
+            "cannot use the configuration file {}: {why}",
+            path.display()
+        ))
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|e| failed(e.to_string()))?
+        .len();
+    if size > CONFIG_FILE_BYTES_MAX {
+        return Err(failed(format!(
+            "it has {size} bytes, more than {CONFIG_FILE_BYTES_MAX}"
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    parse_file(&text).map_err(|e| {
+        failed(e)
+            .todo("The keys are the flags of `millrace serve --help` without the dashes in front.")
+    })
+}
+
+fn parse_file(text: &str) -> Result<Settings, String> {
+    toml::from_str(text).map_err(|e| e.to_string().trim_end().to_string())
+}
+
+/// `MILLRACE_*` variables that nothing reads: most likely misspelt. `known` are those that are read.
+pub fn unknown_variables(known: &[String]) -> Vec<String> {
+    let mut unknown: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("MILLRACE_") && !known.contains(name))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> host::Machine {
+        host::Machine {
+            cpus: vec![0, 1, 4],
+            parallelism: 3,
+            memory_bytes: 8 << 30,
+        }
+    }
+
+    #[test]
+    fn defaults_need_nothing() {
+        let config = Settings::default().with_defaults(&machine()).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("./data"));
+        assert_eq!(config.listen, vec![HostPort::new("127.0.0.1", 9092)]);
+        assert_eq!((config.shards, config.cpus.as_slice()), (3, &[0, 1, 4][..]));
+        assert_eq!(config.memory_bytes, 4 << 30);
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9644");
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = parse_file(
+            "data-dir = \"/file\"\nshards = 2\nmemory = \"1GiB\"\nlisten = \"0.0.0.0:1\"",
+        )
+        .unwrap();
+        let flags = Settings {
+            data_dir: Some("/flag".into()),
+            ..Settings::default()
+        };
+        let config = flags.over(file).with_defaults(&machine()).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/flag"));
+        assert_eq!(
+            (config.shards, config.memory_bytes, config.node_id),
+            (2, 1 << 30, 1)
+        );
+        assert_eq!(config.listen, vec![HostPort::new("0.0.0.0", 1)]);
+    }
+
+    #[test]
+    fn every_flag_is_a_key_of_the_same_name_and_a_variable_of_that_name() {
+        use clap::{Args, CommandFactory, Parser};
+        #[derive(Parser)]
+        struct Only {
+            #[command(flatten)]
+            _settings: Settings,
+        }
+        assert!(
+            Settings::augment_args(clap::Command::new("x"))
+                .get_arguments()
+                .count()
+                > 5
+        );
+        for arg in Only::command()
+            .get_arguments()
+            .filter(|a| a.get_id() != "config")
+        {
+            let flag = arg.get_long().unwrap();
+            let variable = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().unwrap().to_str(), Some(variable.as_str()));
+            // A table is the wrong type for every key, so the message is about the type if the key is known.
+            let error = parse_file(&format!("{flag} = {{ wrong = 1 }}")).unwrap_err();
+            assert!(!error.contains("unknown field"), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_file() {
+        let path =
+            std::env::temp_dir().join(format!("millrace-config-{}.toml", std::process::id()));
+        std::fs::write(&path, "shards = 1\ndata_dirr = \"x\"\n").unwrap();
+        let message = read_file(&path).unwrap_err().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            message.contains("data_dirr") && message.contains(path.to_str().unwrap()),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for (text, name) in [
+            ("shards = 0", "shards"),
+            ("shards = 100000", "shards"),
+            ("cpus = \"7\"", "cpus"),
+            ("memory = \"1MiB\"", "memory"),
+            ("node-id = -1", "node-id"),
+            ("data-dir = \"\"", "data-dir"),
+        ] {
+            let error = parse_file(text)
+                .unwrap()
+                .with_defaults(&machine())
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(name), "{text}: {error}");
+        }
+    }
+}

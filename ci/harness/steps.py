@@ -1,0 +1,215 @@
+"""The steps of a run, each by a name that `--only` takes. A step counts into the report and never raises past `run`."""
+
+import re
+import sys
+import time
+from dataclasses import dataclass
+
+import broker
+import install
+import shell
+from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
+
+
+@dataclass
+class Options:
+    broker: str
+    binary: str
+    kills: int
+    seed: str | None
+
+
+class Run:
+    def __init__(self, report, options):
+        self.report = report
+        self.options = options
+        self.built = False
+
+    def harness(self):
+        log = LOGS / "harness.log"
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness"]
+        code = shell.run(command, log, 60, cwd=HARNESS, env={"PYTHONDONTWRITEBYTECODE": "1"})
+        text = log.read_text(errors="replace")
+        passed = len(re.findall(r" \.\.\. ok$", text, re.MULTILINE))
+        self.report.ok(passed)
+        self.report.say(f"harness: {passed} passed")
+        if code != 0 or passed == 0:
+            self.report.fail("harness", f"exit code {code}:\n{shell.tail(log)}")
+
+    # Rust -----------------------------------------------------------------------------------------------------------
+
+    def verify(self):
+        log = LOGS / "verify.log"
+        code = shell.run(["ci/verify"], log, 1200, cwd=ROOT)
+        self.count_lines("verify", log, code, None)
+
+    def unit(self):
+        log = LOGS / "unit.log"
+        command = ["cargo", "test", "--workspace", "--no-fail-fast"]
+        code = shell.run(command, log, 1500, cwd=ROOT)
+        text = log.read_text(errors="replace")
+        counted = count_cargo(text)
+        self.report.ok(counted.passed)
+        for name in counted.failures:
+            self.report.fail(f"unit/{name}")
+        if counted.ignored:
+            self.report.skip("unit/ignored", f"{counted.ignored} ignored tests", counted.ignored)
+        self.report.say(f"unit: {counted.passed} passed, {len(counted.failures)} failed")
+        if counted.failures:
+            self.report.show(shell.tail(log, 80))
+        if code != 0 and not counted.failures:
+            self.report.fail("unit", f"cargo test ended with {code}:\n{shell.tail(log)}")
+        if code == 0 and counted.passed == 0:
+            self.report.fail("unit", "no test was run")
+
+    def release(self):
+        if self.built or self.options.broker == "kafka" or self.options.binary != str(MILLRACE):
+            return
+        log = LOGS / "release.log"
+        shell.must_run(["cargo", "build", "--release", "-p", "millrace"], log, 1500, cwd=ROOT)
+        self.built = True
+        self.report.ok()
+        self.report.say("release: built")
+
+    # Clients --------------------------------------------------------------------------------------------------------
+
+    def kafka_python(self):
+        self._python_suite("kafka_python")
+
+    def confluent(self):
+        self._python_suite("confluent")
+
+    def aiokafka(self):
+        self._python_suite("aiokafka")
+
+    def _python_suite(self, name):
+        install.python()
+        self._suite(name, [VENV_PYTHON, CLIENTS / "python" / f"suite_{name}.py"])
+
+    def kafkajs(self):
+        install.node()
+        suite = CLIENTS / "node" / "suite.js"
+        self._suite("kafkajs", ["node", suite], env={"NODE_PATH": str(install.NODE / "node_modules")})
+
+    def rdkafka(self):
+        self._suite("rdkafka", [install.rdkafka()])
+
+    def java(self):
+        install.java()
+        classes = f"{install.JAVA_CLASSES}:{install.JAVA_LIBS}/*"
+        self._suite("java", ["java", "-Xmx512m", "-cp", classes, "Suite"])
+
+    def _suite(self, name, command, env=None):
+        """Runs a client suite against a broker of its own, whose clean stop is one more test."""
+        self.release()
+        process = self._broker(name)
+        log = LOGS / f"suite-{name}.log"
+        try:
+            process.start()
+            started = time.monotonic()
+            code = shell.run([*command, process.bootstrap], log, 900, env=env)
+            self.count_lines(name, log, code, time.monotonic() - started)
+            process.stop()
+            self.report.ok()
+        except broker.BrokerFailed as error:
+            self.report.fail(f"{name}/broker", str(error))
+        finally:
+            process.remove()
+
+    def _broker(self, name):
+        log = LOGS / f"broker-{name}.log"
+        if self.options.broker == "kafka":
+            install.reference_broker()
+            return broker.Kafka(name, log)
+        return broker.Millrace(name, self.options.binary, log=log)
+
+    # The process ----------------------------------------------------------------------------------------------------
+
+    def seed(self):
+        self._program("seed", 300)
+
+    def process(self):
+        self._program("process", 600)
+
+    def crash(self):
+        options = ["--kills", str(self.options.kills)]
+        if self.options.seed:
+            options += ["--seed", self.options.seed]
+        self._program("crash", 300 + 20 * self.options.kills, options)
+
+    def _program(self, name, seconds_max, options=()):
+        if self.options.broker == "kafka" and name == "process":
+            self.report.skip(name, "is about Millrace's own process")
+            return
+        install.python()
+        self.release()
+        started = time.monotonic()
+        log = LOGS / f"{name}.log"
+        command = [VENV_PYTHON, HARNESS / f"{name}.py", "--broker", self.options.broker, "--binary", self.options.binary]
+        code = shell.run([*command, *options], log, seconds_max)
+        self.count_lines(name, log, code, time.monotonic() - started)
+
+    def count_lines(self, name, log, code, seconds):
+        """Counts the `ok NAME` and `FAIL NAME: why` lines of a program's log; `note TEXT` is passed on."""
+        text = log.read_text(errors="replace")
+        passed = len(re.findall(r"^ok \S", text, re.MULTILINE))
+        failures = re.findall(r"^FAIL (.*)$", text, re.MULTILINE)
+        for note in re.findall(r"^note (.*)$", text, re.MULTILINE):
+            self.report.say(f"{name}: {note}")
+        self.report.ok(passed)
+        for failure in failures:
+            self.report.fail(f"{name}/{failure}")
+        took = f" ({seconds:.0f} s)" if seconds else ""
+        self.report.say(f"{name}: {passed} passed, {len(failures)} failed{took}")
+        if failures:
+            self.report.show(shell.tail(log))
+        ran = re.search(r"^ran (\d+)$", text, re.MULTILINE)
+        if name != "verify" and not (ran and int(ran[1]) == passed + len(failures)):
+            self.report.fail(f"{name}/end", f"did not come to its end (exit code {code}):\n{shell.tail(log)}")
+        elif code != (1 if failures else 0):
+            self.report.fail(f"{name}/exit", f"exit code {code}:\n{shell.tail(log)}")
+        elif passed + len(failures) == 0:
+            self.report.fail(f"{name}/empty", "no test was run")
+
+    def run(self, name):
+        try:
+            getattr(self, name.replace("-", "_"))()
+        except install.Missing as missing:
+            self.report.skip(name, str(missing))
+        except (shell.CommandFailed, OSError) as error:
+            self.report.fail(name, str(error))
+
+
+# In the order they run: what is cheap and fails most comes first.
+STEPS = {
+    "harness": "the harness itself: that it sees losses, duplicates and failures",
+    "verify": "format, clippy, layering, style (ci/verify)",
+    "unit": "the workspace's own tests (cargo test --workspace)",
+    "release": "the release build that the following ones run against",
+    "seed": "the first example: ten records with the Python client's defaults on port 9092",
+    "kafka-python": "client suite",
+    "confluent": "client suite (confluent-kafka, librdkafka)",
+    "aiokafka": "client suite",
+    "kafkajs": "client suite (needs node, npm)",
+    "java": "client suite (needs java, mvn)",
+    "rdkafka": "client suite (Rust over librdkafka)",
+    "process": "start, stop, locks, signals of the real process",
+    "crash": "SIGKILL under load and restart, many times",
+}
+
+
+@dataclass
+class Counted:
+    passed: int
+    ignored: int
+    failures: list
+
+
+def count_cargo(text):
+    """Sums up the results of all test binaries in the output of `cargo test`."""
+    results = re.findall(r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored", text, re.MULTILINE)
+    passed, ignored = sum(int(r[0]) for r in results), sum(int(r[2]) for r in results)
+    failures = re.findall(r"^test (.+) \.\.\. FAILED$", text, re.MULTILINE)
+    # A name may be missing (output torn by threads); the count is not.
+    unnamed = sum(int(r[1]) for r in results) - len(failures)
+    return Counted(passed, ignored, failures + ["(unnamed)"] * max(0, unnamed))

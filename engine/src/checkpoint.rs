@@ -1,0 +1,308 @@
+//! Owns the checkpoint of a shard: the control state that recovery begins from, one file.
+//! Does not know how the state is used. Invariant: what `decode` accepts is a whole checkpoint of
+//! the journal it names, and describes only what was durable when it was taken.
+
+use crate::journal::entry::JournalId;
+use crate::log::producers::StoredBatch;
+use crate::rt;
+use crate::types::limits::{
+    LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES,
+};
+use crate::types::{LeaderEpoch, Offset, PartitionId, TopicId};
+use bytes::{Buf, BufMut};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: u32 = 0x4b43_4c4d; // "MLCK"
+const FORMAT: u32 = 1;
+const BYTES_MAX: u64 = 2 << 30;
+const SEGMENTS_MAX: usize = 1 << 24;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentState {
+    pub base: Offset,
+    pub bytes: u64,
+    pub next_offset: Offset,
+    pub max_timestamp_ms: i64,
+    pub max_timestamp_offset: Offset,
+    pub closed: bool,
+    pub finished: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionState {
+    pub id: PartitionId,
+    pub log_start: Offset,
+    /// Producers and epochs are those of the records below this offset.
+    pub durable: Offset,
+    pub truncation: u32,
+    pub offline_from: Option<Offset>,
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    pub producers: Vec<(i64, Vec<StoredBatch>)>,
+    /// What is wholly on disk; the journal goes on at the last one's `next_offset`.
+    pub segments: Vec<SegmentState>,
+    /// Where the journal goes on: the last segment's `next_offset`, also where there is none.
+    pub resume: Offset,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    pub journal: JournalId,
+    pub generation: u64,
+    /// First journal sequence that may hold what is not in segments.
+    pub replay_from: u64,
+    pub partitions: Vec<PartitionState>,
+}
+
+impl Checkpoint {
+    fn path(data_dir: &Path, generation: u64, shard: usize) -> PathBuf {
+        data_dir
+            .join("checkpoints")
+            .join(format!("g{generation}-s{shard}"))
+    }
+
+    pub async fn write(&self, data_dir: &Path, shard: usize) -> io::Result<()> {
+        let path = Checkpoint::path(data_dir, self.generation, shard);
+        rt::fs::write_atomic(&path, &self.encode()).await
+    }
+
+    pub async fn read(data_dir: &Path, generation: u64, shard: usize) -> io::Result<Checkpoint> {
+        let path = Checkpoint::path(data_dir, generation, shard);
+        let bytes = rt::fs::read(&path, BYTES_MAX)
+            .await
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        Checkpoint::decode(&bytes).map_err(|why| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {why}", path.display()),
+            )
+        })
+    }
+
+    pub async fn remove(data_dir: &Path, generation: u64, shard: usize) -> io::Result<()> {
+        rt::fs::remove_file(&Checkpoint::path(data_dir, generation, shard)).await
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.partitions.len() * 160);
+        out.put_u32_le(MAGIC);
+        out.put_u32_le(FORMAT);
+        out.put_u128_le(self.journal.0);
+        out.put_u64_le(self.generation);
+        out.put_u64_le(self.replay_from);
+        out.put_u32_le(self.partitions.len() as u32);
+        for partition in &self.partitions {
+            partition.encode(&mut out);
+        }
+        let crc = crc32fast::hash(&out);
+        out.put_u32_le(crc);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Checkpoint, &'static str> {
+        const DAMAGED: &str = "checksum does not match: the file is damaged";
+        let (body, crc) = bytes.split_last_chunk::<4>().ok_or(DAMAGED)?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+            return Err(DAMAGED);
+        }
+        let mut reader = Reader(body);
+        if reader.u32()? != MAGIC {
+            return Err("is not a checkpoint");
+        }
+        if reader.u32()? != FORMAT {
+            return Err("format is not known to this version: use the newer millrace");
+        }
+        let journal = JournalId(reader.u128()?);
+        let generation = reader.u64()?;
+        let replay_from = reader.u64()?;
+        let partitions = reader.list(PARTITIONS_MAX, PartitionState::decode)?;
+        if !reader.0.is_empty() {
+            return Err("has bytes behind its end");
+        }
+        Ok(Checkpoint {
+            journal,
+            generation,
+            replay_from,
+            partitions,
+        })
+    }
+}
+
+impl PartitionState {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.id.topic.0);
+        out.put_i32_le(self.id.index);
+        out.put_i64_le(self.log_start);
+        out.put_i64_le(self.durable);
+        out.put_i64_le(self.resume);
+        out.put_u32_le(self.truncation);
+        out.put_i64_le(self.offline_from.unwrap_or(-1));
+        out.put_u32_le(self.epochs.len() as u32);
+        for (epoch, start) in &self.epochs {
+            out.put_i32_le(*epoch);
+            out.put_i64_le(*start);
+        }
+        out.put_u32_le(self.producers.len() as u32);
+        for (id, batches) in &self.producers {
+            out.put_i64_le(*id);
+            out.put_u32_le(batches.len() as u32);
+            for b in batches {
+                out.put_i16_le(b.epoch);
+                out.put_i32_le(b.first_sequence);
+                out.put_i32_le(b.last_sequence);
+                out.put_i64_le(b.base_offset);
+                out.put_i64_le(b.last_offset);
+                out.put_i64_le(b.timestamp_ms);
+            }
+        }
+        out.put_u32_le(self.segments.len() as u32);
+        for s in &self.segments {
+            out.put_i64_le(s.base);
+            out.put_u64_le(s.bytes);
+            out.put_i64_le(s.next_offset);
+            out.put_i64_le(s.max_timestamp_ms);
+            out.put_i64_le(s.max_timestamp_offset);
+            out.put_u8(u8::from(s.closed) | u8::from(s.finished) << 1);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<PartitionState, &'static str> {
+        let id = PartitionId::new(TopicId(reader.bytes()?), reader.i32()?);
+        let (log_start, durable, resume) = (reader.i64()?, reader.i64()?, reader.i64()?);
+        let truncation = reader.u32()?;
+        let offline_from = Some(reader.i64()?).filter(|o| *o >= 0);
+        let epochs = reader.list(LEADER_EPOCHS_MAX, |r| Ok((r.i32()?, r.i64()?)))?;
+        let producers = reader.list(PRODUCERS_PER_PARTITION_MAX, |r| {
+            let id = r.i64()?;
+            Ok((id, r.list(PRODUCER_BATCHES, decode_batch)?))
+        })?;
+        let segments = reader.list(SEGMENTS_MAX, |r| {
+            Ok(SegmentState {
+                base: r.i64()?,
+                bytes: r.u64()?,
+                next_offset: r.i64()?,
+                max_timestamp_ms: r.i64()?,
+                max_timestamp_offset: r.i64()?,
+                closed: r.0.first().is_some_and(|f| f & 1 != 0),
+                finished: r.bytes::<1>()?[0] & 2 != 0,
+            })
+        })?;
+        Ok(PartitionState {
+            id,
+            log_start,
+            durable,
+            truncation,
+            offline_from,
+            epochs,
+            producers,
+            segments,
+            resume,
+        })
+    }
+}
+
+fn decode_batch(r: &mut Reader<'_>) -> Result<StoredBatch, &'static str> {
+    Ok(StoredBatch {
+        epoch: i16::from_le_bytes(r.bytes()?),
+        first_sequence: r.i32()?,
+        last_sequence: r.i32()?,
+        base_offset: r.i64()?,
+        last_offset: r.i64()?,
+        timestamp_ms: r.i64()?,
+    })
+}
+
+/// Takes values off the front of a slice; an error where it ends too early.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (value, rest) = self.0.split_first_chunk::<N>().ok_or("ends too early")?;
+        self.0 = rest;
+        Ok(*value)
+    }
+
+    fn u32(&mut self) -> Result<u32, &'static str> {
+        Ok((&self.bytes::<4>()?[..]).get_u32_le())
+    }
+
+    fn i32(&mut self) -> Result<i32, &'static str> {
+        Ok(self.u32()? as i32)
+    }
+
+    fn u64(&mut self) -> Result<u64, &'static str> {
+        Ok((&self.bytes::<8>()?[..]).get_u64_le())
+    }
+
+    fn i64(&mut self) -> Result<i64, &'static str> {
+        Ok(self.u64()? as i64)
+    }
+
+    fn u128(&mut self) -> Result<u128, &'static str> {
+        Ok((&self.bytes::<16>()?[..]).get_u128_le())
+    }
+
+    /// A counted list; the count is bounded by `max` and by the bytes that remain.
+    fn list<T>(
+        &mut self,
+        max: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, &'static str>,
+    ) -> Result<Vec<T>, &'static str> {
+        let count = self.u32()? as usize;
+        if count > max || count > self.0.len() {
+            return Err("names more entries than it can have");
+        }
+        (0..count).map(|_| item(self)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_round_trips_and_damage_is_seen() {
+        let batch = StoredBatch {
+            epoch: 1,
+            first_sequence: 2,
+            last_sequence: 3,
+            base_offset: 4,
+            last_offset: 5,
+            timestamp_ms: 6,
+        };
+        let segment = SegmentState {
+            base: 10,
+            bytes: 5000,
+            next_offset: 40,
+            max_timestamp_ms: 77,
+            max_timestamp_offset: 12,
+            closed: true,
+            finished: false,
+        };
+        let partition = PartitionState {
+            id: PartitionId::new(TopicId([3; 16]), 4),
+            log_start: 11,
+            durable: 44,
+            truncation: 2,
+            offline_from: Some(43),
+            epochs: vec![(1, 10), (3, 20)],
+            producers: vec![(9, vec![batch, batch])],
+            segments: vec![segment],
+            resume: 40,
+        };
+        let checkpoint = Checkpoint {
+            journal: JournalId(5),
+            generation: 6,
+            replay_from: 7,
+            partitions: vec![partition],
+        };
+        let bytes = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint));
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x40;
+            assert!(Checkpoint::decode(&bad).is_err(), "byte {at}");
+            assert!(Checkpoint::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! Owns the write-ahead journal of one shard: every append of the shard, made durable in groups.
+//! Does not know partitions' logs beyond telling them how far they are durable.
+//! Invariant: a sequence counts as durable only when it and all before it were written and flushed.
+
+pub mod entry;
+pub mod recover;
+pub mod ring;
+#[cfg(test)]
+mod tests;
+
+use crate::rt::{self, DirectBuf, Notify};
+use crate::types::limits::{COMMIT_BYTES, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX};
+use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
+use ring::{JournalFile, Ring};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// How long nothing may arrive before an empty commit records the last durable sequence.
+const WITNESS_IDLE: Duration = Duration::from_millis(20);
+
+/// Something whose entries become durable: a partition.
+pub trait Durable {
+    fn durable_through(&self, sequence: u64);
+}
+
+/// Where a payload lies: commit, byte position in the commit's buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Location {
+    pub sequence: u64,
+    pub position: u32,
+}
+
+struct Filling {
+    buf: DirectBuf,
+    used: usize,
+    hasher: crc32fast::Hasher,
+    touched: Vec<Rc<dyn Durable>>,
+}
+
+struct Sealed {
+    sequence: u64,
+    buf: DirectBuf,
+    body_bytes: u32,
+    body_crc: u32,
+    touched: Vec<Rc<dyn Durable>>,
+}
+
+struct State {
+    filling: Option<Filling>,
+    /// Sequence the filling commit will have; sequences begin at 1.
+    next: u64,
+    sealed: VecDeque<Sealed>,
+    /// Buffers of durable commits, oldest first: the shard's tail cache.
+    retained: VecDeque<Rc<DirectBuf>>,
+    retained_first: u64,
+    retained_bytes: usize,
+    /// Everything up to here is in segments too: those buffers are only a cache.
+    flushed: u64,
+    durable: u64,
+    committing_bytes: usize,
+    previous_crc: u32,
+    waiters: Vec<(u64, Waker)>,
+    failed: Option<String>,
+    /// Big buffer of a commit that was copied to size; used for the next one.
+    spare: Option<DirectBuf>,
+    unwitnessed: bool,
+}
+
+/// Counters since start; sizes in bytes, times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct JournalStats {
+    pub commits: u64,
+    pub groups: u64,
+    pub bytes: u64,
+    pub commit_bytes: hdrhistogram::Histogram<u64>,
+    pub flush_ns: hdrhistogram::Histogram<u64>,
+}
+
+pub struct Journal {
+    id: JournalId,
+    generation: u64,
+    ring: Rc<Ring>,
+    state: RefCell<State>,
+    work: Notify,
+    stats: RefCell<JournalStats>,
+    stopping: Cell<bool>,
+    /// Bytes of buffers to keep that are in segments already.
+    cache_bytes: usize,
+    /// Told after each group: the backlog is shorter.
+    pub progressed: Notify,
+    on_failure: Box<dyn Fn(&str)>,
+}
+
+impl Journal {
+    /// A journal on an empty ring. `on_failure` is told once when a write or flush failed: nothing
+    /// is acknowledged from then on and the process has to restart and recover.
+    pub fn new(
+        id: JournalId,
+        generation: u64,
+        ring: Rc<Ring>,
+        cache_bytes: usize,
+        on_failure: Box<dyn Fn(&str)>,
+    ) -> Rc<Journal> {
+        let histogram = |max| hdrhistogram::Histogram::new_with_max(max, 2).expect("valid bounds");
+        Rc::new(Journal {
+            id,
+            generation,
+            ring,
+            state: RefCell::new(State {
+                filling: None,
+                next: 1,
+                sealed: VecDeque::new(),
+                retained: VecDeque::new(),
+                retained_first: 1,
+                retained_bytes: 0,
+                flushed: 0,
+                durable: 0,
+                committing_bytes: 0,
+                previous_crc: 0,
+                waiters: Vec::new(),
+                failed: None,
+                spare: None,
+                unwitnessed: false,
+            }),
+            work: Notify::new(),
+            stats: RefCell::new(JournalStats {
+                commits: 0,
+                groups: 0,
+                bytes: 0,
+                commit_bytes: histogram(1 << 30),
+                flush_ns: histogram(60_000_000_000),
+            }),
+            stopping: Cell::new(false),
+            cache_bytes,
+            progressed: Notify::new(),
+            on_failure,
+        })
+    }
+
+    pub fn ring(&self) -> &Rc<Ring> {
+        &self.ring
+    }
+
+    pub fn stats(&self) -> JournalStats {
+        self.stats.borrow().clone()
+    }
+
+    /// Appends an entry and gives where its payload lies. `finish` may change the payload's copy
+    /// (offset, epoch, timestamp) before it is checksummed. `owner` is told when it is durable.
+    pub fn append(
+        &self,
+        entry: &EntryHeader,
+        payload: &[u8],
+        finish: impl FnOnce(&mut [u8]),
+        owner: Option<Rc<dyn Durable>>,
+    ) -> Location {
+        assert_eq!(entry.payload_bytes as usize, payload.len());
+        let mut state = self.state.borrow_mut();
+        let bytes = ENTRY_BYTES + payload.len();
+        if state
+            .filling
+            .as_ref()
+            .is_some_and(|f| f.used + bytes > f.buf.len())
+        {
+            state.seal();
+        }
+        if state.filling.is_none() {
+            let need = (HEADER_BYTES + bytes).next_multiple_of(rt::BLOCK);
+            let spare = state.spare.take().filter(|b| b.len() >= need);
+            let buf = spare.unwrap_or_else(|| DirectBuf::with_len(need.max(COMMIT_BYTES)));
+            let hasher = self.id.body_hasher();
+            state.filling = Some(Filling {
+                buf,
+                used: HEADER_BYTES,
+                hasher,
+                touched: Vec::new(),
+            });
+        }
+        let sequence = state.next;
+        let filling = state.filling.as_mut().expect("just made");
+        let start = filling.used;
+        let at = start + ENTRY_BYTES;
+        filling.buf[start..at].copy_from_slice(&entry.encode());
+        let copy = &mut filling.buf[at..at + payload.len()];
+        copy.copy_from_slice(payload);
+        finish(copy);
+        filling.hasher.update(&filling.buf[start..start + bytes]);
+        filling.used += bytes;
+        filling.touched.extend(owner);
+        state.unwitnessed = true;
+        drop(state);
+        self.work.notify_all();
+        Location {
+            sequence,
+            position: at as u32,
+        }
+    }
+
+    /// Sequence that an entry appended now would get.
+    pub fn next_sequence(&self) -> u64 {
+        self.state.borrow().next
+    }
+
+    /// Highest durable sequence; 0 before the first.
+    pub fn durable_sequence(&self) -> u64 {
+        self.state.borrow().durable
+    }
+
+    pub fn failed(&self) -> bool {
+        self.state.borrow().failed.is_some()
+    }
+
+    /// Ready when `sequence` is durable, or with the reason why it never will be.
+    pub fn poll_durable(&self, sequence: u64, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        let mut state = self.state.borrow_mut();
+        if state.durable >= sequence {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(reason) = &state.failed {
+            return Poll::Ready(Err(reason.clone()));
+        }
+        state.waiters.push((sequence, cx.waker().clone()));
+        Poll::Pending
+    }
+
+    pub async fn wait_durable(&self, sequence: u64) -> Result<(), String> {
+        std::future::poll_fn(|cx| self.poll_durable(sequence, cx)).await
+    }
+
+    /// Waits until everything appended so far is durable.
+    pub async fn wait_all_durable(&self) -> Result<(), String> {
+        let last = {
+            let state = self.state.borrow();
+            if state.filling.is_some() {
+                state.next
+            } else {
+                state.next - 1
+            }
+        };
+        self.wait_durable(last).await
+    }
+
+    /// The buffer of a durable commit while it is still in memory.
+    pub fn buffer(&self, sequence: u64) -> Option<Rc<DirectBuf>> {
+        let state = self.state.borrow();
+        let index = sequence.checked_sub(state.retained_first)?;
+        state.retained.get(index as usize).cloned()
+    }
+
+    /// Oldest sequence whose buffer is still in memory.
+    pub fn retained_first(&self) -> u64 {
+        self.state.borrow().retained_first
+    }
+
+    pub fn retained_bytes(&self) -> usize {
+        self.state.borrow().retained_bytes
+    }
+
+    /// Everything up to `sequence` is in segments: those buffers may go when room is needed.
+    pub fn set_flushed(&self, sequence: u64) {
+        let mut state = self.state.borrow_mut();
+        state.flushed = state.flushed.max(sequence);
+        state.evict(self.cache_bytes);
+    }
+
+    /// Bytes appended that no commit has taken to disk yet.
+    pub fn backlog_bytes(&self) -> usize {
+        let state = self.state.borrow();
+        let filling = state.filling.as_ref().map_or(0, |f| f.used);
+        filling + state.sealed.iter().map(|s| s.buf.len()).sum::<usize>() + state.committing_bytes
+    }
+
+    /// Commits what was gathered, again and again, until `stop` and nothing is left.
+    pub async fn run(self: Rc<Self>) {
+        loop {
+            let group = self.state.borrow_mut().take_group();
+            if group.is_empty() {
+                if self.stopping.get() || self.failed() {
+                    return;
+                }
+                self.wait_for_work().await;
+                continue;
+            }
+            if let Err(error) = self.commit(group).await {
+                self.fail(&format!("journal {}: {error}", self.ring.dir().display()));
+                return;
+            }
+        }
+    }
+
+    /// Largest batch that fits a commit of its own in a journal file.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.ring.commit_bytes_max() - rt::BLOCK
+    }
+
+    /// Lets the committer end once everything gathered is durable.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.work.notify_all();
+    }
+
+    async fn wait_for_work(&self) {
+        if !self.state.borrow().unwitnessed {
+            return self.work.notified().await;
+        }
+        if rt::timeout(WITNESS_IDLE, self.work.notified())
+            .await
+            .is_none()
+        {
+            let mut state = self.state.borrow_mut();
+            state.unwitnessed = false;
+            if state.filling.is_none() && state.sealed.is_empty() {
+                let mut buf = DirectBuf::with_len(rt::BLOCK);
+                buf.fill(0);
+                let hasher = self.id.body_hasher();
+                state.filling = Some(Filling {
+                    buf,
+                    used: HEADER_BYTES,
+                    hasher,
+                    touched: Vec::new(),
+                });
+            }
+        }
+    }
+
+    async fn commit(&self, group: Vec<Sealed>) -> io::Result<()> {
+        let durable_sequence = self.durable_sequence();
+        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> =
+            Vec::with_capacity(group.len());
+        let mut touched = Vec::new();
+        let last = group.last().expect("never empty").sequence;
+        for mut sealed in group {
+            let (file, position) = self
+                .ring
+                .place(sealed.sequence, sealed.buf.len() as u64)
+                .await?;
+            let mut state = self.state.borrow_mut();
+            let header = CommitHeader {
+                generation: self.generation,
+                sequence: sealed.sequence,
+                position,
+                durable_sequence,
+                body_bytes: sealed.body_bytes,
+                body_crc: sealed.body_crc,
+                previous_crc: state.previous_crc,
+            };
+            assert_eq!(header.padded_bytes(), sealed.buf.len());
+            state.previous_crc = header.encode(self.id, &mut sealed.buf);
+            placed.push((Rc::new(sealed.buf), file, position));
+            touched.append(&mut sealed.touched);
+        }
+        let started = rt::now();
+        self.write_and_flush(&placed).await?;
+        let flush_ns = (rt::now() - started).as_nanos() as u64;
+
+        let mut stats = self.stats.borrow_mut();
+        stats.groups += 1;
+        stats.commits += placed.len() as u64;
+        stats.flush_ns.saturating_record(flush_ns);
+        let mut state = self.state.borrow_mut();
+        for (buf, _, _) in placed {
+            stats.bytes += buf.len() as u64;
+            stats.commit_bytes.saturating_record(buf.len() as u64);
+            state.retained_bytes += buf.len();
+            state.retained.push_back(buf);
+        }
+        state.durable = last;
+        state.committing_bytes = 0;
+        state.evict(self.cache_bytes);
+        let ready: Vec<Waker> = state.drain_waiters(last);
+        drop((stats, state));
+        for owner in touched {
+            owner.durable_through(last);
+        }
+        ready.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
+        Ok(())
+    }
+
+    /// All writes at once, and only when all are done one flush per file touched.
+    async fn write_and_flush(
+        &self,
+        placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)],
+    ) -> io::Result<()> {
+        if let [(buf, file, position)] = placed {
+            file.file.write_at(buf.clone(), *position).await?;
+            return file.file.sync().await;
+        }
+        let writes = placed
+            .iter()
+            .map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
+        for result in join_all(writes).await {
+            result?;
+        }
+        for (i, (_, file, _)) in placed.iter().enumerate() {
+            if !placed[..i]
+                .iter()
+                .any(|(_, earlier, _)| Rc::ptr_eq(earlier, file))
+            {
+                file.file.sync().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, reason: &str) {
+        let mut state = self.state.borrow_mut();
+        state.failed = Some(reason.to_string());
+        let waiters: Vec<Waker> = state.waiters.drain(..).map(|(_, w)| w).collect();
+        drop(state);
+        self.ring.close();
+        (self.on_failure)(reason);
+        waiters.into_iter().for_each(Waker::wake);
+        self.progressed.notify_all();
+    }
+}
+
+impl State {
+    fn seal(&mut self) {
+        let Some(mut filling) = self.filling.take() else {
+            return;
+        };
+        let body_bytes = filling.used - HEADER_BYTES;
+        let padded = filling.used.next_multiple_of(rt::BLOCK);
+        filling.buf[filling.used..padded].fill(0);
+        let buf = if padded <= COMMIT_COPY_BYTES_MAX && filling.buf.len() > padded {
+            let mut exact = DirectBuf::with_len(padded);
+            exact.copy_from_slice(&filling.buf[..padded]);
+            self.spare = Some(filling.buf);
+            exact
+        } else {
+            filling.buf.truncate(padded);
+            filling.buf
+        };
+        self.sealed.push_back(Sealed {
+            sequence: self.next,
+            buf,
+            body_bytes: body_bytes as u32,
+            body_crc: filling.hasher.finalize(),
+            touched: filling.touched,
+        });
+        self.next += 1;
+    }
+
+    fn take_group(&mut self) -> Vec<Sealed> {
+        if self.failed.is_some() {
+            return Vec::new();
+        }
+        self.seal();
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.sealed.front() {
+            if !group.is_empty() && bytes + next.buf.len() > COMMIT_GROUP_BYTES_MAX {
+                break;
+            }
+            bytes += next.buf.len();
+            group.extend(self.sealed.pop_front());
+        }
+        self.committing_bytes = bytes;
+        group
+    }
+
+    fn evict(&mut self, budget: usize) {
+        while self.retained_bytes > budget && self.retained_first <= self.flushed {
+            let Some(buf) = self.retained.pop_front() else {
+                break;
+            };
+            self.retained_bytes -= buf.len();
+            self.retained_first += 1;
+        }
+    }
+
+    fn drain_waiters(&mut self, durable: u64) -> Vec<Waker> {
+        let mut ready = Vec::new();
+        self.waiters.retain(|(sequence, waker)| {
+            let done = *sequence <= durable;
+            if done {
+                ready.push(waker.clone());
+            }
+            !done
+        });
+        ready
+    }
+}
+
+/// A future until it is done, and then its output.
+enum Running<F: Future> {
+    Pending(Pin<Box<F>>),
+    Done(F::Output),
+}
+
+/// Runs a handful of futures at once and gives their results in order.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<Running<F>> = futures.map(|f| Running::Pending(Box::pin(f))).collect();
+    std::future::poll_fn(|cx| {
+        let mut pending = false;
+        for slot in running.iter_mut() {
+            let Running::Pending(future) = slot else {
+                continue;
+            };
+            match future.as_mut().poll(cx) {
+                Poll::Ready(output) => *slot = Running::Done(output),
+                Poll::Pending => pending = true,
+            }
+        }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    let output = |slot| match slot {
+        Running::Done(output) => output,
+        Running::Pending(_) => unreachable!("all are done"),
+    };
+    running.into_iter().map(output).collect()
+}

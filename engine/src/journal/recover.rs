@@ -1,0 +1,249 @@
+//! Owns reading a journal back after a stop: which commits count, and whether any that was
+//! acknowledged is damaged. Does not know what the entries mean. Never writes.
+//! Invariant: every commit it gives was written whole, and none before it is missing.
+//!
+//! With E the end of the unbroken chain and D the highest durable sequence that any valid header
+//! names: E >= D is a torn tail, whatever lies behind E was never acknowledged. E < D is damage.
+
+use super::entry::{entries, CommitHeader, EntryHeader, JournalId, HEADER_BYTES};
+use super::ring::open_locked;
+use crate::rt::{self, File, ReadBuf};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One commit found in a file. `intact` says that the body's checksum fits.
+#[derive(Clone, Debug)]
+struct Found {
+    header: CommitHeader,
+    crc: u32,
+    file: usize,
+    intact: bool,
+}
+
+/// What a scan of a journal found.
+pub struct Scan {
+    files: Vec<(PathBuf, File)>,
+    id: JournalId,
+    /// The unbroken chain from the first sequence needed, in order.
+    chain: Vec<Found>,
+    /// Intact commits behind a damaged one, up to D: only good for partitions they continue.
+    beyond: Vec<Found>,
+    /// E: last sequence of the chain (first needed - 1 where it is empty).
+    pub end: u64,
+    /// D: highest sequence known to have been flushed.
+    pub durable: u64,
+}
+
+impl Scan {
+    /// Reads all `*.journal` files of `dir`. `first` is the first sequence that is still needed.
+    pub async fn read(dir: &Path, id: JournalId, generation: u64, first: u64) -> io::Result<Scan> {
+        let mut names: Vec<String> = rt::fs::list_dir(dir)
+            .await?
+            .into_iter()
+            .map(|e| e.name)
+            .filter(|n| n.ends_with(".journal"))
+            .collect();
+        names.sort_unstable();
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let path = dir.join(name);
+            let file = open_locked(&path, false).await?;
+            // What is read now must still be there after a power cut that follows.
+            file.sync().await?;
+            files.push((path, file));
+        }
+        let mut found = Vec::new();
+        for (index, (_, file)) in files.iter().enumerate() {
+            scan_file(index, file, id, &mut found).await?;
+        }
+        found.retain(|f: &Found| f.header.generation == generation);
+        let durable = found
+            .iter()
+            .map(|f| f.header.durable_sequence)
+            .max()
+            .unwrap_or(0);
+        found.retain(|f| f.header.sequence >= first);
+        found.sort_by_key(|f| f.header.sequence);
+
+        let mut chain: Vec<Found> = Vec::new();
+        let mut beyond = Vec::new();
+        let mut broken = false;
+        for commit in found {
+            let due = first + chain.len() as u64;
+            let linked = chain
+                .last()
+                .is_none_or(|last| last.crc == commit.header.previous_crc);
+            if !broken && commit.header.sequence == due && linked && commit.intact {
+                chain.push(commit);
+                continue;
+            }
+            broken = true;
+            if commit.intact && commit.header.sequence > due && commit.header.sequence <= durable {
+                beyond.push(commit);
+            }
+        }
+        let end = first + chain.len() as u64 - 1;
+        Ok(Scan {
+            files,
+            id,
+            chain,
+            beyond,
+            end,
+            durable,
+        })
+    }
+
+    /// Whether acknowledged commits are missing or damaged.
+    pub fn damaged(&self) -> bool {
+        self.end < self.durable
+    }
+
+    pub fn commits(&self) -> usize {
+        self.chain.len()
+    }
+
+    /// Reads the entries of commit `index` of the chain.
+    pub async fn commit(&self, index: usize) -> io::Result<Commit> {
+        self.load(&self.chain[index]).await
+    }
+
+    pub fn commits_beyond(&self) -> usize {
+        self.beyond.len()
+    }
+
+    pub async fn commit_beyond(&self, index: usize) -> io::Result<Commit> {
+        self.load(&self.beyond[index]).await
+    }
+
+    async fn load(&self, found: &Found) -> io::Result<Commit> {
+        let (path, file) = &self.files[found.file];
+        let bytes = read_range(file, found.header.position, found.header.padded_bytes()).await?;
+        let end = HEADER_BYTES + found.header.body_bytes as usize;
+        let fits = bytes.len() >= end
+            && body_crc(self.id, &bytes[HEADER_BYTES..end]) == found.header.body_crc;
+        if !fits {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{}: commit {} changed while it was read",
+                    path.display(),
+                    found.header.sequence
+                ),
+            ));
+        }
+        Ok(Commit { bytes, end })
+    }
+
+    /// Closes the files, which gives up their locks.
+    pub async fn close(self) -> io::Result<()> {
+        for (_, file) in self.files {
+            file.close().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The entries of one commit, read back and checked.
+pub struct Commit {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Commit {
+    pub fn entries(&self) -> Vec<(EntryHeader, &[u8])> {
+        // A body whose seeded checksum fits was written by this code.
+        entries(&self.bytes[HEADER_BYTES..self.end]).expect("a checked body splits into entries")
+    }
+}
+
+fn body_crc(id: JournalId, body: &[u8]) -> u32 {
+    let mut hasher = id.body_hasher();
+    hasher.update(body);
+    hasher.finalize()
+}
+
+async fn read_range(file: &File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes);
+    while out.len() < bytes {
+        let want = (bytes - out.len()).min(IO_BYTES_MAX);
+        let part = file.read_at(position + out.len() as u64, want).await?;
+        if part.is_empty() {
+            break;
+        }
+        out.extend_from_slice(&part);
+    }
+    Ok(out)
+}
+
+/// A window over a file, so that walking it block by block reads it in large pieces.
+struct Window<'a> {
+    file: &'a File,
+    start: u64,
+    bytes: Option<ReadBuf>,
+}
+
+impl Window<'_> {
+    /// The bytes from `position` on, at least one block unless the file ends; may be many.
+    async fn at(&mut self, position: u64) -> io::Result<&[u8]> {
+        let inside = |w: &Self| {
+            let have = w.bytes.as_ref().map_or(0, |b| b.len() as u64);
+            position >= w.start && position + BLOCK_BYTES as u64 <= w.start + have
+        };
+        if !inside(self) {
+            self.bytes = Some(self.file.read_at(position, IO_BYTES_MAX).await?);
+            self.start = position;
+        }
+        let bytes = self.bytes.as_deref().unwrap_or(&[]);
+        Ok(&bytes[(position - self.start) as usize..])
+    }
+}
+
+/// Finds every header in a file, beyond holes too, and checks the bodies.
+async fn scan_file(
+    index: usize,
+    file: &File,
+    id: JournalId,
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
+    let size = file.size().await?;
+    let mut window = Window {
+        file,
+        start: 0,
+        bytes: None,
+    };
+    let mut position = 0;
+    while position + BLOCK_BYTES as u64 <= size {
+        let bytes = window.at(position).await?;
+        if bytes.len() < BLOCK_BYTES {
+            break;
+        }
+        let Some((header, crc)) = CommitHeader::decode(id, bytes, position) else {
+            position += BLOCK_BYTES as u64;
+            continue;
+        };
+        let end = HEADER_BYTES + header.body_bytes as usize;
+        let intact = if end <= bytes.len() {
+            body_crc(id, &bytes[HEADER_BYTES..end]) == header.body_crc
+        } else if position + end as u64 <= size {
+            let whole = read_range(file, position, header.padded_bytes()).await?;
+            whole.len() >= end && body_crc(id, &whole[HEADER_BYTES..end]) == header.body_crc
+        } else {
+            false
+        };
+        found.push(Found {
+            header,
+            crc,
+            file: index,
+            intact,
+        });
+        // Behind a damaged body any block may begin the next commit.
+        position += if intact {
+            header.padded_bytes() as u64
+        } else {
+            BLOCK_BYTES as u64
+        };
+        rt::yield_if_needed().await;
+    }
+    Ok(())
+}

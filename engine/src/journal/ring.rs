@@ -1,0 +1,340 @@
+//! Owns the files of one journal: allocated and zero-filled before use, recycled for ever.
+//! Does not know what is in a commit, nor when its bytes reach their segments.
+//! Invariant: a file is handed out again only after `recycle` was told that nothing in it is needed.
+
+use crate::rt::{self, Class, DirectBuf, File, Notify, OpenOptions};
+use crate::types::limits::IO_BYTES_MAX;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Pause after each zeroed MiB while nobody waits for the file: journal flushes stay short.
+const FILL_PAUSE: Duration = Duration::from_micros(500);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+const LOCK_RETRIES: usize = 1_500;
+
+#[derive(Clone, Debug)]
+pub struct RingConfig {
+    pub dir: PathBuf,
+    /// Size of the very first file: small, so that a first start is quick.
+    pub first_file_bytes: u64,
+    pub file_bytes: u64,
+    pub files_max: usize,
+}
+
+pub struct JournalFile {
+    pub path: PathBuf,
+    pub file: File,
+    pub bytes: u64,
+    last_sequence: Cell<u64>,
+}
+
+struct State {
+    current: Option<Rc<JournalFile>>,
+    position: u64,
+    free: VecDeque<Rc<JournalFile>>,
+    used: VecDeque<Rc<JournalFile>>,
+    next_number: u64,
+    starving: bool,
+}
+
+pub struct Ring {
+    config: RingConfig,
+    state: RefCell<State>,
+    room: Notify,
+    wanted: Notify,
+    /// Told when a file is full: its bytes should reach their segments.
+    pub full: Notify,
+    closed: Cell<bool>,
+    /// Waits for a commit that the freeing of files itself depends on.
+    urgent: Rc<Cell<usize>>,
+}
+
+/// Files that a ring may have beyond its bound while somebody holds `Urgent`.
+const EXTRA_FILES_MAX: usize = 4;
+
+/// While held, the ring may grow past its bound rather than wait for files to be freed.
+pub struct Urgent(Rc<Cell<usize>>);
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Ring {
+    pub fn urgent(&self) -> Urgent {
+        self.urgent.set(self.urgent.get() + 1);
+        self.wanted.notify_all();
+        Urgent(self.urgent.clone())
+    }
+
+    /// Creates the directory and the first, small file.
+    pub async fn create(config: RingConfig) -> io::Result<Ring> {
+        assert!(config.files_max >= 2 && config.first_file_bytes <= config.file_bytes);
+        rt::fs::create_dir_all(&config.dir).await?;
+        let path = file_path(&config.dir, 0);
+        let bytes = config.first_file_bytes;
+        let file = fill(&path, bytes, || true).await?;
+        rt::fs::sync_dir(&config.dir).await?;
+        let first = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
+        Ok(Ring {
+            config,
+            state: RefCell::new(State {
+                current: None,
+                position: 0,
+                free: VecDeque::from([first]),
+                used: VecDeque::new(),
+                next_number: 1,
+                starving: false,
+            }),
+            room: Notify::new(),
+            wanted: Notify::new(),
+            full: Notify::new(),
+            closed: Cell::new(false),
+            urgent: Rc::new(Cell::new(0)),
+        })
+    }
+
+    /// Takes over a file of an earlier incarnation whose contents are dead, instead of filling a
+    /// new one. False where it is of no use here: then it is the caller's to remove.
+    pub async fn adopt(&self, old: &Path) -> io::Result<bool> {
+        let file = open_locked(old, false).await?;
+        let bytes = file.size().await?;
+        let number = {
+            let mut state = self.state.borrow_mut();
+            let all = state.free.len() + state.used.len() + usize::from(state.current.is_some());
+            if bytes != self.config.file_bytes || all >= self.config.files_max {
+                return Ok(false);
+            }
+            state.next_number += 1;
+            state.next_number - 1
+        };
+        let path = file_path(&self.config.dir, number);
+        rt::fs::rename(old, &path).await?;
+        rt::fs::sync_dir(&self.config.dir).await?;
+        let adopted = Rc::new(JournalFile {
+            path,
+            file,
+            bytes,
+            last_sequence: Cell::new(0),
+        });
+        self.state.borrow_mut().free.push_back(adopted);
+        self.room.notify_all();
+        Ok(true)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
+    /// Largest commit that fits any regular file.
+    pub fn commit_bytes_max(&self) -> usize {
+        self.config.file_bytes as usize
+    }
+
+    /// Where the commit `sequence` of `bytes` goes; waits while every file is still needed.
+    pub async fn place(&self, sequence: u64, bytes: u64) -> io::Result<(Rc<JournalFile>, u64)> {
+        assert!(bytes <= self.config.file_bytes);
+        loop {
+            if self.closed.get() {
+                return Err(io::Error::other("the journal ring could not be extended"));
+            }
+            {
+                let mut state = self.state.borrow_mut();
+                let position = state.position;
+                if let Some(current) = state.current.clone() {
+                    if position + bytes <= current.bytes {
+                        current.last_sequence.set(sequence);
+                        state.position += bytes;
+                        return Ok((current, position));
+                    }
+                    state.used.push_back(current);
+                    state.current = None;
+                    self.full.notify_all();
+                }
+                let fits = state.free.iter().position(|f| f.bytes >= bytes);
+                if let Some(next) = fits.and_then(|i| state.free.remove(i)) {
+                    state.current = Some(next);
+                    state.position = 0;
+                    state.starving = false;
+                    self.wanted.notify_all();
+                    continue;
+                }
+                state.starving = true;
+            }
+            self.wanted.notify_all();
+            self.room.notified().await;
+        }
+    }
+
+    /// Highest sequence of the oldest full file: what must reach its segments next.
+    pub fn oldest_full(&self) -> Option<u64> {
+        self.state
+            .borrow()
+            .used
+            .front()
+            .map(|f| f.last_sequence.get())
+    }
+
+    /// Gives back every full file whose commits are all at or below `sequence`.
+    pub fn recycle(&self, sequence: u64) {
+        let mut state = self.state.borrow_mut();
+        while state
+            .used
+            .front()
+            .is_some_and(|f| f.last_sequence.get() <= sequence)
+        {
+            let file = state.used.pop_front().expect("just seen");
+            let files = state.free.len() + state.used.len() + 1;
+            if files > self.config.files_max
+                || (file.bytes < self.config.file_bytes && !state.free.is_empty())
+            {
+                // One too many, or the small first file: a plain drop closes it.
+                rt::spawn(Class::Background, remove(file));
+            } else {
+                state.free.push_back(file);
+            }
+        }
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Files this ring has, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        state
+            .current
+            .iter()
+            .chain(&state.free)
+            .chain(&state.used)
+            .map(|f| f.bytes)
+            .sum()
+    }
+
+    /// Keeps one zero-filled file ready while the ring may grow. Runs until `close`.
+    pub async fn run_filler(self: Rc<Self>) {
+        loop {
+            if self.closed.get() {
+                return;
+            }
+            let number = {
+                let mut state = self.state.borrow_mut();
+                let regular = |f: &&Rc<JournalFile>| f.bytes >= self.config.file_bytes;
+                let ready = state.free.iter().filter(regular).count();
+                let all = ready + state.used.len() + usize::from(state.current.is_some());
+                let extra = if state.starving && self.urgent.get() > 0 {
+                    EXTRA_FILES_MAX
+                } else {
+                    0
+                };
+                (ready == 0 && all < self.config.files_max + extra).then(|| {
+                    state.next_number += 1;
+                    state.next_number - 1
+                })
+            };
+            let Some(number) = number else {
+                self.wanted.notified().await;
+                continue;
+            };
+            let path = file_path(&self.config.dir, number);
+            let hurry = || self.state.borrow().starving || self.closed.get();
+            match fill(&path, self.config.file_bytes, hurry).await {
+                Ok(file) => {
+                    let bytes = self.config.file_bytes;
+                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile {
+                        path,
+                        file,
+                        bytes,
+                        last_sequence: Cell::new(0),
+                    }));
+                }
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "cannot extend the journal");
+                    let stuck = {
+                        let state = self.state.borrow();
+                        state.free.is_empty() && state.used.is_empty() && state.starving
+                    };
+                    if stuck {
+                        self.closed.set(true);
+                    } else {
+                        rt::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+            self.room.notify_all();
+        }
+    }
+
+    pub fn start_filler(self: &Rc<Self>) {
+        rt::spawn(Class::Background, self.clone().run_filler());
+    }
+
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.wanted.notify_all();
+        self.room.notify_all();
+    }
+}
+
+async fn remove(file: Rc<JournalFile>) {
+    if let Err(error) = rt::fs::remove_file(&file.path).await {
+        tracing::warn!(path = %file.path.display(), %error, "cannot remove a spare journal file");
+    }
+}
+
+fn file_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:06}.journal"))
+}
+
+/// Opens a journal file for direct I/O and takes its lock. Waits for a killed process's I/O, which
+/// holds the lock through its own descriptor until the kernel is done with it.
+pub async fn open_locked(path: &Path, create: bool) -> io::Result<File> {
+    let options = OpenOptions::new().read(true).write(true).create(create);
+    let file = File::open(path, options).await?;
+    for _ in 0..LOCK_RETRIES {
+        if file.try_lock().await? {
+            return Ok(file);
+        }
+        rt::sleep(LOCK_RETRY).await;
+    }
+    Err(io::Error::new(
+        io::ErrorKind::WouldBlock,
+        format!(
+            "{} is locked by another process: stop that broker first",
+            path.display()
+        ),
+    ))
+}
+
+/// Writes zeros over the whole file, so that later overwrites need no file-system metadata.
+async fn fill(path: &Path, bytes: u64, hurry: impl Fn() -> bool) -> io::Result<File> {
+    let file = open_locked(path, true).await?;
+    file.allocate(bytes).await?;
+    let mut zeros = DirectBuf::with_len(IO_BYTES_MAX.min(bytes as usize));
+    zeros.fill(0);
+    let zeros = Rc::new(zeros);
+    let mut position = 0;
+    while position < bytes {
+        assert_eq!(bytes % zeros.len() as u64, 0, "journal files are whole MiB");
+        file.write_at(zeros.clone(), position).await?;
+        position += zeros.len() as u64;
+        if !hurry() {
+            rt::sleep(FILL_PAUSE).await;
+        }
+    }
+    file.sync().await?;
+    // The name has to survive as well: the first commit's flush covers only the bytes.
+    if let Some(dir) = path.parent() {
+        rt::fs::sync_dir(dir).await?;
+    }
+    Ok(file)
+}

@@ -1,0 +1,255 @@
+//! Owns taking a batch into a partition's log: one synchronous step, no await inside.
+//! Does not know who sent it nor when it is acknowledged.
+//! Invariant: offsets are handed out densely, in the order of the calls.
+
+use super::producers::Verdict;
+use super::records::all_keyed;
+use super::{Log, Partition, Segment, TailEntry};
+use crate::api::Appended;
+use crate::error::PartitionError;
+use crate::journal::entry::{EntryHeader, EntryKind};
+use crate::meta::config::TimestampType;
+use crate::meta::TopicConfig;
+use crate::rt::Mono;
+use crate::types::batch::{self, BatchHeader};
+use crate::types::limits::BATCH_BYTES_MAX;
+use crate::types::Offset;
+use std::rc::Rc;
+
+/// A batch that is in the log; it counts once journal sequence `sequence` is durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    pub appended: Appended,
+    pub sequence: u64,
+    /// The topic lets the acknowledgement leave before the flush.
+    pub cached: bool,
+}
+
+/// Two clocks: the wall's for timestamps, the monotonic one for everything that is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    pub wall_ms: i64,
+    pub mono: Mono,
+}
+
+impl Partition {
+    /// Appends one batch whose bytes `BatchHeader::check_from_client` accepted.
+    pub fn append(
+        self: &Rc<Self>,
+        header: BatchHeader,
+        bytes: &[u8],
+        clock: Clock,
+    ) -> Result<Accepted, PartitionError> {
+        let config = self.config();
+        let mut log = self.log.borrow_mut();
+        if log.offline_from.is_some() {
+            return Err(PartitionError::Storage(
+                "acknowledged data of this partition is damaged".into(),
+            ));
+        }
+        check_size(&config, bytes.len(), self.journal.payload_bytes_max())?;
+        let stamp_time = config.message_timestamp_type == TimestampType::LogAppendTime;
+        if !stamp_time {
+            check_timestamp(&config, &header, clock.wall_ms)?;
+        }
+        if config.cleanup_policy.compact && !all_keyed(bytes).unwrap_or(false) {
+            return Err(PartitionError::InvalidRecord(
+                "records of a compacted topic need keys",
+            ));
+        }
+        if header.is_transactional() {
+            return Err(PartitionError::InvalidRecord(
+                "transactions are not supported",
+            ));
+        }
+        let log_append_time_ms = if stamp_time { clock.wall_ms } else { -1 };
+        let now_ms = (clock.mono.as_nanos() / 1_000_000) as i64;
+        if header.has_producer() {
+            if let Verdict::Duplicate(stored) = log.producers.check(&header)? {
+                return Ok(Accepted {
+                    appended: Appended {
+                        base_offset: stored.base_offset,
+                        log_append_time_ms: if stamp_time { stored.timestamp_ms } else { -1 },
+                        log_start: log.log_start,
+                    },
+                    sequence: log.sequence_of(stored.last_offset),
+                    cached: false,
+                });
+            }
+        }
+
+        let mut header = header;
+        header.base_offset = log.next_offset;
+        header.leader_epoch = self.leader_epoch();
+        if stamp_time {
+            header.max_timestamp = clock.wall_ms;
+        }
+        log.roll_if_due(&config, &header, clock);
+        let entry = EntryHeader {
+            kind: EntryKind::Append,
+            partition: self.id,
+            leader_epoch: header.leader_epoch,
+            truncation: log.truncation,
+            base_offset: header.base_offset,
+            payload_bytes: bytes.len() as u32,
+        };
+        let owner = (log.pending.back().map(|p| p.0) != Some(self.journal.next_sequence()))
+            .then(|| self.clone() as _);
+        let location = self.journal.append(
+            &entry,
+            bytes,
+            |copy| {
+                batch::stamp(copy, header.base_offset, header.leader_epoch);
+                if stamp_time {
+                    batch::stamp_append_time(copy, clock.wall_ms);
+                }
+            },
+            owner,
+        );
+        log.place(
+            &header,
+            location.sequence,
+            location.position,
+            u64::from(config.index_interval_bytes),
+        );
+        if header.has_producer() {
+            let durable = log.progress.durable();
+            log.producers.record(&header, now_ms, durable);
+        }
+        let unflushed_records = log.next_offset - log.progress.durable();
+        let cached =
+            config.write_caching && unflushed_records as u64 <= config.write_caching_bounds().0;
+        let appended = Appended {
+            base_offset: header.base_offset,
+            log_append_time_ms,
+            log_start: log.log_start,
+        };
+        log.check_order();
+        Ok(Accepted {
+            appended,
+            sequence: location.sequence,
+            cached,
+        })
+    }
+}
+
+impl Log {
+    /// Enters a batch that the journal just took (live, or again while recovering).
+    pub(super) fn place(
+        &mut self,
+        header: &BatchHeader,
+        sequence: u64,
+        position: u32,
+        index_interval: u64,
+    ) {
+        assert_eq!(header.base_offset, self.next_offset);
+        let segment = self.segments.back_mut().expect("a segment was opened");
+        assert!(!segment.closed);
+        let segment_position = segment.bytes as u32;
+        let last_relative = (header.last_offset() - segment.base) as u32;
+        segment.index.note(
+            last_relative,
+            segment_position,
+            header.size as u32,
+            header.max_timestamp,
+            index_interval,
+        );
+        segment.bytes += header.size as u64;
+        segment.next_offset = header.next_offset();
+        if header.max_timestamp > segment.max_timestamp_ms {
+            segment.max_timestamp_ms = header.max_timestamp;
+            segment.max_timestamp_offset = header.base_offset;
+        }
+        self.tail.push_back(TailEntry {
+            base_offset: header.base_offset,
+            max_timestamp_ms: header.max_timestamp,
+            sequence,
+            buffer_position: position,
+            bytes: header.size as u32,
+            segment_position,
+            last_delta: header.last_offset_delta as u32,
+        });
+        self.next_offset = header.next_offset();
+        self.epochs.observe(header.leader_epoch, header.base_offset);
+        match self.pending.back_mut() {
+            Some(last) if last.0 == sequence => last.1 = self.next_offset,
+            Some(_) | None => self.pending.push_back((sequence, self.next_offset)),
+        }
+    }
+
+    /// Opens a new segment where there is none, or where this batch may not go into the last one.
+    pub(super) fn roll_if_due(&mut self, config: &TopicConfig, header: &BatchHeader, clock: Clock) {
+        let due = match self.segments.back() {
+            None => true,
+            Some(last) => {
+                let full =
+                    last.bytes > 0 && last.bytes + header.size as u64 > config.segment_bytes as u64;
+                let aged = last.bytes > 0
+                    && (clock.mono - last.opened).as_millis() >= u128::from(config.segment_ms);
+                let far = header.last_offset() - last.base > i64::from(i32::MAX);
+                last.closed || full || aged || far
+            }
+        };
+        if due {
+            if let Some(last) = self.segments.back_mut() {
+                last.closed = true;
+            }
+            self.segments
+                .push_back(Segment::new(self.next_offset, clock.mono));
+        }
+    }
+
+    /// Journal sequence that makes the batch ending at `last_offset` durable; 0 if it is already.
+    fn sequence_of(&self, last_offset: Offset) -> u64 {
+        self.pending
+            .iter()
+            .find(|(_, end)| *end > last_offset)
+            .map_or(0, |p| p.0)
+    }
+}
+
+fn check_size(config: &TopicConfig, size: usize, journal_max: usize) -> Result<(), PartitionError> {
+    let max = (config.max_message_bytes as usize)
+        .min(BATCH_BYTES_MAX)
+        .min(journal_max);
+    if size > max {
+        return Err(PartitionError::TooLarge { size, max });
+    }
+    // A batch larger than a segment could never be stored.
+    if size as u64 > config.segment_bytes as u64 {
+        return Err(PartitionError::TooLarge {
+            size,
+            max: config.segment_bytes as usize,
+        });
+    }
+    Ok(())
+}
+
+fn check_timestamp(
+    config: &TopicConfig,
+    header: &BatchHeader,
+    wall_ms: i64,
+) -> Result<(), PartitionError> {
+    let newest = header.max_timestamp;
+    if newest < 0 {
+        return Ok(()); // no timestamp
+    }
+    let exceeds = |distance: i64, max: u64| u64::try_from(distance).is_ok_and(|d| d > max);
+    if exceeds(
+        newest.saturating_sub(wall_ms),
+        config.message_timestamp_after_max_ms,
+    ) {
+        return Err(PartitionError::InvalidTimestamp {
+            timestamp_ms: newest,
+        });
+    }
+    if exceeds(
+        wall_ms.saturating_sub(header.base_timestamp),
+        config.message_timestamp_before_max_ms,
+    ) {
+        return Err(PartitionError::InvalidTimestamp {
+            timestamp_ms: header.base_timestamp,
+        });
+    }
+    Ok(())
+}

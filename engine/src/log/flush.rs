@@ -1,0 +1,337 @@
+//! Owns moving a partition's durable bytes from the journal's memory into its segments.
+//! Does not know which journal file is wanted back; the caller says how far and whether to pad.
+//! Invariant: only durable bytes are written, and a block that holds acknowledged bytes is
+//! rewritten only after the journal durably carries those bytes over.
+
+use super::index::Index;
+use super::segment::SegmentFiles;
+use super::{Log, Partition};
+use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
+use crate::rt::{self, DirectBuf, Semaphore};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
+use crate::types::Offset;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Bytes gathered for one partition before it syncs and lets the next one go.
+const PASS_BYTES_MAX: u64 = 16 << 20;
+
+/// A stretch of one segment to write: from block-aligned `start` to `end`.
+struct Plan {
+    base: Offset,
+    disk_bytes: u64,
+    end: u64,
+    pieces: Vec<(Rc<DirectBuf>, Range<usize>)>,
+}
+
+impl Partition {
+    /// Writes what is durable. Whole blocks only, unless `pad`: then the last block of the log is
+    /// written padded with zeros too. Closed segments are always written to their end.
+    pub async fn flush(&self, pad: bool, in_flight: &Semaphore) -> io::Result<()> {
+        let _one_at_a_time = self.files_lock.acquire(1).await;
+        if self.deleted.get() {
+            return Ok(());
+        }
+        loop {
+            let plan = self.log.borrow().plan_flush(self, pad);
+            let Some(plan) = plan else { break };
+            self.write_plan(plan, in_flight).await?;
+        }
+        self.finish_closed().await
+    }
+
+    async fn write_plan(&self, plan: Plan, in_flight: &Semaphore) -> io::Result<()> {
+        let files = self.open_segment(plan.base).await?;
+        let kept = (plan.disk_bytes % BLOCK) as usize;
+        let start = plan.disk_bytes - kept as u64;
+        let mut prefix = Vec::new();
+        if kept > 0 {
+            prefix = self.carry_over(&files, start, kept).await?;
+        }
+        let mut gather = Gather::new(plan.pieces, prefix, (plan.end - start) as usize);
+        let mut position = start;
+        while let Some(buf) = gather.next_buf() {
+            let bytes = buf.len() as u64;
+            let _permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
+            files.write(position, Rc::new(buf)).await?;
+            position += bytes;
+        }
+        assert_eq!(position, plan.end.next_multiple_of(BLOCK));
+        files.sync_from(start).await?;
+        self.log.borrow_mut().flushed(plan.base, plan.end);
+        Ok(())
+    }
+
+    /// Before a padded block is rewritten, its live bytes go into the journal, durably: whatever
+    /// the rewrite tears, recovery can put back. Gives those bytes.
+    async fn carry_over(
+        &self,
+        files: &SegmentFiles,
+        block_position: u64,
+        kept: usize,
+    ) -> io::Result<Vec<u8>> {
+        let block = files.read(block_position, BLOCK_BYTES).await?;
+        if block.len() < kept {
+            let reason = format!("{}: ends before its own end", files.log_path().display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+        }
+        let carried = CarryOver {
+            segment_base: files.base(),
+            block_position,
+            bytes: block[..kept].to_vec(),
+        };
+        let payload = carried.encode();
+        let entry = {
+            let log = self.log.borrow();
+            EntryHeader {
+                kind: EntryKind::CarryOver,
+                partition: self.id,
+                leader_epoch: -1,
+                truncation: log.truncation,
+                base_offset: log.in_segment(),
+                payload_bytes: payload.len() as u32,
+            }
+        };
+        let location = self.journal.append(&entry, &payload, |_| {}, None);
+        // The caller's flush may be what frees journal files: let the ring grow meanwhile.
+        let _urgent = self.journal.ring().urgent();
+        self.journal
+            .wait_durable(location.sequence)
+            .await
+            .map_err(io::Error::other)?;
+        Ok(carried.bytes)
+    }
+
+    /// The files of a segment, opened or created.
+    pub async fn open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+        let (open, disk_bytes) = {
+            let log = self.log.borrow();
+            let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
+            };
+            (segment.files.clone(), segment.disk_bytes)
+        };
+        if let Some(files) = open {
+            return Ok(files);
+        }
+        let create = disk_bytes == 0;
+        if create {
+            rt::fs::create_dir_all(&self.dir).await?;
+            self.write_identity().await?;
+        }
+        let files = Rc::new(SegmentFiles::open(&self.dir, base, disk_bytes, create).await?);
+        if create {
+            rt::fs::sync_dir(&self.dir).await?;
+        }
+        if let Some(segment) = self
+            .log
+            .borrow_mut()
+            .segments
+            .iter_mut()
+            .find(|s| s.base == base)
+        {
+            if let Some(other) = &segment.files {
+                return Ok(other.clone()); // opened meanwhile by a reader
+            }
+            segment.files = Some(files.clone());
+        }
+        Ok(files)
+    }
+
+    /// Kafka's `partition.metadata`: whose directory this is.
+    async fn write_identity(&self) -> io::Result<()> {
+        let path = self.dir.join("partition.metadata");
+        if rt::fs::exists(&path).await? {
+            return Ok(());
+        }
+        let text = format!("version: 0\ntopic_id: {}\n", self.id.topic);
+        rt::fs::write_atomic(&path, text.as_bytes()).await
+    }
+
+    /// Cuts closed segments to size and writes their index files, once all their bytes are there.
+    async fn finish_closed(&self) -> io::Result<()> {
+        loop {
+            let next = {
+                let log = self.log.borrow();
+                let due = |s: &&super::Segment| {
+                    s.closed && !s.finished && s.disk_bytes == s.bytes && s.bytes > 0
+                };
+                log.segments.iter().find(due).map(|s| (s.base, s.bytes))
+            };
+            let Some((base, bytes)) = next else {
+                return Ok(());
+            };
+            let files = self.open_segment(base).await?;
+            files.cut(bytes).await?;
+            let index = self.whole_index(base, &files).await?;
+            files.write_index(index).await?;
+            if let Some(segment) = self
+                .log
+                .borrow_mut()
+                .segments
+                .iter_mut()
+                .find(|s| s.base == base)
+            {
+                segment.finished = true;
+                segment.index = Index::default();
+                segment.index_from = segment.bytes;
+            }
+        }
+    }
+
+    /// Writes everything, padded, with index files: what a clean stop leaves. The journal must be
+    /// durable and no appends may come any more.
+    pub async fn flush_for_stop(&self, in_flight: &Semaphore) -> io::Result<()> {
+        self.flush(true, in_flight).await?;
+        let _one_at_a_time = self.files_lock.acquire(1).await;
+        let last = {
+            let log = self.log.borrow();
+            let grown = |s: &&super::Segment| !s.closed && s.bytes > s.index_from;
+            log.segments.back().filter(grown).map(|s| (s.base, s.bytes))
+        };
+        let Some((base, bytes)) = last else {
+            return Ok(());
+        };
+        if self.deleted.get() {
+            return Ok(());
+        }
+        let files = self.open_segment(base).await?;
+        files.cut(bytes).await?;
+        let index = self.whole_index(base, &files).await?;
+        files.write_index(index).await
+    }
+
+    /// The index of all of a segment: what is in memory, behind what an earlier run left on disk.
+    async fn whole_index(&self, base: Offset, files: &SegmentFiles) -> io::Result<Index> {
+        let (mut index, from, interval) = {
+            let log = self.log.borrow();
+            let segment = log.segments.iter().find(|s| s.base == base);
+            let Some(segment) = segment else {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
+            };
+            (
+                segment.index.clone(),
+                segment.index_from,
+                u64::from(self.config().index_interval_bytes),
+            )
+        };
+        if from > 0 {
+            let mut whole = (*files.index(from, interval).await?).clone();
+            whole.append(index);
+            index = whole;
+        }
+        index.finish();
+        Ok(index)
+    }
+}
+
+impl Log {
+    fn plan_flush(&self, partition: &Partition, pad: bool) -> Option<Plan> {
+        let durable = self.progress.durable();
+        let first = self.tail.get(self.tail_flushed)?;
+        let index = self
+            .segment_of(first.base_offset)
+            .expect("every tail entry has a segment");
+        let segment = &self.segments[index];
+        let limit = self
+            .segments
+            .get(index + 1)
+            .map_or(Offset::MAX, |next| next.base);
+        let mut end = segment.disk_bytes;
+        let mut pieces = Vec::new();
+        for entry in self.tail.iter().skip(self.tail_flushed) {
+            let over = entry.base_offset >= limit || entry.next_offset() > durable;
+            if over || end - segment.disk_bytes > PASS_BYTES_MAX {
+                break;
+            }
+            let buf = partition
+                .journal
+                .buffer(entry.sequence)
+                .expect("unflushed buffers are retained");
+            let skip = segment
+                .disk_bytes
+                .saturating_sub(u64::from(entry.segment_position)) as usize;
+            let start = entry.buffer_position as usize;
+            pieces.push((buf, start + skip..start + entry.bytes as usize));
+            end = entry.segment_end();
+        }
+        let complete = segment.closed && end == segment.bytes;
+        if !pad && !complete {
+            end = end / BLOCK * BLOCK;
+        }
+        (end > segment.disk_bytes).then_some(Plan {
+            base: segment.base,
+            disk_bytes: segment.disk_bytes,
+            end,
+            pieces,
+        })
+    }
+
+    fn flushed(&mut self, base: Offset, end: u64) {
+        let Some(index) = self.segments.iter().position(|s| s.base == base) else {
+            return;
+        };
+        let limit = self
+            .segments
+            .get(index + 1)
+            .map_or(Offset::MAX, |next| next.base);
+        self.segments[index].disk_bytes = end;
+        while let Some(entry) = self.tail.get(self.tail_flushed) {
+            if entry.base_offset >= limit || entry.segment_end() > end {
+                break;
+            }
+            self.tail_flushed += 1;
+        }
+        assert!(self.in_segment() <= self.progress.durable());
+    }
+}
+
+/// Hands out the planned bytes in aligned buffers; the last one is padded with zeros.
+struct Gather {
+    prefix: Vec<u8>,
+    pieces: std::collections::VecDeque<(Rc<DirectBuf>, Range<usize>)>,
+    left: usize,
+}
+
+impl Gather {
+    fn new(pieces: Vec<(Rc<DirectBuf>, Range<usize>)>, prefix: Vec<u8>, left: usize) -> Gather {
+        assert!(prefix.len() + pieces.iter().map(|p| p.1.len()).sum::<usize>() >= left);
+        Gather {
+            prefix,
+            pieces: pieces.into(),
+            left,
+        }
+    }
+
+    fn next_buf(&mut self) -> Option<DirectBuf> {
+        if self.left == 0 {
+            return None;
+        }
+        let bytes = self.left.min(IO_BYTES_MAX);
+        let mut buf = DirectBuf::with_len(bytes.next_multiple_of(BLOCK_BYTES));
+        let mut used = self.prefix.len();
+        buf[..used].copy_from_slice(&self.prefix);
+        self.prefix.clear();
+        while used < bytes {
+            let (source, range) = self.pieces.front_mut().expect("left says there is more");
+            let n = range.len().min(bytes - used);
+            buf[used..used + n].copy_from_slice(&source[range.start..range.start + n]);
+            used += n;
+            range.start += n;
+            if range.start == range.end {
+                self.pieces.pop_front();
+            }
+        }
+        buf[used..].fill(0);
+        self.left -= bytes;
+        Some(buf)
+    }
+}

@@ -1,0 +1,309 @@
+//! Owns one partition's log: offsets, tail in memory, segments on disk, producers, epochs.
+//! Does not know connections, other partitions or how the metadata is agreed on.
+//! Invariant: log_start <= high_watermark <= durable <= appended, and in_segment <= durable.
+
+pub mod append;
+pub mod epochs;
+pub mod flush;
+pub mod index;
+pub mod producers;
+pub mod read;
+pub mod records;
+pub mod restore;
+pub mod retain;
+pub mod segment;
+pub mod time_lookup;
+
+use crate::api::RecordChunk;
+use crate::error::PartitionError;
+use crate::journal::{Durable, Journal};
+use crate::meta::{Topic, TopicConfig};
+use crate::replica::Progress;
+use crate::rt::{Mono, Notify, Semaphore};
+use crate::types::{Offset, PartitionId};
+use epochs::EpochHistory;
+use index::Index;
+use producers::Producers;
+use segment::SegmentFiles;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A batch that is in the journal's memory: 48 bytes each.
+#[derive(Clone, Copy, Debug)]
+pub struct TailEntry {
+    pub base_offset: Offset,
+    pub max_timestamp_ms: i64,
+    pub sequence: u64,
+    pub buffer_position: u32,
+    pub bytes: u32,
+    pub segment_position: u32,
+    pub last_delta: u32,
+}
+
+impl TailEntry {
+    pub fn next_offset(&self) -> Offset {
+        self.base_offset + i64::from(self.last_delta) + 1
+    }
+
+    pub fn segment_end(&self) -> u64 {
+        u64::from(self.segment_position) + u64::from(self.bytes)
+    }
+}
+
+/// One segment as the log sees it; sizes in bytes.
+pub struct Segment {
+    pub base: Offset,
+    /// Bytes assigned to it, on disk or still in the tail.
+    pub bytes: u64,
+    /// Bytes on disk and synced: whole blocks, or everything where the last block is padded.
+    pub disk_bytes: u64,
+    pub next_offset: Offset,
+    pub max_timestamp_ms: i64,
+    /// Base offset of the batch with the largest timestamp.
+    pub max_timestamp_offset: Offset,
+    pub opened: Mono,
+    /// No more appends: rolled, or left behind by a crash.
+    pub closed: bool,
+    /// Closed, wholly on disk, cut to size and its index written.
+    pub finished: bool,
+    /// Index of the bytes from `index_from` on (0 unless the segment was reopened).
+    pub index: Index,
+    pub index_from: u64,
+    pub files: Option<Rc<SegmentFiles>>,
+}
+
+impl Segment {
+    pub fn new(base: Offset, opened: Mono) -> Segment {
+        Segment {
+            base,
+            bytes: 0,
+            disk_bytes: 0,
+            next_offset: base,
+            max_timestamp_ms: -1,
+            max_timestamp_offset: base,
+            opened,
+            closed: false,
+            finished: false,
+            index: Index::default(),
+            index_from: 0,
+            files: None,
+        }
+    }
+}
+
+/// The mutable state of a partition. Borrowed only between awaits.
+pub struct Log {
+    pub log_start: Offset,
+    pub next_offset: Offset,
+    pub progress: Progress,
+    /// Appended but not known durable: (journal sequence, end offset), oldest first.
+    pub pending: VecDeque<(u64, Offset)>,
+    pub epochs: EpochHistory,
+    pub producers: Producers,
+    /// Ordered by base offset; the last one takes appends unless closed.
+    pub segments: VecDeque<Segment>,
+    pub tail: VecDeque<TailEntry>,
+    /// How many entries at the front of `tail` are wholly on disk.
+    pub tail_flushed: usize,
+    pub truncation: u32,
+    /// First offset of acknowledged data that is damaged: nothing at or behind it is served.
+    pub offline_from: Option<Offset>,
+}
+
+/// One partition on its owning shard.
+pub struct Partition {
+    pub id: PartitionId,
+    pub topic: RefCell<Arc<Topic>>,
+    pub dir: PathBuf,
+    pub journal: Rc<Journal>,
+    pub log: RefCell<Log>,
+    /// Fetches that wait for the high watermark to pass.
+    parked: RefCell<Vec<Rc<Notify>>>,
+    /// One flush, roll or deletion of files at a time.
+    pub files_lock: Semaphore,
+    /// Whether the shard's list of partitions to flush has this one.
+    pub dirty: Cell<bool>,
+    pub deleted: Cell<bool>,
+}
+
+impl Durable for Partition {
+    fn durable_through(&self, sequence: u64) {
+        let advanced = {
+            let mut log = self.log.borrow_mut();
+            let mut end = None;
+            while log.pending.front().is_some_and(|p| p.0 <= sequence) {
+                end = log.pending.pop_front().map(|p| p.1);
+            }
+            let advanced = end.is_some_and(|end| log.progress.durable_to(end));
+            log.check_order();
+            advanced
+        };
+        if advanced {
+            self.wake_parked();
+        }
+    }
+}
+
+impl Partition {
+    pub fn new(
+        id: PartitionId,
+        topic: Arc<Topic>,
+        dir: PathBuf,
+        journal: Rc<Journal>,
+        log: Log,
+    ) -> Rc<Partition> {
+        log.check_order();
+        Rc::new(Partition {
+            id,
+            topic: RefCell::new(topic),
+            dir,
+            journal,
+            log: RefCell::new(log),
+            parked: RefCell::new(Vec::new()),
+            files_lock: Semaphore::new(1),
+            dirty: Cell::new(false),
+            deleted: Cell::new(false),
+        })
+    }
+
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.topic.borrow().config.clone()
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        let topic = self.topic.borrow();
+        topic
+            .partitions
+            .get(self.id.index as usize)
+            .map_or(0, |p| p.leader_epoch)
+    }
+
+    /// Registers a fetch to be woken by every advance of the high watermark.
+    pub fn park(&self, waiter: &Rc<Notify>) {
+        self.parked.borrow_mut().push(waiter.clone());
+    }
+
+    pub fn unpark(&self, waiter: &Rc<Notify>) {
+        self.parked.borrow_mut().retain(|w| !Rc::ptr_eq(w, waiter));
+    }
+
+    pub fn wake_parked(&self) {
+        for waiter in self.parked.borrow().iter() {
+            waiter.notify_all();
+        }
+    }
+
+    /// Compares a client's idea of the leader epoch with ours; -1 is no idea.
+    pub fn check_epoch(&self, theirs: i32) -> Result<(), PartitionError> {
+        let ours = self.leader_epoch();
+        if theirs >= 0 && theirs < ours {
+            return Err(PartitionError::FencedEpoch { theirs, ours });
+        }
+        if theirs > ours {
+            return Err(PartitionError::UnknownEpoch { theirs, ours });
+        }
+        Ok(())
+    }
+
+    /// Bytes in segments, assigned or on disk.
+    pub fn bytes(&self) -> u64 {
+        self.log.borrow().segments.iter().map(|s| s.bytes).sum()
+    }
+}
+
+impl Log {
+    /// An empty log that begins at offset 0.
+    pub fn empty() -> Log {
+        Log::at(0)
+    }
+
+    pub fn at(offset: Offset) -> Log {
+        Log {
+            log_start: offset,
+            next_offset: offset,
+            progress: Progress::single(offset),
+            pending: VecDeque::new(),
+            epochs: EpochHistory::default(),
+            producers: Producers::default(),
+            segments: VecDeque::new(),
+            tail: VecDeque::new(),
+            tail_flushed: 0,
+            truncation: 0,
+            offline_from: None,
+        }
+    }
+
+    pub fn high_watermark(&self) -> Offset {
+        self.progress.high_watermark()
+    }
+
+    /// Without transactions the last stable offset is the high watermark.
+    pub fn last_stable(&self) -> Offset {
+        self.progress.high_watermark()
+    }
+
+    /// First offset that is not wholly in a segment on disk.
+    pub fn in_segment(&self) -> Offset {
+        self.tail
+            .get(self.tail_flushed)
+            .map_or(self.next_offset, |e| e.base_offset)
+    }
+
+    /// Journal sequence of the oldest entry that is only in the journal.
+    pub fn first_unflushed(&self) -> Option<u64> {
+        self.tail.get(self.tail_flushed).map(|e| e.sequence)
+    }
+
+    /// The order of the durable points; a violation is our own bug.
+    pub fn check_order(&self) {
+        let durable = self.progress.durable();
+        let high_watermark = self.high_watermark();
+        assert!(
+            self.log_start <= high_watermark,
+            "log start {} > {high_watermark}",
+            self.log_start
+        );
+        assert!(
+            high_watermark <= durable,
+            "high watermark {high_watermark} > durable {durable}"
+        );
+        assert!(
+            durable <= self.next_offset,
+            "durable {durable} > end {}",
+            self.next_offset
+        );
+        assert!(self.last_stable() <= high_watermark);
+    }
+
+    /// Forgets tail entries whose buffers the journal no longer holds.
+    pub fn forget_evicted(&mut self, retained_first: u64) {
+        while self.tail_flushed > 0
+            && self
+                .tail
+                .front()
+                .is_some_and(|e| e.sequence < retained_first)
+        {
+            self.tail.pop_front();
+            self.tail_flushed -= 1;
+        }
+        if self.tail.is_empty() {
+            self.tail.shrink_to_fit();
+        }
+    }
+
+    /// Index in `segments` of the one that holds `offset`.
+    pub fn segment_of(&self, offset: Offset) -> Option<usize> {
+        let after = self.segments.partition_point(|s| s.base <= offset);
+        after.checked_sub(1)
+    }
+}
+
+/// Bytes of a batch in the journal's memory.
+pub fn tail_chunk(journal: &Journal, entry: &TailEntry) -> Option<RecordChunk> {
+    let buf = journal.buffer(entry.sequence)?;
+    let start = entry.buffer_position as usize;
+    Some(RecordChunk::Tail(buf, start..start + entry.bytes as usize))
+}

@@ -1,0 +1,301 @@
+//! Owns finding the batches for a fetch: in the journal's memory, or in segments on disk.
+//! Does not know requests, other partitions or how long a reader waits.
+//! Invariant: nothing at or behind the given end is given out, and whole batches only.
+
+use super::segment::SegmentFiles;
+use super::{tail_chunk, Partition};
+use crate::api::RecordChunk;
+use crate::error::PartitionError;
+use crate::rt::ReadBuf;
+use crate::types::batch::BatchHeader;
+use crate::types::limits::{BATCH_HEADER_BYTES, BLOCK_BYTES, IO_BYTES_MAX};
+use crate::types::Offset;
+use std::io;
+use std::rc::Rc;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Read at least this much from disk at a time: a seek costs as much.
+const READ_BYTES_MIN: usize = 64 << 10;
+
+/// What a reader asks of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRequest {
+    pub offset: Offset,
+    pub max_bytes: usize,
+    /// Give a first batch larger than `max_bytes` rather than nothing.
+    pub at_least_one: bool,
+}
+
+#[derive(Default)]
+pub struct ReadBatches {
+    pub records: Vec<RecordChunk>,
+    pub bytes: usize,
+    /// Whether any of it came from disk.
+    pub cold: bool,
+}
+
+enum Plan {
+    Done(ReadBatches),
+    Cold { base: Offset, end_position: u64 },
+}
+
+impl Partition {
+    /// Checks that `offset` can be read, against `end` (high watermark or last stable offset).
+    pub fn check_offset(&self, offset: Offset, end: Offset) -> Result<(), PartitionError> {
+        let log = self.log.borrow();
+        if let Some(hole) = log.offline_from.filter(|hole| offset >= *hole) {
+            let reason = format!("acknowledged data from offset {hole} on is damaged");
+            return Err(PartitionError::Storage(reason));
+        }
+        if offset < log.log_start || offset > end {
+            return Err(PartitionError::OffsetOutOfRange {
+                wanted: offset,
+                log_start: log.log_start,
+                end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Batches from `request.offset` up to `end` without touching the disk; None where that is
+    /// not possible.
+    pub fn read_memory(&self, request: ReadRequest, end: Offset) -> Option<ReadBatches> {
+        match self.plan_read(request, end) {
+            Plan::Done(batches) => Some(batches),
+            Plan::Cold { .. } => None,
+        }
+    }
+
+    /// Batches from `request.offset` up to `end`. The caller checked the offset.
+    pub async fn read(
+        &self,
+        request: ReadRequest,
+        end: Offset,
+    ) -> Result<ReadBatches, PartitionError> {
+        match self.plan_read(request, end) {
+            Plan::Done(batches) => Ok(batches),
+            Plan::Cold { base, end_position } => self
+                .read_cold(request, end, base, end_position)
+                .await
+                .map_err(|e| PartitionError::Storage(e.to_string())),
+        }
+    }
+
+    fn plan_read(&self, request: ReadRequest, end: Offset) -> Plan {
+        let mut out = ReadBatches::default();
+        let log = self.log.borrow();
+        if request.offset >= end {
+            return Plan::Done(out);
+        }
+        let first = log
+            .tail
+            .partition_point(|e| e.next_offset() <= request.offset);
+        let retained = self.journal.retained_first();
+        let hot = log
+            .tail
+            .get(first)
+            .is_some_and(|e| e.base_offset <= request.offset && e.sequence >= retained);
+        if !hot {
+            let Some(index) = log.segment_of(request.offset) else {
+                return Plan::Done(out);
+            };
+            let segment = &log.segments[index];
+            return Plan::Cold {
+                base: segment.base,
+                end_position: segment.disk_bytes,
+            };
+        }
+        for entry in log.tail.iter().skip(first) {
+            let size = entry.bytes as usize;
+            let first_too_large = out.records.is_empty() && request.at_least_one;
+            if entry.next_offset() > end
+                || (out.bytes + size > request.max_bytes && !first_too_large)
+            {
+                break;
+            }
+            let chunk = tail_chunk(&self.journal, entry)
+                .expect("entries behind a retained one are retained");
+            out.bytes += size;
+            out.records.push(chunk);
+        }
+        Plan::Done(out)
+    }
+
+    async fn read_cold(
+        &self,
+        request: ReadRequest,
+        end: Offset,
+        base: Offset,
+        end_position: u64,
+    ) -> io::Result<ReadBatches> {
+        let mut out = ReadBatches {
+            cold: true,
+            ..ReadBatches::default()
+        };
+        let files = self.open_segment(base).await?;
+        let mut position = self.scan_position(&files, base, request.offset).await?;
+        let mut budget = request.max_bytes;
+        while position < end_position {
+            let want = budget.clamp(READ_BYTES_MIN, IO_BYTES_MAX);
+            let buf = read_around(&files, position, want).await?;
+            let found = pick(&buf.bytes, buf.skip, &request, end, end_position - position)?;
+            if let Some(range) = found.range {
+                out.bytes += range.len();
+                out.records.push(RecordChunk::Read(buf.bytes, range));
+                return Ok(out);
+            }
+            position += found.passed as u64;
+            match found.needs {
+                None => return Ok(out),
+                // The batch that is wanted does not fit what was read.
+                Some(bytes) if bytes > request.max_bytes && !request.at_least_one => {
+                    return Ok(out)
+                }
+                Some(bytes) if bytes + BLOCK_BYTES > IO_BYTES_MAX => {
+                    let whole = read_large(&files, position, bytes).await?;
+                    out.bytes += whole.len();
+                    out.records.push(RecordChunk::Owned(whole.into()));
+                    return Ok(out);
+                }
+                Some(bytes) => budget = budget.max(bytes + BLOCK_BYTES),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Where to begin scanning a segment for `offset`: the start of some batch at or before it.
+    pub(super) async fn scan_position(
+        &self,
+        files: &Rc<SegmentFiles>,
+        base: Offset,
+        offset: Offset,
+    ) -> io::Result<u64> {
+        let relative = u32::try_from(offset - base).unwrap_or(u32::MAX);
+        let interval = u64::from(self.config().index_interval_bytes);
+        let from = {
+            let log = self.log.borrow();
+            let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the segment was deleted",
+                ));
+            };
+            let position = u64::from(segment.index.position_for(relative));
+            if segment.index_from == 0 || position > 0 {
+                return Ok(position);
+            }
+            segment.index_from
+        };
+        Ok(u64::from(
+            files.index(from, interval).await?.position_for(relative),
+        ))
+    }
+}
+
+struct Window {
+    bytes: ReadBuf,
+    /// Bytes before the wanted position, from its block's start.
+    skip: usize,
+}
+
+async fn read_around(files: &SegmentFiles, position: u64, want: usize) -> io::Result<Window> {
+    let start = position / BLOCK * BLOCK;
+    let skip = (position - start) as usize;
+    let len = (skip + want)
+        .next_multiple_of(BLOCK_BYTES)
+        .min(IO_BYTES_MAX);
+    Ok(Window {
+        bytes: files.read(start, len).await?,
+        skip,
+    })
+}
+
+async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes);
+    while out.len() < bytes {
+        let part = read_around(files, position + out.len() as u64, bytes - out.len()).await?;
+        let n = part
+            .bytes
+            .len()
+            .saturating_sub(part.skip)
+            .min(bytes - out.len());
+        if n == 0 {
+            let reason = format!("{}: ends inside a batch", files.log_path().display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+        }
+        out.extend_from_slice(&part.bytes[part.skip..part.skip + n]);
+    }
+    Ok(out)
+}
+
+struct Picked {
+    /// Wanted batches inside the window, in one stretch.
+    range: Option<std::ops::Range<usize>>,
+    /// Bytes of whole batches before the wanted offset.
+    passed: usize,
+    /// Bytes the next batch needs, where it did not fit the window; None at the end.
+    needs: Option<usize>,
+}
+
+/// Walks the batches in a window that begins at `skip`; `left` bytes of the segment are in use.
+fn pick(
+    bytes: &[u8],
+    skip: usize,
+    request: &ReadRequest,
+    end: Offset,
+    left: u64,
+) -> io::Result<Picked> {
+    let usable = bytes.len().min(skip.saturating_add(left as usize));
+    let mut at = skip;
+    let mut start = None;
+    let mut passed = 0;
+    let mut needs = None;
+    loop {
+        if at + BATCH_HEADER_BYTES > usable {
+            if (at - skip) as u64 + (BATCH_HEADER_BYTES as u64) <= left {
+                needs = Some(BATCH_HEADER_BYTES);
+            }
+            break;
+        }
+        let header = BatchHeader::parse(&bytes[at..usable]).map_err(|e| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("segment holds a bad batch: {e}"),
+            )
+        })?;
+        if header.next_offset() > end {
+            break;
+        }
+        let wanted = header.next_offset() > request.offset;
+        if at + header.size > usable {
+            if start.is_none() && !wanted && ((at - skip) as u64 + header.size as u64) <= left {
+                // A large batch that is not wanted: step over it.
+                passed = at - skip + header.size;
+                return Ok(Picked {
+                    range: None,
+                    passed,
+                    needs: Some(BATCH_HEADER_BYTES),
+                });
+            }
+            needs = ((at - skip) as u64 + header.size as u64 <= left).then_some(header.size);
+            break;
+        }
+        if wanted {
+            let from = start.unwrap_or(at);
+            let first = start.is_none() && request.at_least_one;
+            if at + header.size - from > request.max_bytes && !first {
+                break;
+            }
+            start = Some(from);
+        }
+        at += header.size;
+        if start.is_none() {
+            passed = at - skip;
+        }
+    }
+    Ok(Picked {
+        range: start.map(|s| s..at),
+        passed,
+        needs,
+    })
+}

@@ -1,0 +1,205 @@
+//! Owns requests about partitions and metadata that are not produce or fetch.
+//! Does not know the wire. Invariant: a command's effect is on every shard before its proposer
+//! hears of it.
+
+use super::Shard;
+use crate::api::{Diverging, ListedOffset, LogDirs, OffsetSpec, PartitionUsage};
+use crate::error::PartitionError;
+use crate::log::records::RecordTime;
+use crate::meta::{Command, MetaError, Outcome};
+use crate::rt;
+use crate::types::{Offset, PartitionId};
+use std::rc::Rc;
+
+/// Producer ids a shard takes from the metadata at once.
+const PRODUCER_ID_BLOCK: u32 = 1_000;
+
+impl Shard {
+    /// Runs `f` with the partition on the shard that owns it.
+    async fn on_owner<R, F, Fut>(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        f: F,
+    ) -> Result<R, PartitionError>
+    where
+        R: Send + 'static,
+        F: FnOnce(Rc<Shard>) -> Fut + Send + 'static,
+        Fut: std::future::Future<Output = Result<R, PartitionError>> + 'static,
+    {
+        let owner = partition.shard(self.shards);
+        self.at(owner, f)
+            .await
+            .unwrap_or(Err(PartitionError::Stopping))
+    }
+
+    pub async fn list_offset(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        current_leader_epoch: i32,
+        spec: OffsetSpec,
+    ) -> Result<ListedOffset, PartitionError> {
+        self.on_owner(partition, move |shard| async move {
+            let partition = shard.partition(partition)?;
+            partition.check_epoch(current_leader_epoch)?;
+            let (bounds, _) = partition.bounds(false);
+            let epoch_at = |offset: Offset| partition.log.borrow().epochs.at(offset);
+            let plain = |offset: Offset| ListedOffset {
+                offset,
+                timestamp_ms: -1,
+                leader_epoch: epoch_at(offset),
+            };
+            let found = |record: Option<RecordTime>| match record {
+                Some(r) => ListedOffset {
+                    offset: r.offset,
+                    timestamp_ms: r.timestamp_ms,
+                    leader_epoch: epoch_at(r.offset),
+                },
+                None => ListedOffset {
+                    offset: -1,
+                    timestamp_ms: -1,
+                    leader_epoch: -1,
+                },
+            };
+            Ok(match spec {
+                OffsetSpec::Earliest | OffsetSpec::EarliestLocal => plain(bounds.log_start),
+                OffsetSpec::Latest { read_committed } => {
+                    let offset = if read_committed {
+                        bounds.last_stable
+                    } else {
+                        bounds.high_watermark
+                    };
+                    ListedOffset {
+                        leader_epoch: partition.leader_epoch(),
+                        ..plain(offset)
+                    }
+                }
+                OffsetSpec::LatestTiered => found(None),
+                OffsetSpec::MaxTimestamp => {
+                    found(partition.find_newest(bounds.high_watermark).await?)
+                }
+                OffsetSpec::At(timestamp_ms) => found(
+                    partition
+                        .find_time(timestamp_ms, bounds.high_watermark)
+                        .await?,
+                ),
+            })
+        })
+        .await
+    }
+
+    pub async fn end_of_epoch(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        current_leader_epoch: i32,
+        epoch: i32,
+    ) -> Result<Diverging, PartitionError> {
+        self.on_owner(partition, move |shard| async move {
+            let partition = shard.partition(partition)?;
+            partition.check_epoch(current_leader_epoch)?;
+            let log = partition.log.borrow();
+            if epoch == partition.leader_epoch() {
+                return Ok(Diverging {
+                    epoch,
+                    end_offset: log.next_offset,
+                });
+            }
+            let (epoch, end_offset) = log
+                .epochs
+                .end_of(epoch, log.next_offset)
+                .unwrap_or((-1, -1));
+            Ok(Diverging { epoch, end_offset })
+        })
+        .await
+    }
+
+    pub async fn delete_records(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        before: Offset,
+    ) -> Result<Offset, PartitionError> {
+        self.on_owner(partition, move |shard| async move {
+            shard.partition(partition)?.delete_records(before).await
+        })
+        .await
+    }
+
+    pub async fn log_dirs(self: &Rc<Self>) -> Result<LogDirs, PartitionError> {
+        let path = self.config.data_dir.clone();
+        let space = rt::blocking(move || total_and_free(&path)).await;
+        let (total_bytes, usable_bytes) =
+            space.map_err(|e| PartitionError::Storage(e.to_string()))?;
+        let mut partitions = Vec::new();
+        for shard in 0..self.shards {
+            let sizes = self.at(shard, |shard| async move { shard.sizes() }).await;
+            partitions.extend(sizes.ok_or(PartitionError::Stopping)?);
+        }
+        let path = self.config.data_dir.display().to_string();
+        Ok(LogDirs {
+            path,
+            total_bytes,
+            usable_bytes,
+            partitions,
+        })
+    }
+
+    /// Every partition this shard owns, those that nothing was sent to yet as well.
+    fn sizes(&self) -> Vec<PartitionUsage> {
+        let partitions = self.partitions.borrow();
+        let image = self.image();
+        let ids = image
+            .topics()
+            .flat_map(|t| (0..t.partitions.len()).map(|i| PartitionId::new(t.id, i as i32)));
+        ids.filter(|id| id.shard(self.shards) == self.index)
+            .map(|id| PartitionUsage {
+                partition: id,
+                bytes: partitions.get(&id).map_or(0, |p| p.bytes()),
+            })
+            .collect()
+    }
+
+    pub async fn propose(self: &Rc<Self>, command: Command) -> Result<Outcome, MetaError> {
+        let outcome = self
+            .at(0, move |first| async move {
+                let meta = first.meta.borrow().clone().ok_or(MetaError::Closed)?;
+                let outcome = meta.propose(command).await?;
+                // The new image left for the other shards before this: mail keeps its order.
+                for shard in 1..first.shards {
+                    let _stopping = first.at(shard, |_| async {}).await;
+                }
+                Ok(outcome)
+            })
+            .await;
+        outcome.unwrap_or(Err(MetaError::Closed))
+    }
+
+    pub async fn new_producer_id(self: &Rc<Self>) -> Result<i64, MetaError> {
+        if let Some(id) = self.producer_ids.borrow_mut().next() {
+            return Ok(id);
+        }
+        let node = self.image().node_id;
+        let command = Command::AllocateProducerIds {
+            node,
+            count: PRODUCER_ID_BLOCK,
+        };
+        match self.propose(command).await? {
+            Outcome::ProducerIds { first, count } => {
+                *self.producer_ids.borrow_mut() = first + 1..first + i64::from(count);
+                Ok(first)
+            }
+            Outcome::Done | Outcome::Topic(_) => panic!("AllocateProducerIds gives producer ids"),
+        }
+    }
+}
+
+/// Size and free bytes of the file system that holds `path`.
+fn total_and_free(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: statvfs is plain data, valid when zeroed; `path` ends in NUL.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+}

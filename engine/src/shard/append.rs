@@ -1,0 +1,221 @@
+//! Owns a produce request's way through the shards: grouping by owner, hand-over, waiting.
+//! Does not know the wire. Invariant: hand-over happens inside the call, so that the order of calls
+//! is the order in the log, also when appends have to wait for room.
+
+use super::Shard;
+use crate::api::{Acks, AppendItem, AppendResult};
+use crate::error::PartitionError;
+use crate::log::append::{Accepted, Clock};
+use crate::rt::{self, Class, OneReceiver, OneSender};
+use crate::types::batch::BatchHeader;
+use crate::types::PartitionId;
+use bytes::Bytes;
+use std::future::Future;
+use std::rc::Rc;
+
+/// A checked batch on its way to the owner; `index` is its place in the request.
+pub struct Handed {
+    index: usize,
+    partition: PartitionId,
+    header: BatchHeader,
+    batch: Bytes,
+}
+
+/// What the owner did at hand-over: results, and the journal sequence they wait for.
+pub struct HandedOver {
+    results: Vec<(usize, Result<Accepted, PartitionError>)>,
+}
+
+/// Appends that wait for room, in order.
+pub struct ParkedAppend {
+    items: Vec<Handed>,
+    done: OneSender<HandedOver>,
+}
+
+enum Local {
+    Done(HandedOver),
+    Parked(OneReceiver<HandedOver>, Vec<usize>),
+}
+
+type Indexed = Vec<(usize, AppendResult)>;
+
+impl Shard {
+    /// See `Broker::append`.
+    pub fn append(
+        self: &Rc<Self>,
+        items: Vec<AppendItem>,
+        acks: Acks,
+    ) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        let total = items.len();
+        let mut failed: Indexed = Vec::new();
+        let mut by_owner: Vec<Vec<Handed>> = Vec::new();
+        by_owner.resize_with(self.shards, Vec::new);
+        for (index, item) in items.into_iter().enumerate() {
+            match BatchHeader::check_from_client(&item.batch) {
+                Ok(header) => {
+                    let AppendItem { partition, batch } = item;
+                    by_owner[partition.shard(self.shards)].push(Handed {
+                        index,
+                        partition,
+                        header,
+                        batch,
+                    });
+                }
+                Err(error) => failed.push((index, Err(PartitionError::from_batch(error)))),
+            }
+        }
+        let mut local = None;
+        let mut remote = Vec::new();
+        for (owner, items) in by_owner.into_iter().enumerate() {
+            if items.is_empty() {
+                continue;
+            }
+            if owner == self.index {
+                local = Some(self.hand_over(items, acks));
+                continue;
+            }
+            let indexes: Vec<usize> = items.iter().map(|i| i.index).collect();
+            let receiver = self.calls.call::<Indexed>(owner, move |shard, reply| {
+                let handed = shard.hand_over(items, acks);
+                let shard = shard.clone();
+                rt::spawn(Class::Network, async move {
+                    reply.send(shard.settle(handed, acks).await)
+                });
+            });
+            remote.push((receiver, indexes));
+        }
+        let shard = self.clone();
+        async move {
+            let mut results: Vec<Option<AppendResult>> = (0..total).map(|_| None).collect();
+            let mut put = |list: Indexed| list.into_iter().for_each(|(i, r)| results[i] = Some(r));
+            put(failed);
+            if let Some(local) = local {
+                put(shard.settle(local, acks).await);
+            }
+            for (receiver, indexes) in remote {
+                let list = receiver.await;
+                let gone = || {
+                    indexes
+                        .iter()
+                        .map(|i| (*i, Err(PartitionError::Stopping)))
+                        .collect()
+                };
+                put(list.unwrap_or_else(gone));
+            }
+            results
+                .into_iter()
+                .map(|r| r.expect("every item was handed over or refused"))
+                .collect()
+        }
+    }
+
+    fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {
+        if !self.parked_appends.borrow().is_empty()
+            || self.journal.backlog_bytes() > self.config.backlog_bytes_max
+        {
+            let (done, receiver) = rt::oneshot();
+            let indexes = items.iter().map(|i| i.index).collect();
+            self.parked_appends
+                .borrow_mut()
+                .push_back((ParkedAppend { items, done }, acks));
+            self.append_parked.notify_all();
+            return Local::Parked(receiver, indexes);
+        }
+        Local::Done(self.append_now(items, acks))
+    }
+
+    fn append_now(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> HandedOver {
+        let clock = Clock {
+            wall_ms: rt::wall_ms(),
+            mono: rt::now(),
+        };
+        let results = items
+            .into_iter()
+            .map(|item| {
+                let result = self.append_one(&item, acks, clock);
+                if let Err(error) = &result {
+                    self.count_refused(error);
+                }
+                (item.index, result)
+            })
+            .collect();
+        HandedOver { results }
+    }
+
+    fn append_one(
+        self: &Rc<Self>,
+        item: &Handed,
+        acks: Acks,
+        clock: Clock,
+    ) -> Result<Accepted, PartitionError> {
+        if self.stopping.get() {
+            return Err(PartitionError::Stopping);
+        }
+        let partition = self.partition(item.partition)?;
+        let need = partition.config().min_insync_replicas as usize;
+        if acks == Acks::All && need > 1 {
+            return Err(PartitionError::NotEnoughReplicas { have: 1, need });
+        }
+        let accepted = partition.append(item.header, &item.batch, clock)?;
+        self.mark_dirty(&partition);
+        Ok(accepted)
+    }
+
+    async fn settle(&self, local: Local, acks: Acks) -> Indexed {
+        let handed = match local {
+            Local::Done(handed) => handed,
+            Local::Parked(receiver, indexes) => match receiver.await {
+                Some(handed) => handed,
+                None => {
+                    return indexes
+                        .into_iter()
+                        .map(|i| (i, Err(PartitionError::Stopping)))
+                        .collect()
+                }
+            },
+        };
+        let waits = |a: &Accepted| acks != Acks::None && !a.cached;
+        let last = handed
+            .results
+            .iter()
+            .filter_map(|(_, r)| r.as_ref().ok())
+            .filter(|a| waits(a))
+            .map(|a| a.sequence)
+            .max();
+        let failure = match last {
+            Some(sequence) => self.journal.wait_durable(sequence).await.err(),
+            None => None,
+        };
+        let finish = |result: Result<Accepted, PartitionError>| match (result, &failure) {
+            (Ok(accepted), Some(reason)) if waits(&accepted) => {
+                Err(PartitionError::Storage(reason.clone()))
+            }
+            (Ok(accepted), _) => Ok(accepted.appended),
+            (Err(error), _) => Err(error),
+        };
+        handed
+            .results
+            .into_iter()
+            .map(|(i, r)| (i, finish(r)))
+            .collect()
+    }
+
+    /// Takes parked appends in once the journal has caught up. Runs while the shard lives.
+    pub(super) async fn run_parked(self: Rc<Self>) {
+        loop {
+            let room = self.journal.backlog_bytes() <= self.config.backlog_bytes_max / 2;
+            if self.parked_appends.borrow().is_empty() {
+                self.append_parked.notified().await;
+            } else if room || self.journal.failed() {
+                let next = self.parked_appends.borrow_mut().pop_front();
+                if let Some((parked, acks)) = next {
+                    let handed = self.append_now(parked.items, acks);
+                    // The request may have been given up; its records are in the log all the same.
+                    let _given_up = parked.done.send(handed);
+                }
+            } else {
+                self.journal.progressed.notified().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns the engine's settings and how one memory budget is divided among a shard's parts.
+//! Does not know flags, files or environment. Invariant: the parts of a budget never exceed it.
+
+use crate::meta::Overrides;
+use crate::types::limits::{
+    COMMIT_BYTES, JOURNAL_FILE_BYTES, JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+/// Least memory a shard can work with.
+pub const SHARD_MEMORY_BYTES_MIN: u64 = 32 * MIB;
+
+/// Told why nothing can be acknowledged any more; a broker's process ends then and recovers.
+#[derive(Clone)]
+pub struct OnFatal(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl OnFatal {
+    pub fn new(f: impl Fn(&str) + Send + Sync + 'static) -> OnFatal {
+        OnFatal(Arc::new(f))
+    }
+
+    pub fn call(&self, reason: &str) {
+        (self.0)(reason);
+    }
+}
+
+impl std::fmt::Debug for OnFatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFatal")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub data_dir: PathBuf,
+    /// Where the journals go; `<data_dir>/journal` unless set.
+    pub journal_dir: Option<PathBuf>,
+    pub node_id: i32,
+    /// Where clients are told to connect.
+    pub advertised_host: String,
+    pub advertised_port: u16,
+    /// Bytes that the node may use for records, caches and requests, over all shards.
+    pub memory_bytes: u64,
+    /// Broker settings by Kafka's names that were given at start.
+    pub broker_settings: Overrides,
+    /// How often retention looks at every partition.
+    pub retention_check: Duration,
+    /// Idempotent producers silent for longer are forgotten.
+    pub producer_expiry: Duration,
+    pub on_fatal: OnFatal,
+}
+
+impl EngineConfig {
+    pub fn new(data_dir: PathBuf) -> EngineConfig {
+        EngineConfig {
+            data_dir,
+            journal_dir: None,
+            node_id: 1,
+            advertised_host: "127.0.0.1".into(),
+            advertised_port: 9092,
+            memory_bytes: 1 << 30,
+            broker_settings: Overrides::new(),
+            retention_check: Duration::from_secs(30),
+            producer_expiry: Duration::from_secs(24 * 3600),
+            on_fatal: OnFatal::new(|reason| {
+                tracing::error!(reason, "nothing can be acknowledged any more")
+            }),
+        }
+    }
+
+    pub fn journal_root(&self) -> PathBuf {
+        self.journal_dir
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("journal"))
+    }
+
+    /// One shard's share when there are `shards`.
+    pub fn for_shard(&self, shards: usize) -> ShardConfig {
+        let memory = (self.memory_bytes / shards as u64).max(SHARD_MEMORY_BYTES_MIN);
+        let journal_file_bytes =
+            (memory / 8 / MIB * MIB).clamp(JOURNAL_FIRST_FILE_BYTES, JOURNAL_FILE_BYTES);
+        let config = ShardConfig {
+            data_dir: self.data_dir.clone(),
+            journal_root: self.journal_root(),
+            journal_file_bytes,
+            journal_files_max: 3,
+            cache_bytes: memory / 2,
+            backlog_bytes_max: (memory / 16) as usize,
+            request_bytes_max: memory / 8,
+            open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
+            retention_check: self.retention_check,
+            producer_expiry: self.producer_expiry,
+        };
+        assert!(config.backlog_bytes_max >= COMMIT_BYTES);
+        assert!(journal_file_bytes * 3 <= memory / 2);
+        config
+    }
+}
+
+/// What one shard may use; bytes.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    pub data_dir: PathBuf,
+    pub journal_root: PathBuf,
+    pub journal_file_bytes: u64,
+    pub journal_files_max: usize,
+    /// Commit buffers in memory: what is only in the journal, and behind that the tail cache.
+    pub cache_bytes: u64,
+    /// Appends that no commit has taken yet; beyond it appends wait.
+    pub backlog_bytes_max: usize,
+    /// Bodies of requests under way.
+    pub request_bytes_max: u64,
+    pub open_segments_max: usize,
+    pub retention_check: Duration,
+    pub producer_expiry: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_budget_divides() {
+        for memory in [1, 64 * MIB, 512 * MIB, 64 << 30] {
+            for shards in [1, 2, 7, 64] {
+                let mut config = EngineConfig::new("x".into());
+                config.memory_bytes = memory;
+                let shard = config.for_shard(shards);
+                assert!(
+                    shard.cache_bytes + shard.request_bytes_max + shard.backlog_bytes_max as u64
+                        <= SHARD_MEMORY_BYTES_MIN.max(memory / shards as u64)
+                );
+            }
+        }
+    }
+}

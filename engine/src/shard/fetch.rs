@@ -1,0 +1,459 @@
+//! Owns a fetch's way through the shards: reading, byte budgets, parking until there is enough.
+//! Does not know sessions or the wire. Invariant: a fetch ends at its deadline at the latest, and
+//! whatever it parked on other shards ends with it.
+
+use super::Shard;
+use crate::api::{Diverging, FetchItem, FetchOptions, FetchResult, Fetched, RecordChunk};
+use crate::error::PartitionError;
+use crate::log::read::ReadRequest;
+use crate::log::Partition;
+use crate::rt::{self, Class, Mono, Notify};
+use crate::types::Offset;
+use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+type Item = (usize, FetchItem);
+
+/// A result on its way to another shard: like `Fetched`, with its bytes in one piece.
+struct Shipped {
+    bounds: Bounds,
+    records: Bytes,
+}
+
+/// High watermark, last stable offset, log start and divergence of a `Fetched`.
+type Bounds = (Offset, Offset, Offset, Option<Diverging>);
+
+type ShippedResults = Vec<(usize, Result<Shipped, PartitionError>)>;
+
+impl Shard {
+    /// See `Broker::fetch`.
+    pub async fn fetch(
+        self: Rc<Self>,
+        items: Vec<FetchItem>,
+        options: FetchOptions,
+    ) -> Vec<FetchResult> {
+        let deadline = rt::now() + options.max_wait;
+        let mut local: Vec<Item> = Vec::new();
+        let mut remote: Vec<Vec<Item>> = Vec::new();
+        remote.resize_with(self.shards, Vec::new);
+        for (index, item) in items.iter().enumerate() {
+            let owner = item.partition.shard(self.shards);
+            if owner == self.index {
+                local.push((index, *item));
+            } else {
+                remote[owner].push((index, *item));
+            }
+        }
+        if local.len() == items.len() {
+            self.wait_for_bytes(&local, &options, deadline).await;
+            return self
+                .read_items(&local, &options, options.max_bytes)
+                .await
+                .into_iter()
+                .map(|r| r.1)
+                .collect();
+        }
+        self.fetch_across(items.len(), local, remote, options, deadline)
+            .await
+    }
+
+    async fn fetch_across(
+        self: Rc<Self>,
+        total: usize,
+        local: Vec<Item>,
+        remote: Vec<Vec<Item>>,
+        options: FetchOptions,
+        deadline: Mono,
+    ) -> Vec<FetchResult> {
+        loop {
+            let mut results: Vec<Option<FetchResult>> = (0..total).map(|_| None).collect();
+            let mut bytes = 0;
+            let mut failed = false;
+            let mut note = |index: usize, result: FetchResult, bytes: &mut usize| {
+                match &result {
+                    Ok(fetched) => *bytes += fetched.bytes(),
+                    Err(_) => failed = true,
+                }
+                results[index] = Some(result);
+            };
+            // The shards share the budget in a fixed order: a partition further back gets its turn
+            // because clients rotate theirs.
+            for (index, result) in self.read_items(&local, &options, options.max_bytes).await {
+                note(index, result, &mut bytes);
+            }
+            for (owner, items) in remote
+                .iter()
+                .enumerate()
+                .filter(|(_, items)| !items.is_empty())
+            {
+                let budget = options.max_bytes.saturating_sub(bytes);
+                let asked = items.clone();
+                let shipped: Option<ShippedResults> = self
+                    .at(owner, move |shard| async move {
+                        shard.read_to_ship(asked, options, budget).await
+                    })
+                    .await;
+                match shipped {
+                    Some(list) => list
+                        .into_iter()
+                        .for_each(|(i, r)| note(i, r.map(Shipped::unpack), &mut bytes)),
+                    None => items
+                        .iter()
+                        .for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
+                }
+            }
+            let enough = failed || bytes >= options.min_bytes;
+            if enough || rt::now() >= deadline || self.stopping.get() {
+                return results
+                    .into_iter()
+                    .map(|r| r.expect("every item was read"))
+                    .collect();
+            }
+            let marks: Vec<Offset> = results
+                .iter()
+                .map(|r| {
+                    r.as_ref()
+                        .and_then(|r| r.as_ref().ok())
+                        .map_or(-1, |f| f.high_watermark)
+                })
+                .collect();
+            self.park_across(&local, &remote, &marks, deadline).await;
+        }
+    }
+
+    /// Waits until a high watermark differs from its mark (by item index), or the deadline.
+    async fn park_across(
+        self: &Rc<Self>,
+        local: &[Item],
+        remote: &[Vec<Item>],
+        marks: &[Offset],
+        deadline: Mono,
+    ) {
+        let marked = |items: &[Item]| -> Vec<(FetchItem, Offset)> {
+            items.iter().map(|(i, item)| (*item, marks[*i])).collect()
+        };
+        let wake = Rc::new(Notify::new());
+        let woken = wake.notified();
+        let token = rt::random_u64();
+        // Any news counts: how bytes add up over shards is decided by reading again.
+        let away: Vec<usize> = (0..remote.len())
+            .filter(|owner| !remote[*owner].is_empty())
+            .collect();
+        for owner in &away {
+            let items = marked(&remote[*owner]);
+            let (shard, wake) = (self.clone(), wake.clone());
+            let owner = *owner;
+            let caller = self.index;
+            rt::spawn(Class::Network, async move {
+                let wait = move |there: Rc<Shard>| async move {
+                    let cancel = there.watch(caller, token);
+                    there.wait_for_news(&items, deadline, &cancel).await;
+                    there.unwatch(caller, token);
+                };
+                if shard.at(owner, wait).await.is_some() {
+                    wake.notify_all();
+                }
+            });
+        }
+        let cancel = Rc::new(Notify::new());
+        if !local.is_empty() {
+            let (shard, wake, cancel, items) =
+                (self.clone(), wake.clone(), cancel.clone(), marked(local));
+            rt::spawn(Class::Network, async move {
+                shard.wait_for_news(&items, deadline, &cancel).await;
+                wake.notify_all();
+            });
+        }
+        // A node that stops wakes its parked fetches; a shard that is gone never answers.
+        let left = (deadline - rt::now()) + Duration::from_millis(1);
+        let _woken_or_late = rt::timeout(left, woken).await;
+        cancel.notify_all();
+        for owner in away {
+            let caller = self.index;
+            let _gone = self.calls.hub().send(
+                owner,
+                Box::new(move |there| there.cancel_watch(caller, token)),
+            );
+        }
+    }
+
+    /// Waits for any high watermark to leave its mark, a cancellation or the deadline.
+    async fn wait_for_news(
+        self: &Rc<Self>,
+        marked: &[(FetchItem, Offset)],
+        deadline: Mono,
+        cancel: &Rc<Notify>,
+    ) {
+        let cancelled = cancel.notified();
+        let waiter = Rc::new(Notify::new());
+        let moved = waiter.notified();
+        let found = marked
+            .iter()
+            .map(|(item, mark)| (self.partition(item.partition), *mark));
+        let mut parked = Vec::with_capacity(marked.len());
+        let mut news = false;
+        for (partition, mark) in found {
+            match partition {
+                Ok(partition) => {
+                    news |= partition.log.borrow().high_watermark() != mark;
+                    parked.push(partition);
+                }
+                Err(_) => news = true,
+            }
+        }
+        if news {
+            return;
+        }
+        parked.iter().for_each(|p| p.park(&waiter));
+        let left = deadline - rt::now();
+        let _moved_or_late = rt::timeout(left, futures_lite::future::or(moved, cancelled)).await;
+        parked.iter().for_each(|p| p.unpark(&waiter));
+    }
+
+    fn watch(&self, caller: usize, token: u64) -> Rc<Notify> {
+        let cancel = Rc::new(Notify::new());
+        self.watches
+            .borrow_mut()
+            .insert((caller, token), cancel.clone());
+        cancel
+    }
+
+    fn unwatch(&self, caller: usize, token: u64) {
+        self.watches.borrow_mut().remove(&(caller, token));
+    }
+
+    fn cancel_watch(&self, caller: usize, token: u64) {
+        if let Some(cancel) = self.watches.borrow_mut().remove(&(caller, token)) {
+            cancel.notify_all();
+        }
+    }
+
+    fn park(&self, items: &[Item], waiter: &Rc<Notify>) -> Vec<Rc<Partition>> {
+        let parked: Vec<Rc<Partition>> = items
+            .iter()
+            .filter_map(|(_, i)| self.partition(i.partition).ok())
+            .collect();
+        parked.iter().for_each(|p| p.park(waiter));
+        parked
+    }
+
+    /// Waits until the items have `min_bytes`, one of them an error, or the deadline is there.
+    async fn wait_for_bytes(
+        self: &Rc<Self>,
+        items: &[Item],
+        options: &FetchOptions,
+        deadline: Mono,
+    ) {
+        if self.enough(items, options) {
+            return;
+        }
+        let waiter = Rc::new(Notify::new());
+        let parked = self.park(items, &waiter);
+        loop {
+            let moved = waiter.notified();
+            let left = deadline - rt::now();
+            if left.is_zero() || self.stopping.get() || self.enough(items, options) {
+                break;
+            }
+            if rt::timeout(left, moved).await.is_none() {
+                break;
+            }
+        }
+        parked.iter().for_each(|p| p.unpark(&waiter));
+    }
+
+    /// Whether a read would end the wait; looks only at offsets and positions in memory.
+    fn enough(&self, items: &[Item], options: &FetchOptions) -> bool {
+        let mut bytes = 0;
+        for (_, item) in items {
+            let Ok(partition) = self.partition(item.partition) else {
+                return true;
+            };
+            match partition.ready_bytes(item, options.read_committed) {
+                Ok(ready) => bytes += ready.min(item.max_bytes.max(1)),
+                Err(_) => return true,
+            }
+            if bytes >= options.min_bytes {
+                return true;
+            }
+        }
+        items.is_empty()
+    }
+
+    async fn read_items(
+        self: &Rc<Self>,
+        items: &[Item],
+        options: &FetchOptions,
+        budget: usize,
+    ) -> Vec<(usize, FetchResult)> {
+        let mut left = budget;
+        let mut any = false;
+        let mut out = Vec::with_capacity(items.len());
+        for (index, item) in items {
+            let result = match self.partition(item.partition) {
+                Ok(partition) => self.read_one(&partition, item, options, left, !any).await,
+                Err(error) => Err(error),
+            };
+            if let Ok(fetched) = &result {
+                let bytes = fetched.bytes();
+                any |= bytes > 0;
+                left = left.saturating_sub(bytes);
+            }
+            out.push((*index, result));
+        }
+        out
+    }
+
+    async fn read_one(
+        &self,
+        partition: &Rc<Partition>,
+        item: &FetchItem,
+        options: &FetchOptions,
+        left: usize,
+        at_least_one: bool,
+    ) -> FetchResult {
+        partition.check_epoch(item.current_leader_epoch)?;
+        let (mut fetched, end) = partition.bounds(options.read_committed);
+        if let Some(diverging) = partition.divergence(item.last_fetched_epoch, item.offset) {
+            fetched.diverging = Some(diverging);
+            return Ok(fetched);
+        }
+        partition.check_offset(item.offset, partition.log.borrow().high_watermark())?;
+        let request = ReadRequest {
+            offset: item.offset,
+            max_bytes: item.max_bytes.min(left),
+            at_least_one,
+        };
+        if request.max_bytes == 0 && !at_least_one {
+            return Ok(fetched);
+        }
+        let batches = match partition.read_memory(request, end) {
+            Some(batches) => batches,
+            None => partition.read(request, end).await?,
+        };
+        self.count_read(&batches);
+        fetched.records = batches.records;
+        Ok(fetched)
+    }
+
+    async fn read_to_ship(
+        self: Rc<Self>,
+        items: Vec<Item>,
+        options: FetchOptions,
+        budget: usize,
+    ) -> ShippedResults {
+        let results = self.read_items(&items, &options, budget).await;
+        results
+            .into_iter()
+            .map(|(i, r)| (i, r.map(Shipped::pack)))
+            .collect()
+    }
+}
+
+impl Shipped {
+    fn pack(fetched: Fetched) -> Shipped {
+        let mut records = BytesMut::with_capacity(fetched.bytes());
+        fetched
+            .records
+            .iter()
+            .for_each(|chunk| records.extend_from_slice(chunk.as_ref()));
+        Shipped {
+            bounds: (
+                fetched.high_watermark,
+                fetched.last_stable,
+                fetched.log_start,
+                fetched.diverging,
+            ),
+            records: records.freeze(),
+        }
+    }
+
+    fn unpack(self) -> Fetched {
+        let (high_watermark, last_stable, log_start, diverging) = self.bounds;
+        let records = if self.records.is_empty() {
+            Vec::new()
+        } else {
+            vec![RecordChunk::Owned(self.records)]
+        };
+        Fetched {
+            high_watermark,
+            last_stable,
+            log_start,
+            diverging,
+            aborted: None,
+            records,
+        }
+    }
+}
+
+impl Partition {
+    /// Offsets for a response, and the offset that the reader may read up to.
+    pub fn bounds(&self, read_committed: bool) -> (Fetched, Offset) {
+        let log = self.log.borrow();
+        let fetched = Fetched {
+            high_watermark: log.high_watermark(),
+            last_stable: log.last_stable(),
+            log_start: log.log_start,
+            ..Fetched::default()
+        };
+        let end = if read_committed {
+            log.last_stable()
+        } else {
+            log.high_watermark()
+        };
+        (fetched, end)
+    }
+
+    /// Whether the reader's log left ours: its last epoch ended before where it wants to go on.
+    fn divergence(&self, last_fetched_epoch: i32, offset: Offset) -> Option<Diverging> {
+        if last_fetched_epoch < 0 {
+            return None;
+        }
+        let log = self.log.borrow();
+        let (epoch, end_offset) = log
+            .epochs
+            .end_of(last_fetched_epoch, log.next_offset)
+            .unwrap_or((-1, -1));
+        let diverged = epoch >= 0 && (epoch < last_fetched_epoch || end_offset < offset);
+        diverged.then_some(Diverging { epoch, end_offset })
+    }
+
+    /// Bytes a read would find, roughly: everything on disk counts as plenty.
+    fn ready_bytes(&self, item: &FetchItem, read_committed: bool) -> Result<usize, PartitionError> {
+        self.check_epoch(item.current_leader_epoch)?;
+        let (_, end) = self.bounds(read_committed);
+        let log = self.log.borrow();
+        if item.offset > log.high_watermark()
+            || item.offset < log.log_start
+            || log.offline_from.is_some()
+        {
+            return Err(PartitionError::OffsetOutOfRange {
+                wanted: item.offset,
+                log_start: log.log_start,
+                end,
+            });
+        }
+        if item.offset >= end {
+            return Ok(0);
+        }
+        let first = log.tail.partition_point(|e| e.next_offset() <= item.offset);
+        let mut bytes = 0;
+        for entry in log
+            .tail
+            .iter()
+            .skip(first)
+            .take_while(|e| e.next_offset() <= end)
+        {
+            bytes += entry.bytes as usize;
+            if bytes >= item.max_bytes {
+                break;
+            }
+        }
+        let on_disk = log
+            .tail
+            .get(first)
+            .is_none_or(|e| e.base_offset > item.offset);
+        Ok(if on_disk { usize::MAX / 4 } else { bytes })
+    }
+}

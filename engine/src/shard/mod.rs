@@ -1,0 +1,190 @@
+//! Owns one core's part of the node: its partitions, journal, caches and background tasks.
+//! Does not know connections or request schemas.
+//! Invariant: a partition lives on exactly one shard, and only that shard's thread touches it.
+
+mod admin;
+mod append;
+pub mod config;
+mod fetch;
+mod flusher;
+pub mod mail;
+pub mod metrics;
+mod recovery;
+mod start;
+
+use crate::error::PartitionError;
+use crate::journal::entry::JournalId;
+use crate::journal::Journal;
+use crate::log::{Log, Partition};
+use crate::meta::{Image, MetaHandle, Topic};
+use crate::rt::{self, Class, Notify, Semaphore};
+use crate::types::limits::PARTITIONS_MAX;
+use crate::types::{Offset, PartitionId, TopicId};
+use append::ParkedAppend;
+use config::ShardConfig;
+use hashbrown::HashMap;
+use mail::Calls;
+use metrics::Counters;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
+
+pub struct Shard {
+    pub index: usize,
+    pub shards: usize,
+    pub config: ShardConfig,
+    pub journal: Rc<Journal>,
+    journal_id: JournalId,
+    generation: u64,
+    image: RefCell<Arc<Image>>,
+    partitions: RefCell<HashMap<PartitionId, Rc<Partition>>>,
+    dirty: RefCell<Vec<Rc<Partition>>>,
+    /// Segment bytes being written: bounded, so that journal flushes stay short.
+    segment_writes: Semaphore,
+    open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,
+    parked_appends: RefCell<VecDeque<(ParkedAppend, crate::api::Acks)>>,
+    append_parked: Notify,
+    pub calls: Calls,
+    /// Cross-shard fetches parked here: (caller, token) -> cancellation.
+    watches: RefCell<HashMap<(usize, u64), Rc<Notify>>>,
+    pub request_memory: Semaphore,
+    pub stopping: Cell<bool>,
+    stop: Notify,
+    /// Only on shard 0.
+    meta: RefCell<Option<MetaHandle>>,
+    producer_ids: RefCell<std::ops::Range<i64>>,
+    counters: RefCell<Counters>,
+    extension: RefCell<Option<Rc<dyn Any>>>,
+}
+
+impl Shard {
+    /// The partition, if this shard owns it and its topic exists. Made on first use: an empty
+    /// partition costs nothing before.
+    pub fn partition(&self, id: PartitionId) -> Result<Rc<Partition>, PartitionError> {
+        if let Some(partition) = self.partitions.borrow().get(&id) {
+            return Ok(partition.clone());
+        }
+        let topic = {
+            let image = self.image.borrow();
+            let topic = image.topic_by_id(id.topic).ok_or(PartitionError::Unknown)?;
+            if id.index < 0 || id.index as usize >= topic.partitions.len() {
+                return Err(PartitionError::Unknown);
+            }
+            topic.clone()
+        };
+        assert_eq!(
+            id.shard(self.shards),
+            self.index,
+            "asked the wrong shard for {id}"
+        );
+        let mut partitions = self.partitions.borrow_mut();
+        if partitions.len() >= PARTITIONS_MAX {
+            return Err(PartitionError::Busy);
+        }
+        let dir = partition_dir(&self.config.data_dir, &topic, id.index);
+        let partition = Partition::new(id, topic, dir, self.journal.clone(), Log::empty());
+        partitions.insert(id, partition.clone());
+        Ok(partition)
+    }
+
+    pub fn image(&self) -> Arc<Image> {
+        self.image.borrow().clone()
+    }
+
+    /// Takes a newer image: settings and epochs change, deleted topics go.
+    pub fn apply_image(self: &Rc<Self>, image: Arc<Image>) {
+        if image.version <= self.image.borrow().version {
+            return;
+        }
+        *self.image.borrow_mut() = image.clone();
+        let mut gone = Vec::new();
+        for (id, partition) in self.partitions.borrow().iter() {
+            match image.topic_by_id(id.topic) {
+                Some(topic) => {
+                    if !Arc::ptr_eq(topic, &partition.topic.borrow()) {
+                        *partition.topic.borrow_mut() = topic.clone();
+                    }
+                }
+                None => gone.push(partition.clone()),
+            }
+        }
+        for partition in gone {
+            self.partitions.borrow_mut().remove(&partition.id);
+            partition.deleted.set(true);
+            partition.wake_parked();
+            rt::spawn(Class::Background, remove_partition(partition));
+        }
+    }
+
+    /// Begins to stop: appends are refused, parked fetches answer.
+    pub fn begin_stop(&self) {
+        self.stopping.set(true);
+        self.stop.notify_all();
+        self.partitions
+            .borrow()
+            .values()
+            .for_each(|p| p.wake_parked());
+        self.watches.borrow().values().for_each(|w| w.notify_all());
+    }
+
+    pub async fn stopped(&self) {
+        while !self.stopping.get() {
+            self.stop.notified().await;
+        }
+    }
+
+    /// What the layer above keeps per shard, so that calls from other shards find it.
+    pub fn extension(&self) -> Option<Rc<dyn Any>> {
+        self.extension.borrow().clone()
+    }
+
+    pub fn set_extension(&self, extension: Rc<dyn Any>) {
+        *self.extension.borrow_mut() = Some(extension);
+    }
+}
+
+/// `topics/<name>-<partition>` below the data directory.
+pub fn partition_dir(data_dir: &Path, topic: &Topic, index: i32) -> PathBuf {
+    data_dir
+        .join("topics")
+        .join(format!("{}-{index}", topic.name))
+}
+
+/// Where a deleted partition's files wait: a new topic of the same name does not meet them.
+fn deleted_dir(dir: &Path, topic: TopicId) -> PathBuf {
+    let name = dir
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    dir.with_file_name(format!("{name}.{topic}-delete"))
+}
+
+/// Moves a deleted partition's folder aside at once, and removes it after the topic's delay.
+async fn remove_partition(partition: Rc<Partition>) {
+    let aside = deleted_dir(&partition.dir, partition.id.topic);
+    {
+        let _no_flush = partition.files_lock.acquire(1).await;
+        match rt::fs::rename(&partition.dir, &aside).await {
+            Ok(()) => {}
+            // Nothing was ever flushed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => {
+                tracing::warn!(dir = %partition.dir.display(), %error, "cannot set a deleted partition aside");
+                return;
+            }
+        }
+    }
+    rt::sleep(Duration::from_millis(
+        partition.config().file_delete_delay_ms,
+    ))
+    .await;
+    if let Err(error) = rt::fs::remove_dir_all(&aside).await {
+        tracing::warn!(dir = %aside.display(), %error, "cannot remove a deleted partition");
+    }
+}

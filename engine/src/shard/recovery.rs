@@ -1,0 +1,304 @@
+//! Owns bringing a shard's partitions back from checkpoints and journals of the last generation,
+//! whatever the number of shards was then. Does not know how shards agree to serve.
+//! Invariant: until the manifest names the new journals, the old ones are left as they were, so
+//! that a crash during recovery changes nothing.
+
+use super::{partition_dir, Shard};
+use crate::checkpoint::{Checkpoint, PartitionState};
+use crate::journal::entry::{CarryOver, EntryHeader, EntryKind, JournalId};
+use crate::journal::recover::{Commit, Scan};
+use crate::log::append::Clock;
+use crate::log::restore::{mend_files, Replayed};
+use crate::log::{Log, Partition};
+use crate::manifest::Manifest;
+use crate::rt;
+use crate::types::{Offset, PartitionId};
+use hashbrown::{HashMap, HashSet};
+use std::io;
+use std::rc::Rc;
+
+/// What one old journal says about the partitions that are now this shard's.
+struct Replay {
+    states: HashMap<PartitionId, PartitionState>,
+    /// Partitions whose files were put in order.
+    mended: HashSet<PartitionId>,
+    carried: HashMap<PartitionId, CarryOver>,
+    log_starts: HashMap<PartitionId, Offset>,
+    /// Everything that this journal has something about.
+    seen: HashSet<PartitionId>,
+    /// Partitions that provably lost nothing to a damaged commit.
+    continued: HashSet<PartitionId>,
+    entered: u64,
+}
+
+impl Shard {
+    /// Brings back what the old manifest's journals hold for this shard. The new journal runs
+    /// already; when this returns, everything is durable in it.
+    pub(super) async fn recover(self: &Rc<Self>, old: &Manifest) -> io::Result<()> {
+        for (number, journal) in old.journals.iter().enumerate() {
+            if old.journals.len() == self.shards && number != self.index {
+                continue; // the same number of shards: every journal is one shard's
+            }
+            let id = journal
+                .journal_id()
+                .ok_or_else(|| invalid("the manifest names a journal without an id".into()))?;
+            let checkpoint =
+                Checkpoint::read(&self.config.data_dir, old.generation, number).await?;
+            if checkpoint.journal != id || checkpoint.generation != old.generation {
+                return Err(invalid(format!(
+                    "checkpoint g{}-s{number} belongs to another journal",
+                    old.generation
+                )));
+            }
+            let dir = self.config.journal_root.join(&journal.dir);
+            self.recover_journal(&dir, id, checkpoint, old.clean)
+                .await?;
+        }
+        self.journal
+            .wait_all_durable()
+            .await
+            .map_err(io::Error::other)
+    }
+
+    async fn recover_journal(
+        self: &Rc<Self>,
+        dir: &std::path::Path,
+        id: JournalId,
+        checkpoint: Checkpoint,
+        clean: bool,
+    ) -> io::Result<()> {
+        let (generation, replay_from) = (checkpoint.generation, checkpoint.replay_from);
+        let mine = checkpoint
+            .partitions
+            .into_iter()
+            .filter(|s| self.is_mine(s.id));
+        let states: HashMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
+        for state in states.values() {
+            self.enter(state)?;
+        }
+        if clean {
+            for state in states.values() {
+                let partition = self.partition(state.id).map_err(io::Error::other)?;
+                partition
+                    .log
+                    .borrow_mut()
+                    .raise_log_start(state.log_start, rt::now());
+            }
+            return Ok(());
+        }
+        if !rt::fs::exists(dir).await? {
+            let reason = format!(
+                "journal {} is missing: without it acknowledged records may be lost; put it back",
+                dir.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
+        let scan = Scan::read(dir, id, generation, replay_from).await?;
+        let mut replay = Replay {
+            seen: states.keys().copied().collect(),
+            log_starts: states.values().map(|s| (s.id, s.log_start)).collect(),
+            states,
+            mended: HashSet::new(),
+            carried: HashMap::new(),
+            continued: HashSet::new(),
+            entered: 0,
+        };
+        for index in 0..scan.commits() {
+            self.collect_carried(&scan.commit(index).await?, &mut replay);
+        }
+        for index in 0..scan.commits() {
+            let commit = scan.commit(index).await?;
+            for (entry, payload) in commit.entries() {
+                self.replay_entry(&entry, payload, false, &mut replay)
+                    .await?;
+            }
+        }
+        if scan.damaged() {
+            self.report_damage(dir, &scan, &mut replay).await?;
+        }
+        for (id, start) in &replay.log_starts {
+            let partition = self.partition(*id).map_err(io::Error::other)?;
+            self.journal
+                .wait_all_durable()
+                .await
+                .map_err(io::Error::other)?;
+            partition
+                .log
+                .borrow_mut()
+                .raise_log_start(*start, rt::now());
+        }
+        if replay.entered > 0 {
+            tracing::info!(journal = %dir.display(), entries = replay.entered, "entered again from the journal");
+        }
+        scan.close().await
+    }
+
+    fn is_mine(&self, id: PartitionId) -> bool {
+        let image = self.image.borrow();
+        let exists = image
+            .topic_by_id(id.topic)
+            .is_some_and(|t| id.index >= 0 && (id.index as usize) < t.partitions.len());
+        exists && id.shard(self.shards) == self.index
+    }
+
+    /// Makes the partition that a checkpoint describes.
+    fn enter(&self, state: &PartitionState) -> io::Result<()> {
+        let topic = self
+            .image
+            .borrow()
+            .topic_by_id(state.id.topic)
+            .expect("checked by is_mine")
+            .clone();
+        let dir = partition_dir(&self.config.data_dir, &topic, state.id.index);
+        let log = Log::restore(state, rt::now())?;
+        let partition = Partition::new(state.id, topic, dir, self.journal.clone(), log);
+        if self
+            .partitions
+            .borrow_mut()
+            .insert(state.id, partition)
+            .is_some()
+        {
+            return Err(invalid(format!(
+                "partition {} is in two checkpoints",
+                state.id
+            )));
+        }
+        Ok(())
+    }
+
+    fn collect_carried(&self, commit: &Commit, replay: &mut Replay) {
+        for (entry, payload) in commit.entries() {
+            if entry.kind == EntryKind::CarryOver && self.is_mine(entry.partition) {
+                let Some(carried) = CarryOver::decode(payload) else {
+                    continue;
+                };
+                // Only the first one after the checkpoint has the block as the checkpoint saw it
+                // or longer; later ones only add bytes behind it.
+                replay.carried.insert(entry.partition, carried);
+            }
+        }
+    }
+
+    async fn replay_entry(
+        self: &Rc<Self>,
+        entry: &EntryHeader,
+        payload: &[u8],
+        beyond: bool,
+        replay: &mut Replay,
+    ) -> io::Result<()> {
+        let id = entry.partition;
+        if !self.is_mine(id) {
+            return Ok(());
+        }
+        replay.seen.insert(id);
+        match entry.kind {
+            EntryKind::CarryOver => self.mend(id, replay).await,
+            EntryKind::LogStart => {
+                let start = replay.log_starts.entry(id).or_insert(0);
+                *start = (*start).max(entry.base_offset);
+                Ok(())
+            }
+            EntryKind::Truncate => Err(invalid(format!(
+                "partition {id}: truncation entries are not known to this version"
+            ))),
+            EntryKind::Append => self.replay_append(entry, payload, beyond, replay).await,
+        }
+    }
+
+    async fn replay_append(
+        self: &Rc<Self>,
+        entry: &EntryHeader,
+        payload: &[u8],
+        beyond: bool,
+        replay: &mut Replay,
+    ) -> io::Result<()> {
+        let id = entry.partition;
+        let partition = self.partition(id).map_err(io::Error::other)?;
+        let known_below = replay.states.get(&id).map_or(0, |s| s.durable);
+        if partition.log.borrow().next_offset > entry.base_offset {
+            return Ok(());
+        }
+        self.mend(id, replay).await?;
+        while self.journal.backlog_bytes() > self.config.backlog_bytes_max {
+            self.journal.progressed.notified().await;
+            if self.journal.failed() {
+                return Err(io::Error::other("the new journal failed"));
+            }
+        }
+        let clock = Clock {
+            wall_ms: rt::wall_ms(),
+            mono: rt::now(),
+        };
+        match partition.replay_append(entry, payload, known_below, clock)? {
+            Replayed::Entered => {
+                replay.entered += 1;
+                self.mark_dirty(&partition);
+                if beyond {
+                    replay.continued.insert(id);
+                }
+            }
+            Replayed::Known => {}
+            Replayed::Gap if beyond => {}
+            Replayed::Gap => {
+                let end = partition.log.borrow().next_offset;
+                tracing::error!(partition = %id, end, found = entry.base_offset, "the journal skips acknowledged offsets");
+                partition.log.borrow_mut().offline_from.get_or_insert(end);
+            }
+        }
+        rt::yield_if_needed().await;
+        Ok(())
+    }
+
+    /// Puts a partition's files into the state its checkpoint saw, before anything is added.
+    async fn mend(&self, id: PartitionId, replay: &mut Replay) -> io::Result<()> {
+        if !replay.mended.insert(id) {
+            return Ok(());
+        }
+        let partition = self.partition(id).map_err(io::Error::other)?;
+        let carried = replay.carried.get(&id);
+        let fresh = partition.state();
+        mend_files(
+            &partition.dir,
+            replay.states.get(&id).unwrap_or(&fresh),
+            carried,
+        )
+        .await?;
+        partition.log.borrow_mut().close_last();
+        Ok(())
+    }
+
+    /// Acknowledged commits are missing: keeps what provably lost nothing, takes the rest offline.
+    async fn report_damage(
+        self: &Rc<Self>,
+        dir: &std::path::Path,
+        scan: &Scan,
+        replay: &mut Replay,
+    ) -> io::Result<()> {
+        tracing::error!(
+            journal = %dir.display(),
+            end = scan.end,
+            durable = scan.durable,
+            "acknowledged commits are damaged; nothing is cut, partitions that may have lost records stay offline"
+        );
+        for index in 0..scan.commits_beyond() {
+            let commit = scan.commit_beyond(index).await?;
+            for (entry, payload) in commit.entries() {
+                self.replay_entry(&entry, payload, true, replay).await?;
+            }
+        }
+        for id in replay.seen.difference(&replay.continued) {
+            let partition = self.partition(*id).map_err(io::Error::other)?;
+            let mut log = partition.log.borrow_mut();
+            let end = log.next_offset;
+            tracing::error!(partition = %partition.dir.display(), from = end, "offline: records from here on may be lost");
+            log.offline_from.get_or_insert(end);
+        }
+        let kept = dir.with_extension("damaged");
+        tracing::error!(journal = %dir.display(), kept = %kept.display(), "the damaged journal is kept");
+        Ok(())
+    }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}

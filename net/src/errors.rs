@@ -1,0 +1,177 @@
+//! Owns the translation of the engine's errors into Kafka's codes and messages.
+//! Does not know which request an error belongs to.
+//! Invariant: every match is exhaustive, so that a new engine error does not compile until its code is chosen.
+
+use crate::wire::ErrorCode;
+use millrace_engine::api::meta::{ApplyError, ConfigError, MetaError};
+use millrace_engine::api::PartitionError;
+use millrace_engine::types::batch::BatchError;
+
+/// Code of an error on one partition.
+pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
+    match error {
+        PartitionError::Unknown => ErrorCode::UnknownTopicOrPartition,
+        PartitionError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        PartitionError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+        PartitionError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+        PartitionError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+        PartitionError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        PartitionError::Corrupt(error) => batch(error),
+        PartitionError::InvalidRecord(_) => ErrorCode::InvalidRecord,
+        PartitionError::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
+        PartitionError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
+        PartitionError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        PartitionError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        PartitionError::ProducerFenced { .. } => ErrorCode::InvalidProducerEpoch,
+        PartitionError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
+        PartitionError::Policy(_) => ErrorCode::PolicyViolation,
+        PartitionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        // The client tries again; it is the code for a disk that fails.
+        PartitionError::Storage(_) => ErrorCode::KafkaStorageError,
+        // Retriable and without a metadata refresh: nothing was stored, the same broker is the right one.
+        PartitionError::Busy => ErrorCode::RequestTimedOut,
+        // Retriable with a metadata refresh, which finds whoever leads after this broker.
+        PartitionError::Stopping => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+fn batch(error: &BatchError) -> ErrorCode {
+    match error {
+        BatchError::Short { .. } | BatchError::Length(_) | BatchError::Crc => {
+            ErrorCode::CorruptMessage
+        }
+        BatchError::Magic(_) => ErrorCode::UnsupportedForMessageFormat,
+        BatchError::Codec(_) => ErrorCode::UnsupportedCompressionType,
+        // A client may not say that the broker stamped its batch.
+        BatchError::Attributes(attributes)
+            if attributes & !CLIENT_ATTRIBUTES == LOG_APPEND_TIME =>
+        {
+            ErrorCode::InvalidTimestamp
+        }
+        BatchError::Count { .. } | BatchError::Attributes(_) | BatchError::Producer(_) => {
+            ErrorCode::InvalidRecord
+        }
+    }
+}
+
+/// Attribute bits of a batch: those a client may set (codec and transaction), and the timestamp type.
+const CLIENT_ATTRIBUTES: i16 = 0b0001_0111;
+const LOG_APPEND_TIME: i16 = 0b1000;
+
+/// Code of a change of the metadata that was not made.
+pub(crate) fn meta(error: &MetaError) -> ErrorCode {
+    match error {
+        MetaError::Refused(error) => apply(error),
+        MetaError::TooLarge { .. } => ErrorCode::InvalidRequest,
+        MetaError::DiskFull { .. } => ErrorCode::KafkaStorageError,
+        MetaError::NotLeader => ErrorCode::NotController,
+        // The client asks another broker, or this one once it is back.
+        MetaError::Closed => ErrorCode::BrokerNotAvailable,
+        MetaError::Failed(_)
+        | MetaError::Io { .. }
+        | MetaError::Missing { .. }
+        | MetaError::Damaged { .. }
+        | MetaError::UnknownCommand { .. }
+        | MetaError::Snapshot { .. } => ErrorCode::KafkaStorageError,
+        MetaError::NewerVersion { .. } | MetaError::WrongNode { .. } | MetaError::Raft(_) => {
+            ErrorCode::UnknownServerError
+        }
+        MetaError::Config(error) => config(error),
+    }
+}
+
+fn apply(error: &ApplyError) -> ErrorCode {
+    match error {
+        ApplyError::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+        // Handlers find topics by name first: this one was deleted meanwhile.
+        ApplyError::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        ApplyError::InvalidTopicId(_) => ErrorCode::InvalidRequest,
+        ApplyError::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
+        ApplyError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        ApplyError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        ApplyError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ApplyError::InvalidConfig(error) => config(error),
+        ApplyError::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
+        ApplyError::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
+        ApplyError::InvalidProducerIdCount => ErrorCode::InvalidRequest,
+        ApplyError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+        ApplyError::Limit { .. } => ErrorCode::PolicyViolation,
+    }
+}
+
+fn config(error: &ConfigError) -> ErrorCode {
+    match error {
+        ConfigError::UnknownTopicConfig(_)
+        | ConfigError::Invalid { .. }
+        | ConfigError::Conflict(_)
+        | ConfigError::NotAList { .. }
+        | ConfigError::Limit { .. } => ErrorCode::InvalidConfig,
+        ConfigError::UnknownBrokerConfig(_)
+        | ConfigError::ReadOnly(_)
+        | ConfigError::PerBrokerOnly(_)
+        | ConfigError::DuplicateName(_) => ErrorCode::InvalidRequest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_retry_can_cure_is_retriable_and_what_it_cannot_is_not() {
+        let check = |error: PartitionError, expected: i16| {
+            assert_eq!(partition(&error).code(), expected, "{error}");
+        };
+        check(PartitionError::Unknown, 3);
+        check(PartitionError::NotLeader, 6);
+        check(PartitionError::NotEnoughReplicas { have: 1, need: 2 }, 19);
+        check(PartitionError::FencedEpoch { theirs: 1, ours: 2 }, 74);
+        check(PartitionError::UnknownEpoch { theirs: 3, ours: 2 }, 75);
+        check(
+            PartitionError::OffsetOutOfRange {
+                wanted: 9,
+                log_start: 0,
+                end: 3,
+            },
+            1,
+        );
+        check(PartitionError::Corrupt(BatchError::Crc), 2);
+        check(PartitionError::Corrupt(BatchError::Magic(1)), 43);
+        check(PartitionError::Corrupt(BatchError::Codec(7)), 76);
+        check(PartitionError::Corrupt(BatchError::Attributes(32)), 87);
+        check(PartitionError::Corrupt(BatchError::Attributes(8 | 2)), 32);
+        check(PartitionError::Corrupt(BatchError::Attributes(8 | 32)), 87);
+        check(PartitionError::InvalidRecord("no key"), 87);
+        check(PartitionError::UnsupportedCompression, 76);
+        check(PartitionError::InvalidTimestamp { timestamp_ms: 1 }, 32);
+        check(PartitionError::TooLarge { size: 2, max: 1 }, 10);
+        check(
+            PartitionError::OutOfOrderSequence {
+                producer_id: 1,
+                got: 5,
+                expected: 3,
+            },
+            45,
+        );
+        check(
+            PartitionError::ProducerFenced {
+                producer_id: 1,
+                got: 0,
+                current: 1,
+            },
+            47,
+        );
+        check(
+            PartitionError::DuplicateSequence {
+                producer_id: 1,
+                got: 0,
+            },
+            46,
+        );
+        check(PartitionError::Policy("compacted"), 44);
+        check(PartitionError::InvalidRequest("x"), 42);
+        check(PartitionError::Storage("EIO".into()), 56);
+        check(PartitionError::Busy, 7);
+        check(PartitionError::Stopping, 6);
+    }
+}

@@ -1,0 +1,76 @@
+//! Owns DeleteRecords: forgetting the beginning of partitions.
+//! Does not know what is removed from the disk, nor when.
+//! Invariant: a low watermark is reported only where the engine moved it.
+
+use super::Outcome;
+use crate::errors;
+use crate::shard::ShardNet;
+use crate::wire::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use crate::wire::ErrorCode;
+use millrace_engine::api::meta::Topic;
+use millrace_engine::types::PartitionId;
+
+impl Outcome for DeleteRecordsResponse {
+    fn failed(&self) -> bool {
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .any(|partition| partition.error_code != 0)
+    }
+}
+
+pub(crate) async fn handle(
+    shard: &ShardNet,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let image = shard.broker.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let known = image.topic(&topic.name);
+        let one = |asked: DeleteRecordsPartition| one(shard, known.map(|known| &**known), asked);
+        let partitions = super::for_each(topic.partitions, one).await;
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+        });
+    }
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn one(
+    shard: &ShardNet,
+    topic: Option<&Topic>,
+    asked: DeleteRecordsPartition,
+) -> DeleteRecordsPartitionResult {
+    let mut response = DeleteRecordsPartitionResult {
+        partition_index: asked.partition_index,
+        low_watermark: -1,
+        ..Default::default()
+    };
+    let Some(topic) = topic else {
+        response.error_code = ErrorCode::UnknownTopicOrPartition.code();
+        return response;
+    };
+    if topic.internal {
+        response.error_code = ErrorCode::InvalidTopicException.code();
+        return response;
+    }
+    match shard
+        .broker
+        .delete_records(
+            PartitionId::new(topic.id, asked.partition_index),
+            asked.offset,
+        )
+        .await
+    {
+        Ok(low_watermark) => response.low_watermark = low_watermark,
+        Err(error) => response.error_code = errors::partition(&error).code(),
+    }
+    response
+}

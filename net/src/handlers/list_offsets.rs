@@ -1,0 +1,146 @@
+//! Owns ListOffsets: offsets for times and for the ends of partitions.
+//! Does not know how an offset is found.
+//! Invariant: a special timestamp that the request's version does not have is refused, never taken for a time.
+
+use super::Outcome;
+use crate::errors;
+use crate::shard::ShardNet;
+use crate::wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use crate::wire::ErrorCode;
+use millrace_engine::api::meta::Topic;
+use millrace_engine::api::{ListedOffset, OffsetSpec};
+use millrace_engine::types::PartitionId;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// First version with leader epochs.
+const EPOCH_VERSION_MIN: i16 = 4;
+
+impl Outcome for ListOffsetsResponse {
+    fn failed(&self) -> bool {
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .any(|partition| partition.error_code != 0)
+    }
+}
+
+/// What a timestamp means; `None` where the version does not have it.
+fn spec(timestamp: i64, version: i16, read_committed: bool) -> Option<OffsetSpec> {
+    match timestamp {
+        0.. => Some(OffsetSpec::At(timestamp)),
+        LATEST => Some(OffsetSpec::Latest { read_committed }),
+        EARLIEST => Some(OffsetSpec::Earliest),
+        MAX_TIMESTAMP if version >= 7 => Some(OffsetSpec::MaxTimestamp),
+        EARLIEST_LOCAL if version >= 8 => Some(OffsetSpec::EarliestLocal),
+        LATEST_TIERED if version >= 9 => Some(OffsetSpec::LatestTiered),
+        // Nothing is ever uploaded, so nothing waits for it either: the same answer as for what was uploaded.
+        EARLIEST_PENDING_UPLOAD if version >= 11 => Some(OffsetSpec::LatestTiered),
+        i64::MIN..=-1 => None,
+    }
+}
+
+pub(crate) async fn handle(
+    shard: &ShardNet,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
+    let read_committed = request.isolation_level == 1;
+    let image = shard.broker.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let known = image.topic(&topic.name);
+        let one = |asked: ListOffsetsPartition| {
+            one(
+                shard,
+                known.map(|known| &**known),
+                asked,
+                version,
+                read_committed,
+            )
+        };
+        let partitions = super::for_each(topic.partitions, one).await;
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+        });
+    }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn one(
+    shard: &ShardNet,
+    topic: Option<&Topic>,
+    asked: ListOffsetsPartition,
+    version: i16,
+    read_committed: bool,
+) -> ListOffsetsPartitionResponse {
+    let spec = spec(asked.timestamp, version, read_committed).ok_or(ErrorCode::UnsupportedVersion);
+    let result = match (topic, spec) {
+        (None, _) => Err(ErrorCode::UnknownTopicOrPartition),
+        (Some(_), Err(error)) => Err(error),
+        (Some(topic), Ok(spec)) => {
+            let partition = PartitionId::new(topic.id, asked.partition_index);
+            let listed = shard
+                .broker
+                .list_offset(partition, asked.current_leader_epoch, spec)
+                .await;
+            listed.map_err(|error| errors::partition(&error))
+        }
+    };
+    let mut response = ListOffsetsPartitionResponse {
+        partition_index: asked.partition_index,
+        ..Default::default()
+    };
+    match result {
+        Ok(ListedOffset {
+            offset,
+            timestamp_ms,
+            leader_epoch,
+        }) => {
+            response.offset = offset;
+            response.timestamp = timestamp_ms;
+            if version >= EPOCH_VERSION_MIN {
+                response.leader_epoch = leader_epoch;
+            }
+        }
+        Err(error) => response.error_code = error.code(),
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_timestamps_begin_with_their_versions() {
+        let first_version = |timestamp| (1..=11).find(|v| spec(timestamp, *v, false).is_some());
+        assert_eq!(first_version(LATEST), Some(1));
+        assert_eq!(first_version(EARLIEST), Some(1));
+        assert_eq!(first_version(MAX_TIMESTAMP), Some(7));
+        assert_eq!(first_version(EARLIEST_LOCAL), Some(8));
+        assert_eq!(first_version(LATEST_TIERED), Some(9));
+        assert_eq!(first_version(EARLIEST_PENDING_UPLOAD), Some(11));
+        assert_eq!(first_version(-7), None);
+        assert_eq!(first_version(i64::MIN), None);
+        assert_eq!(spec(0, 1, false), Some(OffsetSpec::At(0)));
+        assert_eq!(
+            spec(LATEST, 2, true),
+            Some(OffsetSpec::Latest {
+                read_committed: true
+            })
+        );
+    }
+}

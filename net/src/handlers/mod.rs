@@ -1,0 +1,177 @@
+//! Owns the handlers, one file per API key, and the way from a request's bytes to its response's.
+//! Does not know sockets or connections (Produce and Fetch excepted, which run concurrently).
+//! Invariant: every key that is served has its arm here; a key without one does not compile.
+
+mod admin;
+mod alter_configs;
+pub(crate) mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod fetch_session;
+mod find_coordinator;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+pub(crate) mod produce;
+
+use crate::conn::CloseReason;
+use crate::out::Out;
+use crate::shard::ShardNet;
+use crate::wire::{ApiKey, Reader, Request};
+use std::cell::RefCell;
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Whether a response tells of an error anywhere.
+pub(crate) trait Outcome {
+    fn failed(&self) -> bool;
+}
+
+/// One request that is served alone, and where its response goes.
+struct Call<'a> {
+    out: &'a RefCell<Out>,
+    version: i16,
+    correlation_id: i32,
+    body: Reader,
+}
+
+impl Call<'_> {
+    async fn answer<R, F>(mut self, handle: impl FnOnce(R, i16) -> F) -> Result<bool, CloseReason>
+    where
+        R: Request,
+        R::Response: Outcome,
+        F: Future<Output = R::Response>,
+    {
+        let request = R::decode(&mut self.body, self.version)?;
+        let response = handle(request, self.version).await;
+        let mut out = self.out.borrow_mut();
+        out.respond::<R>(self.correlation_id, self.version, &response)
+            .map_err(CloseReason::Response)?;
+        Ok(response.failed())
+    }
+}
+
+/// Serves any request but Produce and Fetch; gives whether its response tells of an error.
+pub(crate) async fn serve(
+    shard: &ShardNet,
+    out: &RefCell<Out>,
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: Reader,
+) -> Result<bool, CloseReason> {
+    let call = Call {
+        out,
+        version,
+        correlation_id,
+        body,
+    };
+    match key {
+        ApiKey::Produce | ApiKey::Fetch => unreachable!("served by the connection itself"),
+        ApiKey::ListOffsets => call.answer(|r, v| list_offsets::handle(shard, r, v)).await,
+        ApiKey::Metadata => call.answer(|r, v| metadata::handle(shard, r, v)).await,
+        ApiKey::FindCoordinator => call.answer(find_coordinator::handle).await,
+        ApiKey::ApiVersions => call.answer(api_versions::handle).await,
+        ApiKey::CreateTopics => call.answer(|r, v| create_topics::handle(shard, r, v)).await,
+        ApiKey::DeleteTopics => call.answer(|r, v| delete_topics::handle(shard, r, v)).await,
+        ApiKey::DeleteRecords => call.answer(|r, _| delete_records::handle(shard, r)).await,
+        ApiKey::InitProducerId => call.answer(|r, _| init_producer_id::handle(shard, r)).await,
+        ApiKey::OffsetForLeaderEpoch => {
+            call.answer(|r, _| offset_for_leader_epoch::handle(shard, r))
+                .await
+        }
+        ApiKey::DescribeConfigs => {
+            call.answer(|r, v| describe_configs::handle(shard, r, v))
+                .await
+        }
+        ApiKey::AlterConfigs => call.answer(|r, _| alter_configs::handle(shard, r)).await,
+        ApiKey::DescribeLogDirs => {
+            call.answer(|r, _| describe_log_dirs::handle(shard, r))
+                .await
+        }
+        ApiKey::CreatePartitions => {
+            call.answer(|r, _| create_partitions::handle(shard, r))
+                .await
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            call.answer(|r, _| incremental_alter_configs::handle(shard, r))
+                .await
+        }
+        ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
+        ApiKey::DescribeTopicPartitions => {
+            call.answer(|r, _| describe_topic_partitions::handle(shard, r))
+                .await
+        }
+    }
+}
+
+/// Futures that one request has under way at once.
+const TOGETHER_MAX: usize = 32;
+
+/// Runs one future per item, some at a time; the results are in the order of the items.
+pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
+    items: impl IntoIterator<Item = I>,
+    mut start: impl FnMut(I) -> F,
+) -> Vec<T> {
+    let mut items = items.into_iter();
+    let mut results = Vec::with_capacity(items.size_hint().0);
+    loop {
+        let mut running: Vec<Pin<Box<F>>> = items
+            .by_ref()
+            .take(TOGETHER_MAX)
+            .map(|item| Box::pin(start(item)))
+            .collect();
+        if running.is_empty() {
+            return results;
+        }
+        let mut done: Vec<Option<T>> = running.iter().map(|_| None).collect();
+        poll_fn(|cx| {
+            let mut pending = false;
+            for (future, done) in running.iter_mut().zip(&mut done) {
+                if done.is_none() {
+                    match future.as_mut().poll(cx) {
+                        Poll::Ready(result) => *done = Some(result),
+                        Poll::Pending => pending = true,
+                    }
+                }
+            }
+            if pending {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        results.extend(
+            done.into_iter()
+                .map(|result| result.expect("all have ended")),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, yield_now};
+
+    #[test]
+    fn results_come_in_the_order_of_the_items_however_long_each_takes() {
+        let results = block_on(for_each(0..100u32, |i| async move {
+            for _ in 0..(i * 7) % 5 {
+                yield_now().await;
+            }
+            i * 2
+        }));
+        assert_eq!(results, (0..100).map(|i| i * 2).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,72 @@
+//! Owns OffsetForLeaderEpoch: where a leader's epoch ended, so that a client finds where its log parts from ours.
+//! Does not know how epochs are recorded.
+//! Invariant: epoch and end offset are both given or both -1.
+
+use super::Outcome;
+use crate::errors;
+use crate::shard::ShardNet;
+use crate::wire::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use crate::wire::ErrorCode;
+use millrace_engine::api::meta::Topic;
+use millrace_engine::types::PartitionId;
+
+impl Outcome for OffsetForLeaderEpochResponse {
+    fn failed(&self) -> bool {
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .any(|partition| partition.error_code != 0)
+    }
+}
+
+pub(crate) async fn handle(
+    shard: &ShardNet,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let image = shard.broker.image();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let known = image.topic(&topic.topic);
+        let one = |asked: OffsetForLeaderPartition| one(shard, known.map(|known| &**known), asked);
+        let partitions = super::for_each(topic.partitions, one).await;
+        topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+        });
+    }
+    OffsetForLeaderEpochResponse {
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn one(
+    shard: &ShardNet,
+    topic: Option<&Topic>,
+    asked: OffsetForLeaderPartition,
+) -> EpochEndOffset {
+    let mut response = EpochEndOffset {
+        partition: asked.partition,
+        ..Default::default()
+    };
+    let Some(topic) = topic else {
+        response.error_code = ErrorCode::UnknownTopicOrPartition.code();
+        return response;
+    };
+    let partition = PartitionId::new(topic.id, asked.partition);
+    match shard
+        .broker
+        .end_of_epoch(partition, asked.current_leader_epoch, asked.leader_epoch)
+        .await
+    {
+        Ok(end) => {
+            response.leader_epoch = end.epoch;
+            response.end_offset = end.end_offset;
+        }
+        Err(error) => response.error_code = errors::partition(&error).code(),
+    }
+    response
+}

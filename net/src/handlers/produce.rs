@@ -1,0 +1,340 @@
+//! Owns Produce: takes the batches out of a request, hands them to the engine, words the answer.
+//! Does not know how batches are stored or when they are durable.
+//! Invariant: the engine has every batch of a request before the next request of the connection is looked at.
+
+use crate::conn::{CloseReason, Conn};
+use crate::errors;
+use crate::out::Out;
+use crate::shard::ShardNet;
+use crate::wire::produce::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
+};
+use crate::wire::{ErrorCode, Str};
+use bytes::Bytes;
+use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError};
+use millrace_engine::types::batch::LOG_OVERHEAD;
+use millrace_engine::types::limits::BATCH_HEADER_BYTES;
+use millrace_engine::types::PartitionId;
+use std::future::Future;
+use std::pin::Pin;
+
+/// First version that may carry zstd.
+const ZSTD_VERSION_MIN: i16 = 7;
+/// First version that tells the new leader with NOT_LEADER_OR_FOLLOWER (KIP-951).
+const LEADER_VERSION_MIN: i16 = 10;
+/// First version with error messages.
+const MESSAGE_VERSION_MIN: i16 = 8;
+
+/// The answer as far as it is known without the engine; the rest is filled in from its results.
+pub(crate) struct Reply {
+    response: ProduceResponse,
+    /// Place in the response (topic, partition) of each item handed to the engine.
+    items: Vec<(u32, u32)>,
+    acknowledged: bool,
+}
+
+type Results = Pin<Box<dyn Future<Output = Vec<AppendResult>>>>;
+
+/// Hands the request's batches over and gives what will become of them.
+pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Results, Reply) {
+    let broker = &conn.shard.broker;
+    let image = broker.image();
+    let acks = acks(request.acks);
+    let refused = if acks.is_none() {
+        Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
+    } else if request.transactional_id.is_some() {
+        // Nobody can have begun a transaction here.
+        Some((
+            ErrorCode::InvalidTxnState,
+            "this broker does not serve transactions",
+        ))
+    } else {
+        None
+    };
+    let partitions = request
+        .topic_data
+        .iter()
+        .map(|topic| topic.partition_data.len())
+        .sum();
+    let mut items = Vec::with_capacity(partitions);
+    let mut places = Vec::with_capacity(partitions);
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for (topic_at, topic) in request.topic_data.into_iter().enumerate() {
+        let known = image.topic(&topic.name);
+        let mut answers = Vec::with_capacity(topic.partition_data.len());
+        for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
+            let mut answer = PartitionProduceResponse {
+                index: data.index,
+                base_offset: -1,
+                ..Default::default()
+            };
+            let checked = match refused {
+                Some(refused) => Err(refused),
+                None => known
+                    .filter(|topic| {
+                        usize::try_from(data.index)
+                            .is_ok_and(|index| index < topic.partitions.len())
+                    })
+                    .ok_or((ErrorCode::UnknownTopicOrPartition, UNKNOWN))
+                    .and_then(|topic| Ok((topic.id, one_batch(data.records, version)?))),
+            };
+            match checked {
+                Ok((topic, batch)) => {
+                    items.push(AppendItem {
+                        partition: PartitionId::new(topic, data.index),
+                        batch,
+                    });
+                    places.push((topic_at as u32, partition_at as u32));
+                }
+                Err((code, message)) => {
+                    answer.error_code = code.code();
+                    answer.error_message =
+                        (version >= MESSAGE_VERSION_MIN).then(|| Str::from_static(message));
+                }
+            }
+            answers.push(answer);
+        }
+        // A name of its own: the request's buffer need not live until the answer is out.
+        let name =
+            Str::from(known.map_or_else(|| topic.name.to_string(), |topic| topic.name.clone()));
+        responses.push(TopicProduceResponse {
+            name,
+            partition_responses: answers,
+        });
+    }
+    conn.note_owners(items.iter().map(|item| broker.owner(item.partition)));
+    let reply = Reply {
+        response: ProduceResponse {
+            responses,
+            ..Default::default()
+        },
+        items: places,
+        acknowledged: request.acks != 0,
+    };
+    let results: Results = if items.is_empty() {
+        Box::pin(std::future::ready(Vec::new()))
+    } else {
+        Box::pin(broker.append(items, acks.unwrap_or(Acks::None)))
+    };
+    (results, reply)
+}
+
+const UNKNOWN: &str = "this server does not host this topic-partition";
+
+fn acks(acks: i16) -> Option<Acks> {
+    match acks {
+        -1 => Some(Acks::All),
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        _ => None,
+    }
+}
+
+/// The one batch of a partition, by the rules that depend on the request's version; the engine checks the rest.
+fn one_batch(records: Option<Bytes>, version: i16) -> Result<Bytes, (ErrorCode, &'static str)> {
+    let Some(batch) = records.filter(|records| !records.is_empty()) else {
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have a record batch for every partition",
+        ));
+    };
+    if batch.len() < BATCH_HEADER_BYTES {
+        return Err((ErrorCode::CorruptMessage, "the record batch is cut short"));
+    }
+    if batch[MAGIC_AT] != 2 {
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have records of format 2",
+        ));
+    }
+    let length = i32::from_be_bytes(
+        batch[LENGTH_AT..LENGTH_AT + 4]
+            .try_into()
+            .expect("four bytes"),
+    );
+    let size = usize::try_from(length).unwrap_or(0) + LOG_OVERHEAD;
+    if size > batch.len() {
+        return Err((ErrorCode::CorruptMessage, "the record batch is cut short"));
+    }
+    if size < batch.len() {
+        return Err((
+            ErrorCode::InvalidRecord,
+            "a produce request must have exactly one record batch per partition",
+        ));
+    }
+    if batch[ATTRIBUTES_AT + 1] & 7 == 4 && version < ZSTD_VERSION_MIN {
+        return Err((
+            ErrorCode::UnsupportedCompressionType,
+            "zstd needs version 7 of the produce request",
+        ));
+    }
+    Ok(batch)
+}
+
+const LENGTH_AT: usize = 8;
+const MAGIC_AT: usize = 16;
+const ATTRIBUTES_AT: usize = 21;
+
+impl Reply {
+    /// Writes the answer, if the client wants one. Gives whether anything failed.
+    pub(crate) fn encode(
+        mut self,
+        results: Vec<AppendResult>,
+        shard: &ShardNet,
+        correlation_id: i32,
+        version: i16,
+        out: &mut Out,
+    ) -> Result<bool, CloseReason> {
+        assert_eq!(results.len(), self.items.len(), "one result per item");
+        for ((topic, partition), result) in self.items.iter().zip(results) {
+            let answer = &mut self.response.responses[*topic as usize].partition_responses
+                [*partition as usize];
+            match result {
+                Ok(appended) => {
+                    answer.base_offset = appended.base_offset;
+                    answer.log_append_time_ms = appended.log_append_time_ms;
+                    answer.log_start_offset = appended.log_start;
+                }
+                Err(error) => {
+                    answer.error_code = errors::partition(&error).code();
+                    if version >= MESSAGE_VERSION_MIN {
+                        answer.error_message = Some(Str::from(error.to_string()));
+                    }
+                    log_broker_fault(&error);
+                }
+            }
+        }
+        let answers = || {
+            self.response
+                .responses
+                .iter()
+                .flat_map(|topic| &topic.partition_responses)
+        };
+        let first_error = answers()
+            .map(|answer| answer.error_code)
+            .find(|code| *code != 0);
+        if !self.acknowledged {
+            // There is no answer in which to say so: the client notices that the connection is gone and asks anew.
+            return match first_error {
+                None => Ok(false),
+                Some(code) => Err(CloseReason::UnacknowledgedFailed(
+                    ErrorCode::from_code(code).map_or("unknown error", ErrorCode::name),
+                )),
+            };
+        }
+        if version >= LEADER_VERSION_MIN
+            && answers().any(|a| a.error_code == ErrorCode::NotLeaderOrFollower.code())
+        {
+            self.tell_leaders(&shard.broker.image());
+        }
+        out.respond::<ProduceRequest>(correlation_id, version, &self.response)
+            .map_err(CloseReason::Response)?;
+        Ok(first_error.is_some())
+    }
+
+    /// Says who leads the partitions that this node does not (KIP-951).
+    fn tell_leaders(&mut self, image: &Image) {
+        for topic in &mut self.response.responses {
+            let Some(known) = image.topic(&topic.name) else {
+                continue;
+            };
+            for answer in &mut topic.partition_responses {
+                let meta = usize::try_from(answer.index)
+                    .ok()
+                    .and_then(|index| known.partitions.get(index));
+                let (true, Some(meta)) = (
+                    answer.error_code == ErrorCode::NotLeaderOrFollower.code(),
+                    meta,
+                ) else {
+                    continue;
+                };
+                let Some(leader) = image
+                    .broker(meta.leader)
+                    .filter(|leader| leader.id != image.node_id)
+                else {
+                    continue;
+                };
+                answer.current_leader = LeaderIdAndEpoch {
+                    leader_id: meta.leader,
+                    leader_epoch: meta.leader_epoch,
+                };
+                if self
+                    .response
+                    .node_endpoints
+                    .iter()
+                    .all(|node| node.node_id != leader.id)
+                {
+                    self.response.node_endpoints.push(NodeEndpoint {
+                        node_id: leader.id,
+                        host: leader.host.clone().into(),
+                        port: leader.port.into(),
+                        rack: leader.rack.clone().map(Str::from),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn log_broker_fault(error: &PartitionError) {
+    if let PartitionError::Storage(cause) = error {
+        tracing::error!(%cause, "a produce failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(magic: u8, codec: u8, extra: usize) -> Bytes {
+        let mut b = vec![0u8; BATCH_HEADER_BYTES + 10];
+        let length = (b.len() - LOG_OVERHEAD) as i32;
+        b[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
+        b[MAGIC_AT] = magic;
+        b[ATTRIBUTES_AT + 1] = codec;
+        b.resize(b.len() + extra, 0);
+        b.into()
+    }
+
+    #[test]
+    fn exactly_one_batch_of_format_2() {
+        let code = |records, version| {
+            one_batch(records, version)
+                .map_err(|(code, _)| code.code())
+                .err()
+        };
+        assert_eq!(code(Some(batch(2, 0, 0)), 3), None);
+        assert_eq!(code(None, 3), Some(87));
+        assert_eq!(code(Some(Bytes::new()), 3), Some(87));
+        assert_eq!(code(Some(batch(1, 0, 0)), 3), Some(87));
+        assert_eq!(code(Some(batch(0, 0, 0)), 3), Some(87));
+        assert_eq!(code(Some(batch(2, 0, 80)), 3), Some(87), "a second batch");
+        for cut in [1, 20, BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + 9] {
+            assert_eq!(
+                code(Some(batch(2, 0, 0).slice(..cut)), 3),
+                Some(2),
+                "{cut} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn zstd_needs_version_7() {
+        assert_eq!(
+            one_batch(Some(batch(2, 4, 0)), 6).err().map(|e| e.0),
+            Some(ErrorCode::UnsupportedCompressionType)
+        );
+        assert!(one_batch(Some(batch(2, 4, 0)), 7).is_ok());
+        assert!(one_batch(Some(batch(2, 3, 0)), 3).is_ok());
+    }
+
+    #[test]
+    fn only_three_kinds_of_acks() {
+        assert_eq!(
+            [acks(-1), acks(0), acks(1)],
+            [Some(Acks::All), Some(Acks::None), Some(Acks::Leader)]
+        );
+        assert_eq!([acks(-2), acks(2), acks(i16::MAX)], [None; 3]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Owns what the connections of one shard share: the engine's face, settings, counters, fetch sessions, and the list
+//! of the connections themselves.
+//! Does not know sockets or requests.
+//! Invariant: a connection is in the list exactly as long as its task runs.
+
+use crate::config::NetConfig;
+use crate::conn::{CloseReason, Conn};
+use crate::handlers::fetch_session::SessionCache;
+use crate::metrics::ShardMetrics;
+use crate::shared::NetShared;
+use millrace_engine::api::Broker;
+use millrace_engine::rt;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Refused key and version pairs remembered so that each is logged once.
+const REFUSALS_MAX: usize = 128;
+
+pub(crate) struct ShardNet {
+    pub(crate) index: usize,
+    pub(crate) shards: usize,
+    pub(crate) broker: Broker,
+    pub(crate) config: Arc<NetConfig>,
+    pub(crate) shared: Arc<NetShared>,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) sessions: RefCell<SessionCache>,
+    pub(crate) stopping: Cell<bool>,
+    /// Notified when the broker begins to stop.
+    pub(crate) stop: rt::Notify,
+    /// Notified whenever a connection leaves the list.
+    pub(crate) left: rt::Notify,
+    /// In order of arrival, so that walks over it are the same for the same history.
+    conns: RefCell<BTreeMap<u64, Rc<Conn>>>,
+    next_id: Cell<u64>,
+    refusals: RefCell<HashSet<(i16, i16)>>,
+    /// Response bytes that sockets have not taken yet.
+    unsent_bytes: Cell<usize>,
+}
+
+impl ShardNet {
+    pub(crate) fn new(
+        broker: Broker,
+        config: Arc<NetConfig>,
+        shared: Arc<NetShared>,
+    ) -> Rc<ShardNet> {
+        let index = broker.shard();
+        let shards = broker.shards();
+        let sessions = SessionCache::new(
+            index,
+            shards,
+            config.fetch_sessions_max.div_ceil(shards),
+            config.fetch_session_partitions_max.div_ceil(shards),
+        );
+        Rc::new(ShardNet {
+            index,
+            shards,
+            broker,
+            metrics: shared.metrics(index),
+            config,
+            shared,
+            sessions: RefCell::new(sessions),
+            stopping: Cell::new(false),
+            stop: rt::Notify::new(),
+            left: rt::Notify::new(),
+            conns: RefCell::default(),
+            next_id: Cell::new(0),
+            refusals: RefCell::default(),
+            unsent_bytes: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn register(&self, conn: Rc<Conn>) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        self.conns.borrow_mut().insert(id, conn);
+        self.metrics.opened();
+        id
+    }
+
+    pub(crate) fn deregister(&self, id: u64) {
+        let left = self.conns.borrow_mut().remove(&id);
+        assert!(left.is_some(), "a connection leaves once");
+        self.metrics.closed();
+        self.left.notify_all();
+    }
+
+    /// Counts response bytes that a connection begins, or has ceased, to write.
+    pub(crate) fn unsent(&self, more: usize, less: usize) {
+        let bytes = self.unsent_bytes.get() + more;
+        assert!(bytes >= less, "more written than was to be written");
+        self.unsent_bytes.set(bytes - less);
+    }
+
+    /// Whether slow readers hold so much that new responses have to be small.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.unsent_bytes.get() > self.config.unsent_bytes_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.conns.borrow().is_empty()
+    }
+
+    /// Calls `f` for every connection. They may close meanwhile.
+    pub(crate) fn for_each(&self, f: impl Fn(&Conn)) {
+        let conns: Vec<Rc<Conn>> = self.conns.borrow().values().cloned().collect();
+        for conn in conns {
+            f(&conn);
+        }
+    }
+
+    /// Begins to stop: connections read no more requests and close once they have answered what they have.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.set(true);
+        self.stop.notify_all();
+        self.for_each(Conn::nudge);
+    }
+
+    pub(crate) fn abort_all(&self) {
+        self.for_each(|conn| conn.abort(CloseReason::SlowEnd));
+    }
+
+    /// Whether this key and version are refused for the first time.
+    pub(crate) fn first_refusal(&self, key: i16, version: i16) -> bool {
+        let mut refusals = self.refusals.borrow_mut();
+        refusals.len() < REFUSALS_MAX && refusals.insert((key, version))
+    }
+}

@@ -1,0 +1,42 @@
+//! Owns the bytes of the Kafka protocol: frames, headers and one codec per API key, in both directions.
+//! Does not know sockets, handlers, topics that exist or what a request means.
+//! Keeps: input of any shape yields a value or a [`WireError`]; it never panics and never allocates more than
+//! [`primitives::DECODE_MEMORY_FACTOR`] times its size (plus a small constant).
+pub mod error;
+pub mod error_code;
+mod fields;
+pub mod frame;
+pub mod primitives;
+mod schema;
+mod values;
+pub mod versions;
+
+pub mod alter_configs;
+pub mod api_versions;
+pub mod batch;
+pub mod compress;
+pub mod config_codes;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+pub mod record;
+
+pub use error::WireError;
+pub use error_code::ErrorCode;
+pub use primitives::{Reader, Writer};
+pub use schema::{Message, Request};
+pub use values::{Records, Str};
+pub use versions::ApiKey;

@@ -1,0 +1,230 @@
+//! Owns the tests of what the codec refuses to write or read, and of layouts newer than the oracle.
+//! Does not know random values; each case is spelled out.
+//! Keeps: a refusal names the field, so that its cause is found without a debugger.
+use bytes::{Bytes, BytesMut};
+use millrace_net::wire::api_versions::ApiVersionsResponse;
+use millrace_net::wire::describe_log_dirs::{DescribeLogDirsResponse, DescribeLogDirsResult};
+use millrace_net::wire::fetch::FetchRequest;
+use millrace_net::wire::find_coordinator::{Coordinator, FindCoordinatorResponse};
+use millrace_net::wire::list_offsets::{timestamp, ListOffsetsRequest};
+use millrace_net::wire::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::{Message, Reader, Str, WireError};
+
+use crate::support::{decode, encode};
+
+#[test]
+fn versions_outside_the_schema_are_refused() {
+    for version in [-1, 0, 2, 12, i16::MAX] {
+        let refused = WireError::UnsupportedVersion {
+            message: "ProduceRequest",
+            version,
+        };
+        assert_eq!(
+            encode(&ProduceRequest::default(), version),
+            Err(refused.clone())
+        );
+        assert_eq!(
+            decode::<ProduceRequest>(Bytes::from_static(&[0; 64]), version),
+            Err(refused)
+        );
+    }
+}
+
+#[test]
+fn a_field_that_matters_is_not_dropped() {
+    let response = FindCoordinatorResponse {
+        coordinators: vec![Coordinator::default()],
+        ..Default::default()
+    };
+    assert!(encode(&response, 4).is_ok());
+    assert_eq!(
+        encode(&response, 3),
+        Err(WireError::FieldNotInVersion {
+            message: "FindCoordinatorResponse",
+            field: "coordinators",
+            version: 3
+        })
+    );
+}
+
+#[test]
+fn a_field_that_does_not_matter_is_dropped() {
+    let response = MetadataResponse {
+        throttle_time_ms: 5,
+        cluster_id: Some("c".into()),
+        ..Default::default()
+    };
+    let bytes = encode(&response, 0).expect("drops both");
+    assert_eq!(
+        decode::<MetadataResponse>(bytes, 0),
+        Ok(MetadataResponse::default())
+    );
+}
+
+#[test]
+fn null_is_refused_where_the_version_forbids_it() {
+    let all = MetadataRequest::default();
+    let refused = Err(WireError::UnexpectedNull {
+        field: "topics",
+        version: 0,
+    });
+    assert_eq!(encode(&all, 0), refused);
+    assert_eq!(
+        decode::<MetadataRequest>(Bytes::from_static(&[0xff; 4]), 0).map(|_| Bytes::new()),
+        refused
+    );
+    assert!(encode(&all, 1).is_ok());
+
+    // Brokers in a metadata response: never null.
+    let null = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    assert_eq!(
+        decode::<MetadataResponse>(null, 0),
+        Err(WireError::UnexpectedNull {
+            field: "array",
+            version: 0
+        })
+    );
+}
+
+#[test]
+fn all_topics_and_no_topics_are_told_apart() {
+    let none = MetadataRequest {
+        topics: Some(Vec::new()),
+        ..Default::default()
+    };
+    assert_eq!(none.asked(0), None);
+    assert_eq!(none.asked(1), Some(&[][..]));
+    assert_eq!(MetadataRequest::default().asked(1), None);
+    let one = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic::default()]),
+        ..Default::default()
+    };
+    assert_eq!(one.asked(0).map(<[_]>::len), Some(1));
+}
+
+#[test]
+fn strings_that_do_not_fit_are_refused_in_every_version() {
+    let longest = "x".repeat(i16::MAX as usize);
+    for version in [11, 12] {
+        let mut request = FetchRequest {
+            rack_id: Str::from(longest.clone()),
+            ..Default::default()
+        };
+        assert!(encode(&request, version).is_ok());
+        request.rack_id = Str::from(format!("{longest}x"));
+        assert_eq!(
+            encode(&request, version),
+            Err(WireError::TooLong {
+                length: 32768,
+                max: 32767
+            })
+        );
+    }
+}
+
+/// An ApiVersions response of version 3 without keys, up to where its tagged fields begin.
+const UP_TO_TAGS: [u8; 7] = [0, 0, 1, 0, 0, 0, 0];
+
+#[test]
+fn unknown_tagged_fields_are_skipped_and_known_ones_read() {
+    let mut bytes = UP_TO_TAGS.to_vec();
+    // Three fields: an epoch (tag 1), an unknown one with 3 bytes, another with none.
+    bytes.extend([3, 1, 8, 0, 0, 0, 0, 0, 0, 0, 42, 90, 3, 9, 9, 9, 0x80, 1, 0]);
+    let response = decode::<ApiVersionsResponse>(bytes.into(), 3).expect("readable");
+    assert_eq!(response.finalized_features_epoch, 42);
+}
+
+#[test]
+fn tagged_fields_of_the_wrong_size_are_refused() {
+    let mut long = UP_TO_TAGS.to_vec();
+    long.extend([1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 42, 0]);
+    assert_eq!(
+        decode::<ApiVersionsResponse>(long.into(), 3),
+        Err(WireError::TaggedFieldSize { tag: 1, unread: 1 })
+    );
+    let mut short = UP_TO_TAGS.to_vec();
+    short.extend([1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 42]);
+    // The field may not borrow from what follows it.
+    assert_eq!(
+        decode::<ApiVersionsResponse>(short.into(), 3),
+        Err(WireError::Truncated {
+            needed: 8,
+            remaining: 7
+        })
+    );
+}
+
+#[test]
+fn memory_can_be_limited_by_the_caller() {
+    let bytes = encode(
+        &MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic::default(); 3]),
+            ..Default::default()
+        },
+        12,
+    )
+    .expect("valid");
+    let needed = 3 * size_of::<MetadataRequestTopic>();
+    let with = |memory| {
+        MetadataRequest::decode(&mut Reader::with_memory(bytes.clone(), memory), 12).map(drop)
+    };
+    assert_eq!(with(needed), Ok(()));
+    assert_eq!(
+        with(needed - 1),
+        Err(WireError::MemoryLimit {
+            needed,
+            allowed: needed - 1
+        })
+    );
+}
+
+#[test]
+fn log_dirs_version_5_says_whether_they_are_cordoned() {
+    let response = DescribeLogDirsResponse {
+        results: vec![DescribeLogDirsResult {
+            log_dir: "/d".into(),
+            total_bytes: 2,
+            usable_bytes: 1,
+            is_cordoned: true,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[0, 0, 0, 0, 0, 0]); // throttle, error
+    expected.extend_from_slice(&[2, 0, 0, 3, b'/', b'd', 1]); // one result: error, directory, no topics
+    expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 1]); // bytes, cordoned
+    expected.extend_from_slice(&[0, 0]); // no tagged fields, twice
+    assert_eq!(encode(&response, 5), Ok(expected.freeze()));
+}
+
+#[test]
+fn list_offsets_version_11_looks_like_10() {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        timeout_ms: 7,
+        ..Default::default()
+    };
+    assert_eq!(encode(&request, 11), encode(&request, 10));
+}
+
+#[test]
+fn special_timestamps_have_a_first_version() {
+    let since = [1, 1, 7, 8, 9, 11];
+    for (special, version) in [
+        timestamp::LATEST,
+        timestamp::EARLIEST,
+        timestamp::MAX_TIMESTAMP,
+        timestamp::EARLIEST_LOCAL,
+        timestamp::LATEST_TIERED,
+        timestamp::EARLIEST_PENDING_UPLOAD,
+    ]
+    .into_iter()
+    .zip(since)
+    {
+        assert_eq!(timestamp::since(special), Some(version));
+    }
+    assert_eq!(timestamp::since(0), Some(1));
+    assert_eq!(timestamp::since(-7), None);
+}

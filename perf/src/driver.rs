@@ -1,0 +1,156 @@
+//! Owns the loop of a run: one thread, one epoll instance, all connections.
+//! Does not know how connections were made or what the figures are for.
+//! Invariant: between two waits it does nothing but send what is due and count what came.
+
+use crate::account::{Account, Latencies, Window};
+use crate::clock::{self, Nanos};
+use crate::consumer::Consumer;
+use crate::error::PerfError;
+use crate::pairing::Pairing;
+use crate::poll::{Poll, Ready};
+use crate::producer::{Allowance, EndToEnd, Producer};
+use std::time::Duration;
+
+/// How long answers are waited for after the last request was sent.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The longest sleep, so that a run always ends in time.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+
+/// A run, connected and ready to start.
+pub struct Load {
+    pub producers: Vec<Producer>,
+    pub consumers: Vec<Consumer>,
+    /// Nothing leaves before.
+    pub start: Nanos,
+    /// What counts; requests leave from before it (the warm-up) until its end.
+    pub window: Window,
+    /// Ends the run when so many bytes of batches were produced.
+    pub allowance: Allowance,
+    /// Asks for events without pause instead of sleeping: exact, and takes a whole core.
+    pub spin: bool,
+}
+
+/// What was counted.
+pub struct Driven {
+    pub produced: Account,
+    pub consumed: Account,
+    /// From the intended time of sending to the batch being in a reader's hands.
+    pub end_to_end: Latencies,
+    /// Fetches that brought nothing.
+    pub empty_answers: u64,
+    /// Share of the time in which this thread did something else than wait, 0 to 1.
+    pub busy: f64,
+}
+
+/// Runs the load to its end.
+pub fn drive(load: Load) -> Result<Driven, PerfError> {
+    let Load {
+        mut producers,
+        mut consumers,
+        start,
+        window,
+        mut allowance,
+        spin,
+    } = load;
+    let mut poll = Poll::new()?;
+    for (token, producer) in producers.iter().enumerate() {
+        poll.add(&producer.stream, token as u64)?;
+    }
+    for (index, consumer) in consumers.iter().enumerate() {
+        poll.add(&consumer.stream, (producers.len() + index) as u64)?;
+    }
+    let mut produced = Account::new(window);
+    let mut consumed = Account::new(window);
+    let mut both = (!producers.is_empty() && !consumers.is_empty()).then(|| EndToEnd {
+        pairing: Pairing::default(),
+        latencies: Latencies::default(),
+    });
+    let stop = window.to;
+    std::thread::sleep(Duration::from_nanos(start.since(clock::now())));
+    let started = clock::now();
+    let mut now = started;
+    let mut idle_ns = 0;
+    let mut ready: Vec<Ready> = Vec::new();
+    loop {
+        let sending = now < stop;
+        if sending {
+            for producer in &mut producers {
+                producer.fill(now, stop, &mut allowance);
+            }
+            for consumer in &mut consumers {
+                consumer.fill(now);
+            }
+        }
+        for (token, producer) in producers.iter_mut().enumerate() {
+            let blocked = producer.flush(&mut produced)?;
+            if blocked != producer.wants_write {
+                producer.wants_write = blocked;
+                poll.want_write(&producer.stream, token as u64, blocked)?;
+            }
+        }
+        for (index, consumer) in consumers.iter_mut().enumerate() {
+            let blocked = consumer.flush()?;
+            if blocked != consumer.wants_write {
+                consumer.wants_write = blocked;
+                poll.want_write(&consumer.stream, (producers.len() + index) as u64, blocked)?;
+            }
+        }
+        let quiet = producers.iter().all(Producer::is_idle);
+        let produced_all = quiet && (!sending || allowance.is_spent());
+        // Readers of a tail are never done by themselves: they are when the producers are, or at the end.
+        let consumed_all =
+            !sending || (!consumers.is_empty() && consumers.iter().all(Consumer::is_done));
+        let over = match (producers.is_empty(), consumers.is_empty()) {
+            (false, true) => produced_all,
+            (true, _) => consumed_all,
+            (false, false) => produced_all && !sending,
+        };
+        if over || now >= stop.after(DRAIN) {
+            break;
+        }
+        let wakes_at = producers.iter().filter_map(Producer::wakes_at).min();
+        let timeout = if spin {
+            Duration::ZERO
+        } else {
+            sleep_until(now, if sending { wakes_at } else { None })
+        };
+        let before = clock::now();
+        poll.wait(Some(timeout), &mut ready)?;
+        now = clock::now();
+        if ready.is_empty() || !timeout.is_zero() {
+            idle_ns += now.since(before);
+        }
+        for event in ready.iter().filter(|event| event.readable) {
+            let token = event.token as usize;
+            match token.checked_sub(producers.len()) {
+                None => producers[token].receive(&mut produced, both.as_mut())?,
+                Some(index) => consumers[index].receive(&mut consumed, both.as_mut())?,
+            }
+        }
+    }
+    let end = clock::now();
+    if end < stop {
+        produced.close(end);
+        consumed.close(end);
+    } else {
+        for producer in &mut producers {
+            producer.give_up(stop, end, &allowance, &mut produced);
+        }
+    }
+    Ok(Driven {
+        produced,
+        consumed,
+        end_to_end: both.map(|both| both.latencies).unwrap_or_default(),
+        empty_answers: consumers
+            .iter()
+            .map(|consumer| consumer.empty_answers)
+            .sum(),
+        busy: 1.0 - (idle_ns as f64 / end.since(started).max(1) as f64).min(1.0),
+    })
+}
+
+fn sleep_until(now: Nanos, wakes_at: Option<Nanos>) -> Duration {
+    wakes_at.map_or(SLEEP_MAX, |at| {
+        Duration::from_nanos(at.since(now)).min(SLEEP_MAX)
+    })
+}

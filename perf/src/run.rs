@@ -1,0 +1,412 @@
+//! Owns one run from its description to its figures: topic, connections, load thread, samples of the broker.
+//! Does not know how figures are shown.
+//! Invariant: the broker is sampled over exactly the window whose answers are counted.
+
+use crate::account::{LatencySummary, Outcome, Window};
+use crate::client::{Client, Leaders, TopicSpec};
+use crate::clock::{self, Nanos};
+use crate::consumer::{Consumer, Position};
+use crate::driver::{self, Load};
+use crate::error::PerfError;
+use crate::link;
+use crate::pace::Pace;
+use crate::poll;
+use crate::process::{self, Process, Usage};
+use crate::producer::{Allowance, Producer};
+use crate::template::{self, FetchTemplate, FetchWishes, Template};
+use millrace_net::wire::list_offsets::timestamp;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// Between the last connection being made and the first request: whatever that stirred up settles.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How long the broker may take for the questions before the load.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+
+/// What producers do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Producing {
+    pub record_bytes: usize,
+    /// Largest size of a batch.
+    pub batch_bytes: usize,
+    pub partitions_per_request: usize,
+    pub connections: usize,
+    pub in_flight: usize,
+    pub acks: i16,
+    /// Of all connections together; as fast as answers come if `None`.
+    pub requests_per_second: Option<f64>,
+    /// Ends the run after so much.
+    pub bytes_max: Option<u64>,
+}
+
+/// Where readers start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadFrom {
+    /// And read until the end that was there when the run began.
+    Beginning,
+    /// And read what comes.
+    Tail,
+}
+
+/// What consumers do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Consuming {
+    pub from: ReadFrom,
+    pub connections: usize,
+    pub max_bytes: usize,
+    pub partition_max_bytes: usize,
+    pub max_wait_ms: i32,
+    pub check_crc: bool,
+}
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Workload {
+    pub topic: String,
+    pub partitions: usize,
+    pub replication: i16,
+    pub topic_configs: Vec<(String, String)>,
+    pub producing: Option<Producing>,
+    pub consuming: Option<Consuming>,
+    #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
+    pub warm_up: Duration,
+    #[serde(rename = "duration_seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+    /// The core that makes the load.
+    pub cpu: Option<usize>,
+    pub spin: bool,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// What the load generator itself used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GeneratorUsage {
+    /// Share of the run in which the load thread did not wait; near 100 it is the load that was measured.
+    pub busy_percent: f64,
+    pub cpu_seconds: f64,
+}
+
+/// What the broker used in the window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BrokerUsage {
+    #[serde(flatten)]
+    pub usage: Usage,
+    pub cpu_percent: f64,
+    /// For each GiB of batches produced or consumed; absent where nothing was.
+    pub cpu_seconds_per_gib: Option<f64>,
+    /// Bytes sent to storage for each byte of batches produced; absent where nothing was.
+    pub storage_bytes_per_byte: Option<f64>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunResult {
+    pub produced: Option<Outcome>,
+    pub consumed: Option<Outcome>,
+    /// From the intended time of sending to the batch being in a reader's hands.
+    pub end_to_end: Option<LatencySummary>,
+    /// Fetches that brought nothing.
+    pub empty_fetches: u64,
+    /// Size of one batch as it was sent.
+    pub batch_bytes: Option<u64>,
+    pub generator: GeneratorUsage,
+    pub broker: Option<BrokerUsage>,
+}
+
+impl RunResult {
+    /// Whether something was refused or lost.
+    pub fn has_failures(&self) -> bool {
+        let outcomes = self.produced.iter().chain(&self.consumed);
+        outcomes
+            .into_iter()
+            .any(|o| !o.errors.is_empty() || o.unanswered > 0)
+    }
+}
+
+/// Runs `workload` against the broker at `bootstrap`, sampling process `pid` if given.
+pub fn run(
+    workload: &Workload,
+    bootstrap: SocketAddr,
+    pid: Option<u32>,
+) -> Result<RunResult, PerfError> {
+    process::allow_many_files();
+    let broker = pid.map(Process::new);
+    let mut client = Client::connect(bootstrap, CONNECT_TIMEOUT)?;
+    client.negotiate()?;
+    client.check_load_versions()?;
+    let leaders = if workload.producing.is_some() {
+        client.prepare_topic(&TopicSpec {
+            name: workload.topic.clone(),
+            partitions: workload.partitions,
+            replication: workload.replication,
+            configs: workload.topic_configs.clone(),
+        })?
+    } else {
+        client.leaders(&workload.topic, workload.partitions)?
+    };
+    let positions = match &workload.consuming {
+        Some(consuming) => find_positions(&mut client, workload, consuming, &leaders)?,
+        None => Vec::new(),
+    };
+    drop(client);
+
+    let (window_sender, window_receiver) = mpsc::channel();
+    let (done_sender, done_receiver) = mpsc::channel();
+    let described = workload.clone();
+    let load_thread = std::thread::Builder::new()
+        .name("load".into())
+        .spawn(move || {
+            let result = load(&described, &leaders, &positions, &window_sender);
+            // Whoever waits has gone away only where this run was given up.
+            done_sender.send(()).ok();
+            result
+        });
+    let load_thread = load_thread.map_err(PerfError::io("cannot start a thread"))?;
+    // Without a window the thread has failed and says so when joined.
+    let usage = match (broker, window_receiver.recv()) {
+        (Some(broker), Ok(window)) => Some(sample_over(&broker, window, &done_receiver)?),
+        (_, _) => None,
+    };
+    let (mut result, window) = match load_thread.join() {
+        Ok(result) => result?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
+    result.broker = usage.map(|usage| per_byte(usage, window, &result));
+    Ok(result)
+}
+
+/// Takes a sample where the window begins and one where it ends or the run is over.
+fn sample_over(
+    broker: &Process,
+    window: Window,
+    done: &mpsc::Receiver<()>,
+) -> Result<Usage, PerfError> {
+    let wait_until = |at: Nanos| {
+        let left = Duration::from_nanos(at.since(clock::now()));
+        match done.recv_timeout(left) {
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    };
+    wait_until(window.from);
+    let before = broker.sample()?;
+    wait_until(window.to);
+    Ok(broker.sample()?.usage_since(&before))
+}
+
+fn per_byte(usage: Usage, window: Window, result: &RunResult) -> BrokerUsage {
+    let bytes =
+        |outcome: &Option<Outcome>| outcome.as_ref().map_or(0, |outcome| outcome.bytes) as f64;
+    let (produced, consumed) = (bytes(&result.produced), bytes(&result.consumed));
+    let per = |amount: f64, of: f64| (of > 0.0).then(|| amount / of);
+    BrokerUsage {
+        cpu_percent: 100.0 * usage.cpu_seconds / window.seconds().max(1e-9),
+        cpu_seconds_per_gib: per(
+            usage.cpu_seconds,
+            (produced + consumed) / f64::from(1 << 30),
+        ),
+        storage_bytes_per_byte: per(usage.storage_write_bytes as f64, produced),
+        usage,
+    }
+}
+
+fn find_positions(
+    client: &mut Client,
+    workload: &Workload,
+    consuming: &Consuming,
+    leaders: &Leaders,
+) -> Result<Vec<Position>, PerfError> {
+    let partitions: Vec<i32> = leaders.values().flatten().copied().collect();
+    let latest = client.offsets(&workload.topic, &partitions, timestamp::LATEST)?;
+    let earliest = client.offsets(&workload.topic, &partitions, timestamp::EARLIEST)?;
+    let position = |&partition: &i32| match consuming.from {
+        ReadFrom::Beginning => Position {
+            partition,
+            next_offset: earliest[&partition],
+            end_offset: Some(latest[&partition]),
+        },
+        ReadFrom::Tail => Position {
+            partition,
+            next_offset: latest[&partition],
+            end_offset: None,
+        },
+    };
+    Ok(partitions.iter().map(position).collect())
+}
+
+/// What the load thread does: connects, says when the window is, runs.
+fn load(
+    workload: &Workload,
+    leaders: &Leaders,
+    positions: &[Position],
+    window_sender: &mpsc::Sender<Window>,
+) -> Result<(RunResult, Window), PerfError> {
+    match workload.cpu {
+        Some(cpu) => poll::pin_to_cpu(cpu)?,
+        None => poll::exact_timers(),
+    }
+    let mut batch_bytes = None;
+    let mut producers = match &workload.producing {
+        Some(producing) => {
+            let batch = template::batch_within(producing.record_bytes, producing.batch_bytes)?;
+            batch_bytes = Some(batch.bytes.len() as u64);
+            connect_producers(&workload.topic, producing, &batch, leaders)?
+        }
+        None => Vec::new(),
+    };
+    let consumers = match &workload.consuming {
+        Some(consuming) => connect_consumers(&workload.topic, consuming, positions, leaders)?,
+        None => Vec::new(),
+    };
+    let start = clock::now().after(SETTLE);
+    let from = start.after(workload.warm_up);
+    let window = Window {
+        from,
+        to: from.after(workload.duration),
+    };
+    let producing = workload.producing.as_ref();
+    let connections = producers.len();
+    if let Some(rate) = producing.and_then(|producing| producing.requests_per_second) {
+        for (index, producer) in producers.iter_mut().enumerate() {
+            producer.set_pace(Pace::shared(start, rate, index, connections));
+        }
+    }
+    // Whoever waits for the window has gone away only where nobody samples.
+    window_sender.send(window).ok();
+    let cpu_before = process::own_thread_cpu_seconds();
+    let load = Load {
+        producers,
+        consumers,
+        start,
+        window,
+        allowance: Allowance(producing.and_then(|producing| producing.bytes_max)),
+        spin: workload.spin,
+    };
+    let driven = driver::drive(load)?;
+    let cpu_seconds = process::own_thread_cpu_seconds() - cpu_before;
+    let both = workload.producing.is_some() && workload.consuming.is_some();
+    let window = Window {
+        to: driven.produced.window.to.min(driven.consumed.window.to),
+        ..window
+    };
+    let result = RunResult {
+        produced: workload
+            .producing
+            .is_some()
+            .then(|| driven.produced.outcome()),
+        consumed: workload
+            .consuming
+            .is_some()
+            .then(|| driven.consumed.outcome()),
+        end_to_end: both.then(|| driven.end_to_end.summary()),
+        empty_fetches: driven.empty_answers,
+        batch_bytes,
+        generator: GeneratorUsage {
+            busy_percent: 100.0 * driven.busy,
+            cpu_seconds,
+        },
+        broker: None,
+    };
+    Ok((result, window))
+}
+
+fn connect_producers(
+    topic: &str,
+    producing: &Producing,
+    batch: &template::BuiltBatch,
+    leaders: &Leaders,
+) -> Result<Vec<Producer>, PerfError> {
+    let mut producers = Vec::new();
+    for (&address, partitions) in leaders {
+        let requests = partitions.chunks(producing.partitions_per_request);
+        let templates = requests.map(|partitions| {
+            Template::produce(topic, partitions, batch, producing.acks, PRODUCE_TIMEOUT_MS)
+                .map(Rc::new)
+        });
+        let templates: Vec<Rc<Template>> = templates.collect::<Result<_, _>>()?;
+        for share in shares(&templates, producing.connections) {
+            let stream = link::connect(address)?;
+            producers.push(Producer::new(
+                stream,
+                share,
+                producing.in_flight,
+                producing.acks != 0,
+            ));
+        }
+    }
+    Ok(producers)
+}
+
+fn connect_consumers(
+    topic: &str,
+    consuming: &Consuming,
+    positions: &[Position],
+    leaders: &Leaders,
+) -> Result<Vec<Consumer>, PerfError> {
+    let wishes = FetchWishes {
+        max_wait_ms: consuming.max_wait_ms,
+        min_bytes: 1,
+        max_bytes: i32::try_from(consuming.max_bytes).unwrap_or(i32::MAX),
+        partition_max_bytes: i32::try_from(consuming.partition_max_bytes).unwrap_or(i32::MAX),
+    };
+    let mut consumers = Vec::new();
+    for (&address, partitions) in leaders {
+        let connections = consuming.connections.min(partitions.len());
+        for share in shares(partitions, connections) {
+            let find = |partition: &i32| {
+                positions
+                    .iter()
+                    .find(|p| p.partition == *partition)
+                    .copied()
+            };
+            let own: Vec<Position> = share.iter().filter_map(find).collect();
+            assert_eq!(own.len(), share.len(), "every partition has a position");
+            let template = FetchTemplate::new(topic, &share, wishes)?;
+            let stream = link::connect(address)?;
+            consumers.push(Consumer::new(
+                stream,
+                template,
+                own,
+                consuming.max_bytes,
+                consuming.check_crc,
+            ));
+        }
+    }
+    Ok(consumers)
+}
+
+/// Deals `items` to `hands`; where there are more hands than items, several hold the same.
+fn shares<T: Clone>(items: &[T], hands: usize) -> Vec<Vec<T>> {
+    assert!(!items.is_empty());
+    (0..hands)
+        .map(|hand| {
+            let own: Vec<T> = items.iter().skip(hand).step_by(hands).cloned().collect();
+            if own.is_empty() {
+                vec![items[hand % items.len()].clone()]
+            } else {
+                own
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_dealt_once_and_nobody_goes_empty() {
+        assert_eq!(shares(&[1, 2, 3, 4, 5], 2), [vec![1, 3, 5], vec![2, 4]]);
+        assert_eq!(
+            shares(&[1, 2], 5),
+            [vec![1], vec![2], vec![1], vec![2], vec![1]]
+        );
+    }
+}

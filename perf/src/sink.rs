@@ -1,0 +1,603 @@
+//! Owns a broker that stores nothing: it acknowledges at once, to show how much load this program can make.
+//! Does not know durability, several clients of one partition in order, or any request that a run does not send.
+//! Invariant: it counts offsets as a broker would, and gives back as many records as were produced.
+
+use crate::clock::{self, Nanos};
+use crate::error::PerfError;
+use crate::link::Inbox;
+use crate::poll::{self, Poll, Ready};
+use crate::scan::{Cursor, FETCH_VERSION, PRODUCE_VERSION};
+use bytes::Bytes;
+use millrace_net::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use millrace_net::wire::create_topics::{
+    CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
+use millrace_net::wire::frame::{encode_response, RequestHeader};
+use millrace_net::wire::list_offsets::{
+    timestamp, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use millrace_net::wire::metadata::{
+    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
+};
+use millrace_net::wire::versions::{self, ApiKey};
+use millrace_net::wire::{ErrorCode, Message, Reader, Str, WireError};
+use std::collections::HashMap;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const LISTENER: u64 = u64::MAX;
+const NODE_ID: i32 = 1;
+/// How often it looks whether it shall stop, and whether a waiting fetch has waited enough.
+const LOOK_UP: Duration = Duration::from_millis(5);
+const INBOX_BYTES: usize = 256 << 10;
+const TOPICS_MAX: usize = 1_000;
+const PARTITIONS_MAX: usize = 100_000;
+const CONNECTIONS_MAX: usize = 10_000;
+/// Largest answer to a fetch.
+const FETCH_BYTES_MAX: usize = 64 << 20;
+
+/// A sink that serves on a thread of its own.
+pub struct Sink {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), PerfError>>>,
+}
+
+impl Sink {
+    /// Serves on `address` (port 0: any free one), pinned to `cpu` if given.
+    pub fn start(address: SocketAddr, cpu: Option<usize>) -> Result<Sink, PerfError> {
+        let what = format!("cannot listen on {address}");
+        let listener = TcpListener::bind(address).map_err(PerfError::io(&what))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(PerfError::io(&what))?;
+        let address = listener.local_addr().map_err(PerfError::io(&what))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let body = move || -> Result<(), PerfError> {
+            if let Some(cpu) = cpu {
+                poll::pin_to_cpu(cpu)?;
+            }
+            Server::new(listener, address)?.serve(&seen)
+        };
+        let thread = std::thread::Builder::new().name("sink".into()).spawn(body);
+        let thread = thread.map_err(PerfError::io("cannot start a thread"))?;
+        Ok(Sink {
+            address,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until it ends, which it does by itself only where it failed.
+    pub fn join(mut self) -> Result<(), PerfError> {
+        self.thread.take().map_or(Ok(()), ended)
+    }
+
+    /// Ends it; its failure, if it failed.
+    pub fn stop(self) -> Result<(), PerfError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn ended(thread: JoinHandle<Result<(), PerfError>>) -> Result<(), PerfError> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    inbox: Inbox,
+    out: Vec<u8>,
+    written: usize,
+    wants_write: bool,
+    /// A fetch that found nothing, and when it has waited enough.
+    waiting: Option<(Nanos, Vec<u8>)>,
+}
+
+/// What it remembers of what was produced.
+#[derive(Default)]
+struct Memory {
+    /// Next offset of each partition.
+    topics: HashMap<String, Vec<i64>>,
+    /// The first batch that came; every fetch brings copies of it.
+    batch: Vec<u8>,
+}
+
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    poll: Poll,
+    connections: HashMap<u64, Connection>,
+    next_token: u64,
+    memory: Memory,
+}
+
+impl Server {
+    fn new(listener: TcpListener, address: SocketAddr) -> Result<Server, PerfError> {
+        let poll = Poll::new()?;
+        poll.add(&listener, LISTENER)?;
+        Ok(Server {
+            listener,
+            address,
+            poll,
+            connections: HashMap::new(),
+            next_token: 0,
+            memory: Memory::default(),
+        })
+    }
+
+    fn serve(&mut self, stop: &AtomicBool) -> Result<(), PerfError> {
+        let mut ready: Vec<Ready> = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            self.poll.wait(Some(LOOK_UP), &mut ready)?;
+            let mut produced = false;
+            for event in &ready {
+                if event.token == LISTENER {
+                    self.accept()?;
+                    continue;
+                }
+                match self.turn(event.token) {
+                    Ok(any) => produced |= any,
+                    // Whatever it was, it is over with that client only.
+                    Err(_) => drop(self.connections.remove(&event.token)),
+                }
+            }
+            self.wake(produced);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), PerfError> {
+        loop {
+            let what = "cannot accept";
+            match self.listener.accept() {
+                Ok((stream, _)) if self.connections.len() < CONNECTIONS_MAX => {
+                    stream.set_nonblocking(true).map_err(PerfError::io(what))?;
+                    stream.set_nodelay(true).map_err(PerfError::io(what))?;
+                    self.poll.add(&stream, self.next_token)?;
+                    let connection = Connection {
+                        stream,
+                        inbox: Inbox::new(INBOX_BYTES),
+                        out: Vec::new(),
+                        written: 0,
+                        wants_write: false,
+                        waiting: None,
+                    };
+                    self.connections.insert(self.next_token, connection);
+                    self.next_token += 1;
+                }
+                Ok((stream, _)) => drop(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(PerfError::io(what)(error)),
+            }
+        }
+    }
+
+    /// Reads, answers and writes on one connection; whether something was produced.
+    fn turn(&mut self, token: u64) -> Result<bool, PerfError> {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return Ok(false);
+        };
+        let mut produced = false;
+        connection.inbox.read_from(&mut connection.stream)?;
+        while let Some(frame) = connection.inbox.next_frame()? {
+            let frame = connection.inbox.frame(frame);
+            match answer(frame, &mut self.memory, self.address, &mut connection.out)? {
+                Answered::Produce => produced = true,
+                Answered::Other => {}
+                Answered::Later(max_wait) => {
+                    connection.waiting = Some((clock::now().after(max_wait), frame.to_vec()));
+                }
+            }
+        }
+        send(connection, token, &self.poll)?;
+        Ok(produced)
+    }
+
+    /// Answers waiting fetches for which there is something now, or which have waited enough.
+    fn wake(&mut self, produced: bool) {
+        let now = clock::now();
+        let mut failed = Vec::new();
+        for (&token, connection) in &mut self.connections {
+            let Some((deadline, frame)) = connection.waiting.take() else {
+                continue;
+            };
+            let overdue = now >= deadline;
+            if !produced && !overdue {
+                connection.waiting = Some((deadline, frame));
+                continue;
+            }
+            let done = match fetch(&frame, &self.memory, overdue, &mut connection.out) {
+                Ok(Answered::Later(_)) => {
+                    connection.waiting = Some((deadline, frame));
+                    continue;
+                }
+                Ok(Answered::Produce | Answered::Other) => send(connection, token, &self.poll),
+                Err(error) => Err(error.into()),
+            };
+            if done.is_err() {
+                failed.push(token);
+            }
+        }
+        for token in failed {
+            self.connections.remove(&token);
+        }
+    }
+}
+
+/// Writes what the socket takes now.
+fn send(connection: &mut Connection, token: u64, poll: &Poll) -> Result<(), PerfError> {
+    while connection.written < connection.out.len() {
+        match connection
+            .stream
+            .write(&connection.out[connection.written..])
+        {
+            Ok(0) => return Err(PerfError::Closed),
+            Ok(written) => connection.written += written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(PerfError::io("cannot answer")(error)),
+        }
+    }
+    let blocked = connection.written < connection.out.len();
+    if !blocked {
+        connection.out.clear();
+        connection.written = 0;
+    }
+    if blocked != connection.wants_write {
+        connection.wants_write = blocked;
+        poll.want_write(&connection.stream, token, blocked)?;
+    }
+    Ok(())
+}
+
+enum Answered {
+    Produce,
+    Other,
+    /// A fetch that found nothing and is willing to wait.
+    Later(Duration),
+}
+
+fn answer(
+    frame: &[u8],
+    memory: &mut Memory,
+    address: SocketAddr,
+    out: &mut Vec<u8>,
+) -> Result<Answered, WireError> {
+    let mut cursor = Cursor::new(frame);
+    let (key, version) = (cursor.i16()?, cursor.i16()?);
+    if key == ApiKey::Produce.code() && version == PRODUCE_VERSION {
+        produce(frame, memory, out)?;
+        return Ok(Answered::Produce);
+    }
+    if key == ApiKey::Fetch.code() && version == FETCH_VERSION {
+        return fetch(frame, memory, false, out);
+    }
+    let mut reader = Reader::new(Bytes::copy_from_slice(frame));
+    let (header, _) = RequestHeader::decode(&mut reader)?;
+    let id = header.correlation_id;
+    let bytes = match header.key {
+        ApiKey::ApiVersions => {
+            let (_, max) = ApiVersionsRequest::VERSIONS;
+            if version > max {
+                encode_response::<ApiVersionsRequest>(id, &versions::refusal(), 0)?
+            } else {
+                let response = ApiVersionsResponse {
+                    api_keys: versions::advertised(),
+                    ..Default::default()
+                };
+                encode_response::<ApiVersionsRequest>(id, &response, version)?
+            }
+        }
+        ApiKey::Metadata => {
+            let request = MetadataRequest::decode(&mut reader, version)?;
+            let response = metadata(&request, version, memory, address);
+            encode_response::<MetadataRequest>(id, &response, version)?
+        }
+        ApiKey::CreateTopics => {
+            let request = CreateTopicsRequest::decode(&mut reader, version)?;
+            encode_response::<CreateTopicsRequest>(id, &create(&request, memory), version)?
+        }
+        ApiKey::ListOffsets => {
+            let request = ListOffsetsRequest::decode(&mut reader, version)?;
+            encode_response::<ListOffsetsRequest>(id, &offsets(&request, memory), version)?
+        }
+        other => return Err(WireError::UnknownApiKey { key: other.code() }),
+    };
+    out.extend_from_slice(&bytes);
+    Ok(Answered::Other)
+}
+
+/// Skips the header of a request with fixed lengths; the correlation id.
+fn header(cursor: &mut Cursor<'_>) -> Result<i32, WireError> {
+    cursor.i32()?;
+    let correlation = cursor.i32()?;
+    cursor.string()?;
+    Ok(correlation)
+}
+
+/// Begins a frame whose size is not known yet; where it begins.
+fn open(out: &mut Vec<u8>, correlation: i32) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&correlation.to_be_bytes());
+    start
+}
+
+fn close(out: &mut [u8], start: usize) {
+    let size = i32::try_from(out.len() - start - 4).expect("an answer is bounded");
+    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+}
+
+fn put_i16(out: &mut Vec<u8>, value: usize) {
+    out.extend_from_slice(&(value as i16).to_be_bytes());
+}
+
+fn put_i32(out: &mut Vec<u8>, value: i32) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn put_i64(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+/// Records in a batch, from its header.
+fn records_in(batch: &[u8]) -> i64 {
+    let count = batch.get(57..61).and_then(|bytes| bytes.first_chunk::<4>());
+    count.map_or(0, |bytes| i32::from_be_bytes(*bytes).into())
+}
+
+fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), WireError> {
+    let mut cursor = Cursor::new(frame);
+    let correlation = header(&mut cursor)?;
+    cursor.string()?;
+    let acks = cursor.i16()?;
+    cursor.i32()?;
+    let start = open(out, correlation);
+    let topics = cursor.count()?;
+    put_i32(out, topics as i32);
+    for _ in 0..topics {
+        let name = cursor.string()?;
+        put_i16(out, name.len());
+        out.extend_from_slice(name);
+        let known = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| memory.topics.get_mut(name));
+        let next_offsets = known.map_or(&mut [][..], |list| &mut list[..]);
+        let partitions = cursor.count()?;
+        put_i32(out, partitions as i32);
+        for _ in 0..partitions {
+            let index = cursor.i32()?;
+            let batch = cursor.bytes()?;
+            let next_offset = usize::try_from(index)
+                .ok()
+                .and_then(|index| next_offsets.get_mut(index));
+            let (code, base_offset) = match next_offset {
+                Some(next) => {
+                    let base = *next;
+                    *next += records_in(batch);
+                    (ErrorCode::None, base)
+                }
+                None => (ErrorCode::UnknownTopicOrPartition, -1),
+            };
+            if memory.batch.is_empty() {
+                memory.batch = batch.to_vec();
+            }
+            put_i32(out, index);
+            out.extend_from_slice(&code.code().to_be_bytes());
+            put_i64(out, base_offset);
+            put_i64(out, -1);
+            put_i64(out, 0);
+        }
+    }
+    put_i32(out, 0);
+    if acks == 0 {
+        out.truncate(start);
+    } else {
+        close(out, start);
+    }
+    Ok(())
+}
+
+fn fetch(
+    frame: &[u8],
+    memory: &Memory,
+    overdue: bool,
+    out: &mut Vec<u8>,
+) -> Result<Answered, WireError> {
+    let mut cursor = Cursor::new(frame);
+    let correlation = header(&mut cursor)?;
+    cursor.i32()?;
+    let max_wait_ms = cursor.i32()?;
+    cursor.i32()?;
+    let max_bytes = usize::try_from(cursor.i32()?)
+        .unwrap_or(0)
+        .min(FETCH_BYTES_MAX);
+    cursor.take(1 + 4 + 4)?;
+    let start = open(out, correlation);
+    // Throttle time, error, session.
+    out.extend_from_slice(&[0; 4 + 2 + 4]);
+    let topics = cursor.count()?;
+    put_i32(out, topics as i32);
+    let mut sent = 0;
+    for _ in 0..topics {
+        let name = cursor.string()?;
+        put_i16(out, name.len());
+        out.extend_from_slice(name);
+        let next_offsets = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| memory.topics.get(name));
+        let partitions = cursor.count()?;
+        put_i32(out, partitions as i32);
+        for _ in 0..partitions {
+            let index = cursor.i32()?;
+            cursor.i32()?;
+            let mut offset = cursor.i64()?;
+            cursor.i64()?;
+            let limit = usize::try_from(cursor.i32()?).unwrap_or(0);
+            let known = usize::try_from(index)
+                .ok()
+                .and_then(|index| next_offsets?.get(index));
+            let code = match known {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::UnknownTopicOrPartition,
+            };
+            let end = known.copied().unwrap_or(-1);
+            put_i32(out, index);
+            out.extend_from_slice(&code.code().to_be_bytes());
+            put_i64(out, end);
+            put_i64(out, end);
+            put_i64(out, 0);
+            // No aborted transactions, no other replica to read from.
+            put_i32(out, -1);
+            put_i32(out, -1);
+            let length_at = out.len();
+            put_i32(out, 0);
+            let records = records_in(&memory.batch);
+            while records > 0
+                && offset < end
+                && (sent == 0 || sent + memory.batch.len() <= max_bytes)
+            {
+                let base = offset - offset % records;
+                put_i64(out, base);
+                out.extend_from_slice(&memory.batch[8..]);
+                offset = base + records;
+                sent += memory.batch.len();
+                if out.len() - length_at - 4 + memory.batch.len() > limit {
+                    break;
+                }
+            }
+            let length = (out.len() - length_at - 4) as i32;
+            out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+    if sent == 0 && !overdue && max_wait_ms > 0 {
+        out.truncate(start);
+        return Ok(Answered::Later(Duration::from_millis(max_wait_ms as u64)));
+    }
+    close(out, start);
+    Ok(Answered::Other)
+}
+
+fn metadata(
+    request: &MetadataRequest,
+    version: i16,
+    memory: &Memory,
+    address: SocketAddr,
+) -> MetadataResponse {
+    let names: Vec<Str> = match request.asked(version) {
+        Some(asked) => asked
+            .iter()
+            .filter_map(|topic| topic.name.clone())
+            .collect(),
+        None => memory.topics.keys().cloned().map(Str::from).collect(),
+    };
+    let topics = names.into_iter().map(|name| {
+        let known = memory.topics.get(name.as_str());
+        let code = match known {
+            Some(_) => ErrorCode::None,
+            None => ErrorCode::UnknownTopicOrPartition,
+        };
+        let partitions = known.map_or(0, Vec::len);
+        MetadataResponseTopic {
+            error_code: code.code(),
+            name: Some(name),
+            partitions: (0..partitions)
+                .map(|index| MetadataResponsePartition {
+                    partition_index: index as i32,
+                    leader_id: NODE_ID,
+                    replica_nodes: vec![NODE_ID],
+                    isr_nodes: vec![NODE_ID],
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        }
+    });
+    MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: NODE_ID,
+            host: address.ip().to_string().into(),
+            port: address.port().into(),
+            rack: None,
+        }],
+        controller_id: NODE_ID,
+        topics: topics.collect(),
+        ..Default::default()
+    }
+}
+
+fn create(request: &CreateTopicsRequest, memory: &mut Memory) -> CreateTopicsResponse {
+    let mut topics = Vec::new();
+    for topic in &request.topics {
+        let partitions = usize::try_from(topic.num_partitions).unwrap_or(1);
+        let code = if memory.topics.contains_key(topic.name.as_str()) {
+            ErrorCode::TopicAlreadyExists
+        } else if partitions > PARTITIONS_MAX || memory.topics.len() >= TOPICS_MAX {
+            ErrorCode::InvalidPartitions
+        } else {
+            memory
+                .topics
+                .insert(topic.name.to_string(), vec![0; partitions]);
+            ErrorCode::None
+        };
+        topics.push(CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code: code.code(),
+            ..Default::default()
+        });
+    }
+    CreateTopicsResponse {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+fn offsets(request: &ListOffsetsRequest, memory: &Memory) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let next_offsets = memory.topics.get(topic.name.as_str());
+        let partitions = topic.partitions.iter().map(|asked| {
+            let next = usize::try_from(asked.partition_index)
+                .ok()
+                .and_then(|index| next_offsets?.get(index));
+            let code = match next {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::UnknownTopicOrPartition,
+            };
+            let offset = match asked.timestamp {
+                timestamp::EARLIEST => 0,
+                _ => next.copied().unwrap_or(-1),
+            };
+            ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: code.code(),
+                offset,
+                ..Default::default()
+            }
+        });
+        ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions: partitions.collect(),
+        }
+    });
+    ListOffsetsResponse {
+        throttle_time_ms: 0,
+        topics: topics.collect(),
+    }
+}
