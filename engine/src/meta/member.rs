@@ -377,11 +377,6 @@ impl Member {
         std::mem::take(&mut self.messages)
     }
 
-    /// Proposals that will get no reply any more.
-    pub fn abandon(&mut self) -> Vec<Token> {
-        self.pending.drain(..).map(|p| p.token).collect()
-    }
-
     /// The state to be written down when nothing else is: it witnesses how far the log is committed.
     pub fn witness(&self) -> Vec<u8> {
         format::encode_records(&[], Some(self.raw.store().hard_state()))

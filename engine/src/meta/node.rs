@@ -396,12 +396,6 @@ impl Driver {
         };
         // Before anybody is woken: what is proposed from now on is refused at the door.
         self.shared.end(state);
-        for token in self.member.abandon() {
-            self.waiting
-                .remove(&token)
-                .into_iter()
-                .for_each(|w| answer(w, Err(refusal.clone())));
-        }
         let waiting = std::mem::take(&mut self.waiting);
         waiting
             .into_values()

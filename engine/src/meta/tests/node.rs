@@ -189,7 +189,7 @@ fn the_log_is_replaced_by_a_snapshot() {
 /// there is what was asked for, in order, and nothing else.
 #[test]
 fn acknowledged_commands_survive_crashes() {
-    for seed in 0..150 {
+    for seed in 0..100 {
         let sim = sim(1_000 + seed);
         let mut model = empty_image();
         for round in 0..4 {
