@@ -89,7 +89,6 @@ pub fn start(
         run_shard(Arc::clone(&parts), id, say.clone())
     })
     .map_err(failed)?;
-    control.state.attach(Arc::new(Running { handle, shared }));
     let broker = Broker { threads };
     for _ in 0..config.shards {
         match said.recv_timeout(THREADS_START_MAX) {
@@ -108,6 +107,8 @@ pub fn start(
             return Err(broker.why_not_started());
         }
     }
+    // Not before: a signal during recovery ends the process at once, which recovery is made for.
+    control.state.attach(Arc::new(Running { handle, shared }));
     Ok(broker)
 }
 

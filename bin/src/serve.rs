@@ -39,7 +39,10 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let listeners = bind_all(&config)?;
     let control = control::start(ports::bind(&config.admin_listen, "admin-listen")?)?;
     let broker = broker::start(&config, &listeners, &control)?;
-    announce(&config, &listeners, &control).map_err(Failure::output)?;
+    if let Err(error) = announce(&config, &listeners, &control) {
+        // Whoever started us may not want to read this; clients are served all the same.
+        tracing::warn!("cannot write to standard output: {error}");
+    }
     let result = broker.join();
     drop(lock);
     result
@@ -108,16 +111,15 @@ fn announce(
         "millrace {} serves the Apache Kafka protocol",
         env!("CARGO_PKG_VERSION")
     )?;
+    let cpus = CpuList(config.cpus.iter().copied().take(config.shards).collect());
+    let shards = match config.shards {
+        1 => format!("1 shard on CPU {cpus}"),
+        more => format!("{more} shards on CPUs {cpus}"),
+    };
+    let memory = ByteSize(config.memory_bytes).human();
     writeln!(
         out,
-        "{} on CPUs {}, {} of memory, data in {}",
-        if config.shards == 1 {
-            "1 shard".to_string()
-        } else {
-            format!("{} shards", config.shards)
-        },
-        CpuList(config.cpus.iter().copied().take(config.shards).collect()),
-        ByteSize(config.memory_bytes).human(),
+        "{shards}, {memory} of memory, data in {}",
         config.data_dir.display()
     )?;
     let mut first = None;

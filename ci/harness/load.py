@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-
 from oracle import Plan, parse, value_of
 from report_lines import demand
 

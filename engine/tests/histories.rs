@@ -5,7 +5,9 @@
 //! `MILLRACE_SEEDS=from..to` chooses the seeds; a failure names its own.
 
 use bytes::Bytes;
-use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes};
+use millrace_engine::api::{
+    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
+};
 use millrace_engine::meta::{Command, ConfigEdit, Overrides};
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
 use millrace_engine::rt::{self, Class};
@@ -93,7 +95,10 @@ async fn create_topics(broker: &Broker) {
             continue;
         }
         let mut overrides = Overrides::new();
-        overrides.insert("segment.bytes".into(), (1_048_576 + i32::from(n) * 7).to_string());
+        overrides.insert(
+            "segment.bytes".into(),
+            (1_048_576 + i32::from(n) * 7).to_string(),
+        );
         let command = Command::CreateTopic {
             id: topic(n),
             name: format!("t{n}"),
@@ -116,9 +121,16 @@ async fn produce(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>, big: usize
         if pick(&sim, 10) == 0 {
             rt::sleep(Duration::from_micros(pick(&sim, 40_000))).await;
         }
-        let id = PartitionId::new(topic(pick(&sim, u64::from(TOPICS)) as u8), pick(&sim, PARTITIONS as u64) as i32);
+        let id = PartitionId::new(
+            topic(pick(&sim, u64::from(TOPICS)) as u8),
+            pick(&sim, PARTITIONS as u64) as i32,
+        );
         let count = 1 + pick(&sim, 5) as i32;
-        let bytes = if pick(&sim, 3) == 0 { pick(&sim, big as u64) as usize } else { pick(&sim, 3_000) as usize };
+        let bytes = if pick(&sim, 3) == 0 {
+            pick(&sim, big as u64) as usize
+        } else {
+            pick(&sim, 3_000) as usize
+        };
         let tag = {
             let mut m = model.borrow_mut();
             m.next_tag += 1;
@@ -126,10 +138,18 @@ async fn produce(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>, big: usize
             m.attempted.insert(tag, (id, count));
             tag
         };
-        let item = AppendItem { partition: id, batch: batch(tag, count, bytes, None) };
+        let item = AppendItem {
+            partition: id,
+            batch: batch(tag, count, bytes, None),
+        };
         let result = broker.append(vec![item], Acks::All).await.remove(0);
         let appended = result.unwrap_or_else(|e| panic!("append: {e}"));
-        model.borrow_mut().acked.entry(id).or_default().insert(appended.base_offset, (tag, count));
+        model
+            .borrow_mut()
+            .acked
+            .entry(id)
+            .or_default()
+            .insert(appended.base_offset, (tag, count));
     }
 }
 
@@ -142,20 +162,35 @@ async fn produce_idempotent(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>,
             let (sequence, open) = *m.producers.entry(id).or_insert((0, None));
             let (tag, count, bytes) = open.unwrap_or_else(|| {
                 m.next_tag += 1;
-                let fresh = (m.next_tag, 1 + pick(&sim, 3) as i32, pick(&sim, 9_000) as usize);
+                let fresh = (
+                    m.next_tag,
+                    1 + pick(&sim, 3) as i32,
+                    pick(&sim, 9_000) as usize,
+                );
                 m.attempted.insert(fresh.0, (id, fresh.1));
                 m.idempotent_tags.insert(fresh.0, 0);
                 fresh
             });
-            m.producers.insert(id, (sequence, Some((tag, count, bytes))));
+            m.producers
+                .insert(id, (sequence, Some((tag, count, bytes))));
             (tag, count, bytes, sequence)
         };
         let producer = Some((1_000 + i64::from(index), 0, sequence));
-        let item = AppendItem { partition: id, batch: batch(tag, count, bytes, producer) };
-        let appended = broker.append(vec![item], Acks::All).await.remove(0).unwrap_or_else(|e| panic!("idempotent: {e}"));
+        let item = AppendItem {
+            partition: id,
+            batch: batch(tag, count, bytes, producer),
+        };
+        let appended = broker
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap_or_else(|e| panic!("idempotent: {e}"));
         let mut m = model.borrow_mut();
         m.producers.insert(id, (sequence + count, None));
-        m.acked.entry(id).or_default().insert(appended.base_offset, (tag, count));
+        m.acked
+            .entry(id)
+            .or_default()
+            .insert(appended.base_offset, (tag, count));
         drop(m);
         if pick(&sim, 8) == 0 {
             rt::sleep(Duration::from_micros(pick(&sim, 20_000))).await;
@@ -175,11 +210,22 @@ async fn read_all(broker: &Broker, id: PartitionId) -> Vec<(i64, i32, u64)> {
             current_leader_epoch: -1,
             last_fetched_epoch: -1,
         };
-        let options =
-            FetchOptions { max_wait: Duration::ZERO, min_bytes: 1, max_bytes: 1 << 20, read_committed: false };
-        let fetched = broker.fetch(vec![item], options).await.remove(0).unwrap_or_else(|e| panic!("fetch: {e}"));
+        let options = FetchOptions {
+            max_wait: Duration::ZERO,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            read_committed: false,
+        };
+        let fetched = broker
+            .fetch(vec![item], options)
+            .await
+            .remove(0)
+            .unwrap_or_else(|e| panic!("fetch: {e}"));
         if fetched.bytes() == 0 {
-            assert_eq!(offset, fetched.high_watermark, "nothing to read below the high watermark");
+            assert_eq!(
+                offset, fetched.high_watermark,
+                "nothing to read below the high watermark"
+            );
             return out;
         }
         for chunk in &fetched.records {
@@ -203,14 +249,23 @@ async fn verify(broker: &Broker, model: &RefCell<Model>) {
         for index in 0..PARTITIONS {
             let id = PartitionId::new(topic(n), index);
             let found = read_all(broker, id).await;
-            let by_offset: HashMap<i64, (i32, u64)> = found.iter().map(|(o, c, t)| (*o, (*c, *t))).collect();
+            let by_offset: HashMap<i64, (i32, u64)> =
+                found.iter().map(|(o, c, t)| (*o, (*c, *t))).collect();
             let m = model.borrow();
             for (offset, (tag, count)) in m.acked.get(&id).into_iter().flatten() {
-                assert_eq!(by_offset.get(offset), Some(&(*count, *tag)), "{id} lost or changed offset {offset}");
+                assert_eq!(
+                    by_offset.get(offset),
+                    Some(&(*count, *tag)),
+                    "{id} lost or changed offset {offset}"
+                );
             }
             let mut times: HashMap<u64, u32> = HashMap::new();
             for (offset, count, tag) in &found {
-                assert_eq!(m.attempted.get(tag), Some(&(id, *count)), "{id} invented a batch at {offset}");
+                assert_eq!(
+                    m.attempted.get(tag),
+                    Some(&(id, *count)),
+                    "{id} invented a batch at {offset}"
+                );
                 *times.entry(*tag).or_default() += 1;
             }
             for (tag, times) in times {
@@ -240,7 +295,10 @@ fn history(seed: u64) {
             let mut clients = Vec::new();
             for _ in 0..3 {
                 let broker = brokers[pick(&inner, shards as u64) as usize].clone();
-                clients.push(rt::spawn_joined(Class::Network, produce(inner.clone(), broker, model.clone(), big)));
+                clients.push(rt::spawn_joined(
+                    Class::Network,
+                    produce(inner.clone(), broker, model.clone(), big),
+                ));
             }
             for index in 0..PARTITIONS {
                 let broker = brokers[pick(&inner, shards as u64) as usize].clone();
@@ -271,7 +329,10 @@ fn history(seed: u64) {
             CrashPolicy::Process,
             CrashPolicy::POWER,
             CrashPolicy::POWER_LOST,
-            CrashPolicy::Power { data: Unsynced::Garbage, names: Unsynced::Random },
+            CrashPolicy::Power {
+                data: Unsynced::Garbage,
+                names: Unsynced::Random,
+            },
         ];
         sim.crash(policies[pick(&sim, 4) as usize]);
     }
@@ -292,20 +353,44 @@ fn settings_reach_every_shard_and_records_can_be_deleted() {
         let brokers = start(2).await;
         create_topics(&brokers[1]).await;
         let edit = ConfigEdit::set([("max.message.bytes".to_string(), Some("100".to_string()))]);
-        brokers[1].propose(Command::SetTopicConfig { id: topic(1), edit }).await.unwrap();
+        brokers[1]
+            .propose(Command::SetTopicConfig { id: topic(1), edit })
+            .await
+            .unwrap();
         for index in 0..PARTITIONS {
             let id = PartitionId::new(topic(1), index);
-            let item = AppendItem { partition: id, batch: batch(1, 1, 500, None) };
-            let refused = brokers[0].append(vec![item], Acks::All).await.remove(0).unwrap_err();
-            assert!(refused.to_string().contains("max.message.bytes 100"), "{refused}");
+            let item = AppendItem {
+                partition: id,
+                batch: batch(1, 1, 500, None),
+            };
+            let refused = brokers[0]
+                .append(vec![item], Acks::All)
+                .await
+                .remove(0)
+                .unwrap_err();
+            assert!(
+                refused.to_string().contains("max.message.bytes 100"),
+                "{refused}"
+            );
         }
         let id = PartitionId::new(topic(0), 0);
         for tag in 0..10 {
-            let item = AppendItem { partition: id, batch: batch(tag, 2, 50, None) };
-            brokers[0].append(vec![item], Acks::Leader).await.remove(0).unwrap();
+            let item = AppendItem {
+                partition: id,
+                batch: batch(tag, 2, 50, None),
+            };
+            brokers[0]
+                .append(vec![item], Acks::Leader)
+                .await
+                .remove(0)
+                .unwrap();
         }
         assert_eq!(brokers[1].delete_records(id, 7).await, Ok(7));
-        assert_eq!(brokers[1].delete_records(id, 3).await, Ok(7), "log start only grows");
+        assert_eq!(
+            brokers[1].delete_records(id, 3).await,
+            Ok(7),
+            "log start only grows"
+        );
         assert!(brokers[1].delete_records(id, 21).await.is_err());
         assert_eq!(brokers[0].delete_records(id, -1).await, Ok(20));
     });
@@ -313,8 +398,15 @@ fn settings_reach_every_shard_and_records_can_be_deleted() {
     sim.block_on(async {
         let brokers = start(1).await;
         let id = PartitionId::new(topic(0), 0);
-        let item = AppendItem { partition: id, batch: batch(99, 1, 50, None) };
-        let appended = brokers[0].append(vec![item], Acks::All).await.remove(0).unwrap();
+        let item = AppendItem {
+            partition: id,
+            batch: batch(99, 1, 50, None),
+        };
+        let appended = brokers[0]
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap();
         assert_eq!((appended.base_offset, appended.log_start), (20, 20));
     });
 }

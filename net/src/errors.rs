@@ -3,8 +3,8 @@
 //! Invariant: every match is exhaustive, so that a new engine error does not compile until its code is chosen.
 
 use crate::wire::ErrorCode;
+use millrace_engine::api::meta::{ApplyError, ConfigError, MetaError};
 use millrace_engine::api::PartitionError;
-use millrace_engine::meta::{ApplyError, ConfigError, MetaError};
 use millrace_engine::types::batch::BatchError;
 
 /// Code of an error on one partition.

@@ -298,6 +298,13 @@ fn a_slow_reader_is_not_read_from_and_loses_nothing() {
         );
         rt::sleep(Duration::from_secs(2)).await;
         assert_eq!(server.requests(), served, "it still serves");
+        let frame =
+            frame::encode_request(1, Some("test".into()), &fetch("t", &[(0, 0)]), 4).unwrap();
+        let held = server.brokers[0].metrics().request_bytes;
+        assert!(
+            held <= 2 * frame.len() as u64,
+            "more than one response is prepared in advance: {held} bytes of requests under way"
+        );
         // Somebody else does not notice.
         assert_eq!(
             client.call(&latest("t"), 1).await.topics[0].partitions[0].offset,
@@ -307,6 +314,43 @@ fn a_slow_reader_is_not_read_from_and_loses_nothing() {
             let response = sender.receive::<FetchRequest>(correlation, 4).await;
             assert!(response.responses[0].partitions[0].records.len() > 60_000);
         }
+        server.stop().await;
+    });
+}
+
+#[test]
+fn while_slow_readers_hold_too_much_the_others_get_less_but_are_served() {
+    simulate(|_| async {
+        let config = NetConfig {
+            unsent_bytes_max: 100_000,
+            ..NetConfig::default()
+        };
+        let server = Server::start(1, config).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        let records = batch(&[&[7u8; 20_000]]);
+        for _ in 0..20 {
+            client
+                .call(&produce("t", 0, -1, Some(records.clone())), 3)
+                .await;
+        }
+        let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        let everything = 20 * records.len();
+        assert_eq!(full.responses[0].partitions[0].records.len(), everything);
+        let mut slow = Client::connect().await;
+        for _ in 0..10 {
+            slow.send(&fetch("t", &[(0, 0)]), 4).await;
+        }
+        rt::sleep(Duration::from_secs(1)).await;
+        let some = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        let some = some.responses[0].partitions[0].records.len();
+        assert!(some > 0 && some <= 64 << 10, "{some} bytes");
+        for _ in 0..10 {
+            slow.frame().await.unwrap();
+        }
+        rt::sleep(Duration::from_secs(1)).await;
+        let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
+        assert_eq!(full.responses[0].partitions[0].records.len(), everything);
         server.stop().await;
     });
 }
@@ -509,6 +553,44 @@ fn connections_move_to_the_shard_of_their_partitions_without_losing_a_request() 
             "moved in: {moved:?}"
         );
         assert_eq!(server.shared.connections(), [1, 1], "both shards stay busy");
+        server.stop().await;
+    });
+}
+
+#[test]
+fn a_connection_moves_only_when_nothing_is_under_way_however_long_that_takes() {
+    simulate(|_| async {
+        let config = NetConfig {
+            move_after_requests: 4,
+            ..NetConfig::default()
+        };
+        let server = Server::start(2, config).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 2).await;
+        for partition in [0, 1] {
+            let parked = FetchRequest {
+                max_wait_ms: 20_000,
+                min_bytes: i32::MAX,
+                ..fetch("t", &[(partition, 0)])
+            };
+            let fetched = client.send(&parked, 4).await;
+            let mut produced = Vec::new();
+            for _ in 0..10 {
+                let request = produce("t", partition, -1, Some(batch(&[b"x"])));
+                produced.push(client.send(&request, 9).await);
+            }
+            client.receive::<FetchRequest>(fetched, 4).await;
+            for correlation in produced {
+                client.receive::<ProduceRequest>(correlation, 9).await;
+            }
+        }
+        let moved: u64 = server
+            .shared
+            .snapshot()
+            .iter()
+            .map(|shard| shard.connections_moved_in)
+            .sum();
+        assert!(moved >= 1, "one of the partitions lives on the other shard");
         server.stop().await;
     });
 }

@@ -10,6 +10,10 @@ use tokio::signal::unix::{signal, Signal, SignalKind};
 /// A clean stop that takes longer is given up, within the ten seconds that are promised.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 
+/// A signal this soon after the first is the same wish: some supervisors signal the process and then
+/// its whole group.
+const SAME_WISH: Duration = Duration::from_millis(300);
+
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -48,7 +52,10 @@ impl Signals {
                 std::process::exit(0);
             }
         }
-        match tokio::time::timeout(STOP_MAX, self.next()).await {
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(SAME_WISH).await;
+        while let Ok(_repeated) = tokio::time::timeout(Duration::ZERO, self.next()).await {}
+        match tokio::time::timeout_at(begun + STOP_MAX, self.next()).await {
             Ok(number) => {
                 tracing::warn!(
                     "second signal: exiting at once; the next start recovers from the journals"

@@ -55,7 +55,7 @@ pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
         return vec![Finding::stops(item, shown, advice)];
     }
     let system = FileSystem::of(&place);
-    let mut all = vec![match direct_io(&place, &system) {
+    let mut all = vec![match direct_io(dir, &place, &system) {
         Ok(()) if system.volatile() => Finding::warning(
             item,
             format!("{shown} on {}", system.name),
@@ -240,21 +240,26 @@ impl Drop for Aligned {
 }
 
 /// Writes one aligned block as the journal does; the error is what to change.
-fn direct_io(place: &Path, system: &FileSystem) -> Result<(), String> {
+fn direct_io(dir: &Path, place: &Path, system: &FileSystem) -> Result<(), String> {
     let attempt = || -> io::Result<()> {
         let probe = Probe::create(place)?;
         let block = Aligned::zeroed(BLOCK_BYTES);
         probe.file.write_all_at(block.as_slice(), 0)?;
         probe.file.sync_data()
     };
-    attempt().map_err(|error| advise_direct(&error, place, &system.name))
+    attempt().map_err(|error| advise_direct(&error, dir, place, &system.name))
 }
 
-fn advise_direct(error: &io::Error, place: &Path, system: &str) -> String {
+fn advise_direct(error: &io::Error, dir: &Path, place: &Path, system: &str) -> String {
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::EOPNOTSUPP) => format!(
             "{system} does not take direct I/O (O_DIRECT), without which an acknowledgement cannot mean durable: put \
              --data-dir on ext4 or xfs on a local disk."
+        ),
+        Some(libc::EACCES | libc::EPERM) if dir != place => format!(
+            "This user may not create {0}: create it for the user (`sudo install -d -o $(id -un) {0}`) or name another \
+             directory.",
+            dir.display()
         ),
         Some(libc::EACCES | libc::EPERM) => format!(
             "This user may not write to {}: give it to the user (`sudo chown $(id -un) {0}`) or name another directory.",
@@ -409,6 +414,7 @@ mod tests {
         let advise = |code| {
             advise_direct(
                 &io::Error::from_raw_os_error(code),
+                Path::new("/x"),
                 Path::new("/x"),
                 "tmpfs",
             )

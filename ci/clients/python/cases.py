@@ -58,6 +58,8 @@ def content(records):
 def fresh(adapter, prefix, partitions=1, config=None):
     topic = topic_name(prefix)
     adapter.create_topic(topic, partitions, config or {})
+    # Kafka makes a new topic known behind its answer.
+    eventually_equal(lambda: topic in adapter.topics(), True, "the new topic is listed")
     return topic
 
 

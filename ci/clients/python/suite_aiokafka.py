@@ -3,13 +3,12 @@
 import asyncio
 import time
 
+import cases
+import runner
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-
-import cases
-import runner
 from cases import Record
 from runner import BrokerError, check, check_equal
 

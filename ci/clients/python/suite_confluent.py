@@ -2,8 +2,19 @@
 
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TIMESTAMP_NOT_AVAILABLE
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+import cases
+import runner
+from cases import Record
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -13,10 +24,6 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
-
-import cases
-import runner
-from cases import Record
 from runner import BrokerError, check, check_equal, topic_name
 
 NAMED = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}

@@ -3,13 +3,12 @@
 import re
 import time
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, OffsetOutOfRangeError
-
 import cases
 import runner
 from cases import Record
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, OffsetOutOfRangeError
 from runner import BrokerError, check, check_equal
 
 WIDE = 10_000_000

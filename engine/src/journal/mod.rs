@@ -5,6 +5,8 @@
 pub mod entry;
 pub mod recover;
 pub mod ring;
+#[cfg(test)]
+mod tests;
 
 use crate::rt::{self, DirectBuf, Notify};
 use crate::types::limits::{COMMIT_BYTES, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX};

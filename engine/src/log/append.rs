@@ -3,6 +3,7 @@
 //! Invariant: offsets are handed out densely, in the order of the calls.
 
 use super::producers::Verdict;
+use super::records::all_keyed;
 use super::{Log, Partition, Segment, TailEntry};
 use crate::api::Appended;
 use crate::error::PartitionError;
@@ -50,6 +51,11 @@ impl Partition {
         let stamp_time = config.message_timestamp_type == TimestampType::LogAppendTime;
         if !stamp_time {
             check_timestamp(&config, &header, clock.wall_ms)?;
+        }
+        if config.cleanup_policy.compact && !all_keyed(bytes).unwrap_or(false) {
+            return Err(PartitionError::InvalidRecord(
+                "records of a compacted topic need keys",
+            ));
         }
         if header.is_transactional() {
             return Err(PartitionError::InvalidRecord(

@@ -34,6 +34,16 @@ pub fn newest(batch: &[u8]) -> io::Result<Option<RecordTime>> {
     })
 }
 
+/// Whether every record of the batch has a key, as compacted topics ask for.
+pub fn all_keyed(batch: &[u8]) -> io::Result<bool> {
+    let header = BatchHeader::parse(batch).map_err(invalid)?;
+    let mut keyed = true;
+    each_record(&header, batch, |record| {
+        keyed &= record.key_bytes >= 0;
+    })?;
+    Ok(keyed)
+}
+
 fn search(
     batch: &[u8],
     better: impl Fn(&Option<RecordTime>, &RecordTime) -> bool,
@@ -46,12 +56,27 @@ fn search(
         };
         return Ok(better(&None, &all).then_some(all));
     }
+    let mut found = None;
+    each_record(&header, batch, |record| {
+        if better(&found, &record.time) {
+            found = Some(record.time);
+        }
+    })?;
+    Ok(found)
+}
+
+struct Seen {
+    time: RecordTime,
+    /// -1 for no key.
+    key_bytes: i64,
+}
+
+fn each_record(header: &BatchHeader, batch: &[u8], mut look: impl FnMut(Seen)) -> io::Result<()> {
     let body = batch
         .get(BATCH_HEADER_BYTES..header.size)
         .ok_or_else(|| bad("batch is cut short"))?;
     let records = decompress(header.codec().map_err(invalid)?, body)?;
     let mut rest: &[u8] = &records;
-    let mut found = None;
     for _ in 0..header.record_count {
         let length =
             usize::try_from(varint(&mut rest)?).map_err(|_| bad("negative record length"))?;
@@ -62,17 +87,18 @@ fn search(
         record = record
             .get(1..)
             .ok_or_else(|| bad("record without attributes"))?;
-        let time = header.base_timestamp.wrapping_add(varint(&mut record)?);
+        let timestamp_ms = header.base_timestamp.wrapping_add(varint(&mut record)?);
         let offset = header.base_offset.wrapping_add(varint(&mut record)?);
-        let seen = RecordTime {
-            offset,
-            timestamp_ms: time,
-        };
-        if better(&found, &seen) {
-            found = Some(seen);
-        }
+        let key_bytes = varint(&mut record)?;
+        look(Seen {
+            time: RecordTime {
+                offset,
+                timestamp_ms,
+            },
+            key_bytes,
+        });
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The records of a batch, decompressed where needed, at most `RECORDS_BYTES_MAX`.
@@ -232,6 +258,16 @@ mod tests {
             assert_eq!(at(1_010), None);
             assert_eq!(newest(&batch).unwrap().map(|r| r.offset), Some(103));
         }
+    }
+
+    #[test]
+    fn a_record_without_a_key_is_seen() {
+        let keyless = build::batch(1, &records(&[0]), 0, None);
+        assert!(!all_keyed(&keyless).unwrap());
+        let mut body = vec![0u8, 0, 0]; // attributes, timestamp, offset
+        body.extend_from_slice(&[2, b'k', 1, 0]);
+        body.insert(0, (body.len() as u8) << 1);
+        assert!(all_keyed(&build::batch(1, &body, 0, None)).unwrap());
     }
 
     #[test]

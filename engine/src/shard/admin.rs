@@ -142,12 +142,19 @@ impl Shard {
         })
     }
 
+    /// Every partition this shard owns, those that nothing was sent to yet as well.
     fn sizes(&self) -> Vec<PartitionUsage> {
-        let usage = |p: &Rc<crate::log::Partition>| PartitionUsage {
-            partition: p.id,
-            bytes: p.bytes(),
-        };
-        self.partitions.borrow().values().map(usage).collect()
+        let partitions = self.partitions.borrow();
+        let image = self.image();
+        let ids = image
+            .topics()
+            .flat_map(|t| (0..t.partitions.len()).map(|i| PartitionId::new(t.id, i as i32)));
+        ids.filter(|id| id.shard(self.shards) == self.index)
+            .map(|id| PartitionUsage {
+                partition: id,
+                bytes: partitions.get(&id).map_or(0, |p| p.bytes()),
+            })
+            .collect()
     }
 
     pub async fn propose(self: &Rc<Self>, command: Command) -> Result<Outcome, MetaError> {

@@ -5,7 +5,7 @@
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::meta::{
+use millrace_engine::api::meta::{
     machine, names, Command, ConfigEdit, Image, MetaError, Outcome, Overrides, PartitionMeta, Topic,
 };
 use millrace_engine::rt;

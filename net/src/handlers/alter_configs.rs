@@ -10,7 +10,7 @@ use crate::wire::alter_configs::{
     AlterableConfig,
 };
 use crate::wire::ErrorCode;
-use millrace_engine::meta::ConfigEdit;
+use millrace_engine::api::meta::ConfigEdit;
 
 impl Outcome for AlterConfigsResponse {
     fn failed(&self) -> bool {

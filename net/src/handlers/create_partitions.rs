@@ -10,7 +10,7 @@ use crate::wire::create_partitions::{
     CreatePartitionsTopicResult,
 };
 use crate::wire::ErrorCode;
-use millrace_engine::meta::Command;
+use millrace_engine::api::meta::Command;
 
 impl Outcome for CreatePartitionsResponse {
     fn failed(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::wire::create_topics::{
     CreateTopicsRequest, CreateTopicsResponse,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::meta::{Overrides, Topic};
+use millrace_engine::api::meta::{Overrides, Topic};
 use uuid::Uuid;
 
 /// First version that shows the topic as it was created.

@@ -10,7 +10,7 @@ use crate::wire::delete_records::{
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 use crate::wire::ErrorCode;
-use millrace_engine::meta::Topic;
+use millrace_engine::api::meta::Topic;
 use millrace_engine::types::PartitionId;
 
 impl Outcome for DeleteRecordsResponse {

@@ -9,7 +9,7 @@ use crate::wire::delete_topics::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::meta::{Command, Image, Topic};
+use millrace_engine::api::meta::{Command, Image, Topic};
 use millrace_engine::types::TopicId;
 use std::sync::Arc;
 use uuid::Uuid;

@@ -10,7 +10,7 @@ use crate::wire::describe_configs::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::wire::Str;
-use millrace_engine::meta::{config::ConfigEntry, Image};
+use millrace_engine::api::meta::{config::ConfigEntry, Image};
 
 /// First version with types and documentation.
 const DOCUMENTATION_VERSION_MIN: i16 = 3;
@@ -109,7 +109,7 @@ fn show(entry: ConfigEntry, shown: Shown) -> DescribeConfigsResourceResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millrace_engine::meta::config::{ConfigSource, ConfigSynonym, ConfigType};
+    use millrace_engine::api::meta::config::{ConfigSource, ConfigSynonym, ConfigType};
 
     #[test]
     fn sensitive_values_are_not_shown_not_even_as_synonyms() {

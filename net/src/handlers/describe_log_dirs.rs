@@ -27,10 +27,17 @@ pub(crate) async fn handle(
     let dirs = match shard.broker.log_dirs().await {
         Ok(dirs) => dirs,
         Err(error) => {
-            return DescribeLogDirsResponse {
-                error_code: errors::partition(&error).code(),
+            // Told as the directory's error: before version 3 there is no other place for it.
+            tracing::error!(%error, "the data directory cannot be described");
+            let error_code = errors::partition(&error).code();
+            let failed = DescribeLogDirsResult {
+                error_code,
                 ..Default::default()
-            }
+            };
+            return DescribeLogDirsResponse {
+                results: vec![failed],
+                ..Default::default()
+            };
         }
     };
     let image = shard.broker.image();

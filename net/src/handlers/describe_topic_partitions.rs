@@ -9,7 +9,7 @@ use crate::wire::describe_topic_partitions::{
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::meta::{names, Image, PartitionMeta, Topic};
+use millrace_engine::api::meta::{names, Image, PartitionMeta, Topic};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -170,7 +170,7 @@ fn partition(
 mod tests {
     use super::*;
     use crate::wire::describe_topic_partitions::TopicRequest;
-    use millrace_engine::meta::{machine, Command, Overrides};
+    use millrace_engine::api::meta::{machine, Command, Overrides};
     use millrace_engine::types::TopicId;
 
     fn image(topics: &[(&str, i32)]) -> Image {

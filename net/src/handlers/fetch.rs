@@ -3,7 +3,6 @@
 //! Invariant: the answer names partitions in the order they were asked for, and tells a session only what is new.
 
 use super::fetch_session::Plan;
-use crate::config::NetConfig;
 use crate::conn::{CloseReason, Conn};
 use crate::errors;
 use crate::out::{Body, Out};
@@ -11,8 +10,8 @@ use crate::shard::ShardNet;
 use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::{ErrorCode, Message, WireError};
 use futures_lite::future::or;
+use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image};
-use millrace_engine::meta::Topic;
 use millrace_engine::rt::{self, Class};
 use millrace_engine::types::PartitionId;
 use std::future::Future;
@@ -61,11 +60,25 @@ pub(crate) struct Reply {
 
 type Results = Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>;
 
+/// Most record bytes of a fetch response while slow readers hold too much.
+const PRESSED_BYTES: usize = 64 << 10;
+
 /// Most record bytes that the answer to a request may hold.
-pub(crate) fn response_bytes_max(config: &NetConfig, request: &FetchRequest) -> usize {
-    usize::try_from(request.max_bytes)
-        .unwrap_or(0)
-        .min(config.fetch_bytes_max)
+pub(crate) fn response_bytes_max(shard: &ShardNet, request: &FetchRequest) -> usize {
+    bytes_max(
+        request.max_bytes,
+        shard.config.fetch_bytes_max,
+        shard.is_pressed(),
+    )
+}
+
+fn bytes_max(asked: i32, configured: usize, pressed: bool) -> usize {
+    let most = if pressed {
+        configured.min(PRESSED_BYTES)
+    } else {
+        configured
+    };
+    usize::try_from(asked).unwrap_or(0).min(most)
 }
 
 /// Has the engine read and gives what it will find; `None` when the connection ended meanwhile.
@@ -114,7 +127,7 @@ pub(crate) fn start(conn: &Conn, request: FetchRequest, version: i16) -> (Result
     let options = FetchOptions {
         max_wait: wait,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-        max_bytes: response_bytes_max(&shard.config, &request),
+        max_bytes: response_bytes_max(shard, &request),
         read_committed: request.isolation_level == 1,
     };
     let read = shard.broker.fetch(items, options);
@@ -522,22 +535,12 @@ mod tests {
 
     #[test]
     fn what_a_client_may_ask_for_is_capped() {
-        let config = NetConfig {
-            fetch_bytes_max: 1000,
-            ..NetConfig::default()
-        };
-        let max = |max_bytes| {
-            response_bytes_max(
-                &config,
-                &FetchRequest {
-                    max_bytes,
-                    ..Default::default()
-                },
-            )
-        };
+        let max = |asked| bytes_max(asked, 1000, false);
         assert_eq!(
             [max(-5), max(0), max(999), max(i32::MAX)],
             [0, 0, 999, 1000]
         );
+        assert_eq!(bytes_max(i32::MAX, 1 << 30, true), PRESSED_BYTES);
+        assert_eq!(bytes_max(10, 1 << 30, true), 10);
     }
 }

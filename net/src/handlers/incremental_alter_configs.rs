@@ -12,7 +12,7 @@ use crate::wire::incremental_alter_configs::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 use crate::wire::ErrorCode;
-use millrace_engine::meta::{ConfigEdit, ConfigOp};
+use millrace_engine::api::meta::{ConfigEdit, ConfigOp};
 
 impl Outcome for IncrementalAlterConfigsResponse {
     fn failed(&self) -> bool {

@@ -10,8 +10,8 @@ use crate::wire::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use crate::wire::ErrorCode;
+use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{ListedOffset, OffsetSpec};
-use millrace_engine::meta::Topic;
 use millrace_engine::types::PartitionId;
 
 const LATEST: i64 = -1;

@@ -10,7 +10,7 @@ use crate::wire::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::meta::{names, Image, PartitionMeta, Topic};
+use millrace_engine::api::meta::{names, Image, PartitionMeta, Topic};
 use millrace_engine::types::TopicId;
 use std::collections::HashMap;
 use uuid::Uuid;

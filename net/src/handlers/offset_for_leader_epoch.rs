@@ -10,7 +10,7 @@ use crate::wire::offset_for_leader_epoch::{
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
 use crate::wire::ErrorCode;
-use millrace_engine::meta::Topic;
+use millrace_engine::api::meta::Topic;
 use millrace_engine::types::PartitionId;
 
 impl Outcome for OffsetForLeaderEpochResponse {

@@ -10,10 +10,10 @@ pub(super) mod net;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{poll_fn, Future};
 use std::io;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::pin::Pin;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -28,8 +28,12 @@ use futures_lite::FutureExt;
 use super::task::Class;
 
 /// How often sockets, timers and other threads' wakes are looked at while tasks are busy. The default of 100 ms starves
-/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower.
+/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower. Set on the queues of
+/// the classes and not on the executor, because of what `HEARTBEAT_BUSY` tells: until the first task runs there is no
+/// heartbeat, so until then the timer must be a long one.
 const PREEMPT: Duration = Duration::from_micros(200);
+/// The timer while only the shard's own function runs.
+const PREEMPT_START: Duration = Duration::from_millis(100);
 /// Registered memory per ring. Three rings of two shards then fit the common 8 MiB limit of locked memory.
 const IO_MEMORY_BYTES: usize = 1 << 20;
 /// Threads per shard for blocking work, so that one long call (deleting a topic) does not hold up an open.
@@ -37,6 +41,20 @@ const BLOCKING_THREADS: usize = 2;
 
 /// Relative claim of each class on a busy core, in `Class::ALL` order.
 const SHARES: [usize; 4] = [1000, 1000, 800, 100];
+
+/// Heartbeat of a shard that just ran tasks, and of one that has been idle for a while.
+///
+/// glommio 0.9.0 goes to sleep with runnable tasks when the preempt timer fires between being armed and the first queue
+/// being looked at (`run_task_queues` then reports that nothing ran, and the executor parks): it takes a thread that is
+/// descheduled for 200 us just there, one start in ten on an overloaded machine. Only another event gets it going, so
+/// there is always one due. An idle wake-up every 50 ms costs about 0.3 % of a core.
+const HEARTBEAT_BUSY: Duration = Duration::from_millis(1);
+const HEARTBEAT_IDLE: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Counts polls of tasks on this thread.
+    static POLLS: Cell<u64> = const { Cell::new(0) };
+}
 
 struct Queues {
     handles: [TaskQueueHandle; 4],
@@ -61,13 +79,46 @@ pub(super) fn spawn<F: Future<Output = ()> + 'static>(class: Class, f: F) {
 
 fn start<F: Future<Output = ()> + 'static>(handle: TaskQueueHandle, f: F) {
     let guarded = async move {
-        if let Err(panic) = AssertUnwindSafe(f).catch_unwind().await {
+        if let Err(panic) = AssertUnwindSafe(counted(f)).catch_unwind().await {
             abort(&*panic);
         }
     };
     ::glommio::spawn_local_into(guarded, handle)
         .expect("the queues live as long as the executor")
         .detach();
+}
+
+async fn counted<T>(f: impl Future<Output = T>) -> T {
+    let mut f = pin!(f);
+    poll_fn(|cx| {
+        POLLS.with(|p| p.set(p.get().wrapping_add(1)));
+        f.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Runs `f` with the heartbeat in the same task, so that its first timer is set before anything else happens.
+async fn with_heartbeat<T>(f: impl Future<Output = T>) -> T {
+    let mut beat = pin!(heartbeat());
+    let mut f = pin!(f);
+    poll_fn(|cx| {
+        let beating = beat.as_mut().poll(cx).is_pending();
+        assert!(beating, "the heartbeat never ends");
+        f.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn heartbeat() {
+    let mut pause = HEARTBEAT_BUSY;
+    loop {
+        let before = POLLS.with(Cell::get);
+        sleep(pause).await;
+        pause = match POLLS.with(Cell::get) > before {
+            true => HEARTBEAT_BUSY,
+            false => (pause * 2).min(HEARTBEAT_IDLE),
+        };
+    }
 }
 
 fn abort(panic: &(dyn Any + Send)) -> ! {
@@ -144,7 +195,7 @@ fn builder(cpu: Option<usize>, name: &str) -> io::Result<LocalExecutorBuilder> {
     Ok(LocalExecutorBuilder::new(placement)
         .blocking_thread_pool_placement(pool)
         .name(name)
-        .preempt_timer(PREEMPT)
+        .preempt_timer(PREEMPT_START)
         .io_memory(IO_MEMORY_BYTES))
 }
 
@@ -153,7 +204,7 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
     let handles = Class::ALL.map(|c| {
         ::glommio::executor().create_task_queue(
             Shares::Static(SHARES[c as usize]),
-            Latency::NotImportant,
+            Latency::Matters(PREEMPT),
             queue_name(c),
         )
     });
@@ -164,10 +215,14 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
             drain: drain.clone(),
         })
     });
-    let result = f.await;
-    if let Some(drain) = drain {
-        drain.finish().await;
-    }
+    let result = with_heartbeat(async {
+        let result = f.await;
+        if let Some(drain) = drain {
+            drain.finish().await;
+        }
+        result
+    })
+    .await;
     file::forget_devices();
     QUEUES.with(|q| *q.borrow_mut() = None);
     result

@@ -1,0 +1,214 @@
+//! Owns tests of the journal by itself, on the simulator.
+//! Does not know partitions. Invariant checked: the recovery rule tells a torn tail from damage.
+
+use super::entry::{CommitHeader, EntryHeader, EntryKind, JournalId};
+use super::recover::Scan;
+use super::ring::{Ring, RingConfig};
+use super::Journal;
+use crate::rt::sim::{CrashPolicy, FaultOn, Sim, SimConfig};
+use crate::rt::{self, Class};
+use crate::types::{PartitionId, TopicId};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+const ID: JournalId = JournalId(77);
+const FILE_BYTES: u64 = 1 << 20;
+
+fn dir() -> PathBuf {
+    PathBuf::from("/journal")
+}
+
+async fn journal(files_max: usize) -> Rc<Journal> {
+    let config = RingConfig {
+        dir: dir(),
+        first_file_bytes: FILE_BYTES,
+        file_bytes: FILE_BYTES,
+        files_max,
+    };
+    let ring = Rc::new(Ring::create(config).await.unwrap());
+    let journal = Journal::new(ID, 1, ring, 1 << 20, Box::new(|_| {}));
+    journal.ring().start_filler();
+    rt::spawn(Class::Storage, journal.clone().run());
+    journal
+}
+
+fn append(journal: &Journal, offset: i64, payload: &[u8]) -> u64 {
+    let entry = EntryHeader {
+        kind: EntryKind::Append,
+        partition: PartitionId::new(TopicId([1; 16]), 0),
+        leader_epoch: 0,
+        truncation: 0,
+        base_offset: offset,
+        payload_bytes: payload.len() as u32,
+    };
+    journal.append(&entry, payload, |_| {}, None).sequence
+}
+
+/// One durable commit per payload.
+async fn commits(journal: &Rc<Journal>, count: i64) {
+    for offset in 0..count {
+        let sequence = append(journal, offset, &[offset as u8; 5_000]);
+        journal.wait_durable(sequence).await.unwrap();
+    }
+}
+
+async fn offsets(scan: &Scan) -> Vec<i64> {
+    let mut out = Vec::new();
+    for index in 0..scan.commits() {
+        let commit = scan.commit(index).await.unwrap();
+        out.extend(
+            commit
+                .entries()
+                .iter()
+                .map(|(header, _)| header.base_offset),
+        );
+    }
+    out
+}
+
+/// Byte position in the first file of the commit with this sequence.
+fn position_of(sim: &Sim, sequence: u64) -> u64 {
+    let bytes = sim.disk().read_raw(&first_file()).unwrap();
+    (0..bytes.len() / 4096)
+        .map(|block| block as u64 * 4096)
+        .find(|at| {
+            let header = CommitHeader::decode(ID, &bytes[*at as usize..], *at);
+            header.is_some_and(|(h, _)| h.sequence == sequence)
+        })
+        .expect("the commit is there")
+}
+
+fn first_file() -> PathBuf {
+    Path::new("/journal").join("000000.journal")
+}
+
+fn scan<T>(sim: &Sim, first: u64, look: impl AsyncFnOnce(Scan) -> T) -> T {
+    sim.block_on(async { look(Scan::read(&dir(), ID, 1, first).await.unwrap()).await })
+}
+
+#[test]
+fn what_was_durable_is_found_again() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed, SimConfig::default());
+        sim.block_on(async { commits(&journal(3).await, 12).await });
+        sim.crash(CrashPolicy::POWER_LOST);
+        scan(&sim, 1, async |scan: Scan| {
+            assert_eq!(offsets(&scan).await, (0..12).collect::<Vec<_>>());
+            assert!(!scan.damaged() && scan.end >= 12);
+        });
+        scan(&sim, 5, async |scan: Scan| {
+            assert_eq!(offsets(&scan).await[0], 4)
+        });
+    }
+}
+
+#[test]
+fn a_damaged_last_commit_is_a_torn_tail_and_all_behind_it_is_void() {
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async { commits(&journal(3).await, 6).await });
+    sim.crash(CrashPolicy::POWER_LOST);
+    // Nothing says that commit 6 was flushed: only its successor would.
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 6) + 300, 3);
+    scan(&sim, 1, async |scan: Scan| {
+        assert_eq!((scan.end, scan.durable, scan.damaged()), (5, 5, false));
+        assert_eq!(offsets(&scan).await, [0, 1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn a_damaged_commit_below_the_known_durable_point_is_damage_not_a_tail() {
+    let sim = Sim::new(2, SimConfig::default());
+    sim.block_on(async { commits(&journal(3).await, 6).await });
+    sim.crash(CrashPolicy::POWER_LOST);
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
+    scan(&sim, 1, async |scan: Scan| {
+        assert_eq!((scan.end, scan.durable, scan.damaged()), (2, 5, true));
+        assert_eq!(offsets(&scan).await, [0, 1]);
+        assert_eq!(scan.commits_beyond(), 2, "commits 4 and 5 are whole");
+    });
+    // Also where its header is what is damaged.
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 40, 3);
+    scan(&sim, 1, async |scan: Scan| {
+        assert!(scan.damaged() && scan.end == 2)
+    });
+}
+
+#[test]
+fn an_idle_journal_witnesses_its_last_commit() {
+    let sim = Sim::new(3, SimConfig::default());
+    sim.block_on(async {
+        commits(&journal(3).await, 3).await;
+        rt::sleep(Duration::from_millis(200)).await;
+    });
+    sim.crash(CrashPolicy::POWER_LOST);
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 3) + 300, 3);
+    scan(&sim, 1, async |scan: Scan| {
+        assert_eq!((scan.end, scan.durable, scan.damaged()), (2, 3, true));
+    });
+}
+
+#[test]
+fn files_are_used_again_only_after_they_were_given_back() {
+    let sim = Sim::new(4, SimConfig::default());
+    sim.block_on(async {
+        let journal = journal(3).await;
+        let mut last = 0;
+        for offset in 0..600 {
+            last = append(&journal, offset, &[1; 9_000]);
+            if offset % 3 == 0
+                && rt::timeout(Duration::from_millis(50), journal.wait_durable(last))
+                    .await
+                    .is_none()
+            {
+                let oldest = journal
+                    .ring()
+                    .oldest_full()
+                    .expect("a full ring has a full file");
+                assert!(oldest < last);
+                journal.ring().recycle(oldest);
+                journal.set_flushed(oldest);
+            }
+        }
+        while rt::timeout(Duration::from_millis(50), journal.wait_durable(last))
+            .await
+            .is_none()
+        {
+            journal
+                .ring()
+                .recycle(journal.ring().oldest_full().expect("full"));
+        }
+        assert_eq!(
+            journal.ring().bytes(),
+            3 * FILE_BYTES,
+            "the ring stayed within its bound"
+        );
+    });
+    sim.crash(CrashPolicy::POWER_LOST);
+    scan(&sim, 500, async |scan: Scan| {
+        assert!(scan.end >= 500 && !scan.damaged())
+    });
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged() {
+    let sim = Sim::new(5, SimConfig::default());
+    let disk = sim.disk();
+    sim.block_on(async move {
+        let journal = journal(3).await;
+        commits(&journal, 2).await;
+        disk.fail_next_on(&first_file(), FaultOn::Sync, 1);
+        let sequence = append(&journal, 2, b"lost");
+        assert!(journal.wait_durable(sequence).await.is_err());
+        let sequence = append(&journal, 3, b"later");
+        assert!(
+            journal.wait_durable(sequence).await.is_err(),
+            "never retried"
+        );
+        assert_eq!(journal.durable_sequence(), 2);
+    });
+}

@@ -1,0 +1,300 @@
+//! Owns the reading side of a connection: frames come in, each is handed to its handler in order.
+//! Does not know how responses are written.
+//! Invariant: a request is read only when there is room for it, and dispatched only when everything it must see the
+//! effects of has taken effect.
+
+use super::write::{InFlight, Work};
+use super::{CloseReason, Conn};
+use crate::handlers::{self, fetch, produce};
+use crate::inbuf::{Framed, InBuf};
+use crate::wire::frame::RequestHeader;
+use crate::wire::{ApiKey, Message, Reader, WireError};
+use bytes::Bytes;
+use millrace_engine::rt;
+use std::future::{poll_fn, Future};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+/// How reading ended.
+pub(super) enum ReadEnd {
+    Close(CloseReason),
+    Move(usize),
+    /// The reason is in `aborted`.
+    Aborted,
+}
+
+impl Conn {
+    pub(super) async fn read_loop(&self, half: &mut rt::ReadHalf, inbuf: &mut InBuf) -> ReadEnd {
+        match self.read_requests(half, inbuf).await {
+            Ok(end) => end,
+            Err(reason) => ReadEnd::Close(reason),
+        }
+    }
+
+    async fn read_requests(
+        &self,
+        half: &mut rt::ReadHalf,
+        inbuf: &mut InBuf,
+    ) -> Result<ReadEnd, CloseReason> {
+        let size_max = self.shard.config.request_bytes_max;
+        // For the frame that has begun: taken before its body is read.
+        let mut memory = None;
+        loop {
+            if self.is_aborted() {
+                return Ok(ReadEnd::Aborted);
+            }
+            if self.shard.stopping.get() {
+                return Err(CloseReason::Stopping);
+            }
+            let framed = inbuf.framed(size_max)?;
+            let partial = match framed {
+                Framed::Nothing => None,
+                Framed::Partial { size } | Framed::Whole { size } => {
+                    if memory.is_none() {
+                        if self.frame_begun.get().is_none() {
+                            self.frame_begun.set(Some((rt::now(), size)));
+                        }
+                        self.frame_begun_waits(size, &mut memory).await;
+                        if memory.is_none() {
+                            continue;
+                        }
+                    }
+                    Some(size)
+                }
+            };
+            if let Framed::Whole { size } = framed {
+                self.frame_begun.set(None);
+                let permit = memory.take().expect("taken above");
+                self.dispatch(inbuf.take(size), permit).await?;
+                if let Some(to) = self.wanted_elsewhere() {
+                    if self.until(|| self.is_quiet()).await {
+                        return Ok(ReadEnd::Move(to));
+                    }
+                }
+                if rt::should_yield() {
+                    self.yielding.set(true);
+                    rt::yield_now().await;
+                    self.yielding.set(false);
+                }
+                continue;
+            }
+            if self.shrink.take() {
+                inbuf.shrink();
+            }
+            if !inbuf.is_empty() && self.frame_begun.get().is_none() {
+                self.frame_begun.set(Some((rt::now(), 0)));
+            }
+            match self.read_some(half, inbuf, partial).await {
+                None => continue,
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(0)) => return Err(CloseReason::Eof),
+                Some(Ok(count)) => {
+                    inbuf.read(count);
+                    self.last_read.set(rt::now());
+                    self.shard.metrics.bytes_in(count);
+                }
+            }
+        }
+    }
+
+    /// Waits for this connection and then for its shard to have room for a request of `size` bytes. Time spent here
+    /// is not held against the client. Gives no memory when the connection is to end.
+    async fn frame_begun_waits(&self, size: usize, memory: &mut Option<rt::Permit>) {
+        let begun = self.frame_begun.take();
+        if self.until(|| self.has_room(size)).await {
+            let mut permit = pin!(self.shard.broker.request_memory(size));
+            *memory = poll_fn(|cx| {
+                if self.is_over() {
+                    return Poll::Ready(None);
+                }
+                permit.as_mut().poll(cx).map(Some)
+            })
+            .await;
+        }
+        self.frame_begun
+            .set(begun.map(|(_, size)| (rt::now(), size)));
+    }
+
+    /// One read; `None` when the state of the connection is to be looked at again instead.
+    async fn read_some(
+        &self,
+        half: &mut rt::ReadHalf,
+        inbuf: &mut InBuf,
+        partial: Option<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut read = pin!(half.read(inbuf.room(partial)));
+        poll_fn(|cx| {
+            if self.is_over() || self.shrink.get() {
+                return Poll::Ready(None);
+            }
+            read.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_aborted() || self.shard.stopping.get()
+    }
+
+    /// Waits until the condition holds; false when the connection is to end before that.
+    async fn until(&self, condition: impl Fn() -> bool) -> bool {
+        poll_fn(|_| {
+            if self.is_aborted() {
+                Poll::Ready(false)
+            } else if condition() {
+                Poll::Ready(true)
+            } else if self.shard.stopping.get() {
+                Poll::Ready(false)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.request_bytes.get()
+            + self.reserved_bytes.get()
+            + self.out.borrow().len()
+            + self.writing_bytes.get()
+    }
+
+    /// Whether something of `size` may be taken on; always, when nothing else is held.
+    fn has_room(&self, size: usize) -> bool {
+        let config = &self.shard.config;
+        let held = self.held_bytes();
+        self.queue.borrow().len() < config.requests_in_flight_max
+            && (held == 0 || held.saturating_add(size) <= config.connection_bytes_max)
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.queue.borrow().is_empty()
+    }
+
+    /// Nothing under way and nothing left to send.
+    fn is_quiet(&self) -> bool {
+        self.is_answered() && self.out.borrow().is_empty() && self.writing_bytes.get() == 0
+    }
+
+    /// Notes on which shards the partitions of a request live.
+    pub(crate) fn note_owners(&self, owners: impl IntoIterator<Item = usize>) {
+        if self.shard.shards > 1 {
+            self.placement.borrow_mut().note(owners);
+        }
+    }
+
+    fn wanted_elsewhere(&self) -> Option<usize> {
+        let to = self.placement.borrow().wants()?;
+        self.placement.borrow_mut().forget();
+        let mut ticket = self.ticket.borrow_mut();
+        ticket
+            .as_mut()
+            .expect("held until the connection ends")
+            .move_to(to)
+            .then_some(to)
+    }
+
+    async fn dispatch(&self, frame: Bytes, memory: rt::Permit) -> Result<(), CloseReason> {
+        let begun = rt::now();
+        let request_bytes = frame.len();
+        if let Some(correlation_id) = handlers::api_versions::unknown_version(&frame) {
+            // Answered in the one form that every client understands, whatever version it hoped for.
+            self.until(|| self.is_answered()).await;
+            handlers::api_versions::refuse(&mut self.out.borrow_mut(), correlation_id)
+                .map_err(CloseReason::Response)?;
+            self.shard
+                .metrics
+                .answered(ApiKey::ApiVersions, true, rt::now().since(begun));
+            return Ok(());
+        }
+        let mut body = Reader::new(frame);
+        let (header, served) = RequestHeader::decode(&mut body)?;
+        let RequestHeader {
+            key,
+            version,
+            correlation_id,
+            ..
+        } = header;
+        if !served.serves(version) {
+            return Err(CloseReason::UnsupportedVersion { key, version });
+        }
+        let in_flight = |work, reserved_bytes| InFlight {
+            key,
+            version,
+            correlation_id,
+            begun,
+            request_bytes,
+            reserved_bytes,
+            memory,
+            work,
+        };
+        match key {
+            ApiKey::Produce => {
+                let request = decode(&mut body, version)?;
+                let (results, reply) = produce::start(self, request, version);
+                self.push(in_flight(Work::Produce { results, reply }, 0));
+            }
+            ApiKey::Fetch => {
+                let request = decode(&mut body, version)?;
+                let reserved = fetch::response_bytes_max(&self.shard, &request);
+                if !self.until(|| self.has_room(reserved)).await {
+                    return Err(CloseReason::Stopping);
+                }
+                let (results, reply) = fetch::start(self, request, version);
+                self.push(in_flight(Work::Fetch { results, reply }, reserved));
+            }
+            ApiKey::ListOffsets
+            | ApiKey::Metadata
+            | ApiKey::FindCoordinator
+            | ApiKey::ApiVersions
+            | ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::DeleteRecords
+            | ApiKey::InitProducerId
+            | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::DescribeConfigs
+            | ApiKey::AlterConfigs
+            | ApiKey::DescribeLogDirs
+            | ApiKey::CreatePartitions
+            | ApiKey::IncrementalAlterConfigs
+            | ApiKey::DescribeCluster
+            | ApiKey::DescribeTopicPartitions => {
+                // It sees the effects of everything before it, and is answered after it.
+                if !self.until(|| self.is_answered()).await {
+                    return Err(CloseReason::Stopping);
+                }
+                self.request_bytes
+                    .set(self.request_bytes.get() + request_bytes);
+                let served =
+                    handlers::serve(&self.shard, &self.out, key, version, correlation_id, body)
+                        .await;
+                self.request_bytes
+                    .set(self.request_bytes.get() - request_bytes);
+                let failed = served?;
+                self.shard
+                    .metrics
+                    .answered(key, failed, rt::now().since(begun));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&self, request: InFlight) {
+        self.request_bytes
+            .set(self.request_bytes.get() + request.request_bytes);
+        self.reserved_bytes
+            .set(self.reserved_bytes.get() + request.reserved_bytes);
+        self.queue.borrow_mut().push_back(request);
+    }
+
+    /// Resolves when the connection has ended: nobody waits for its requests any more.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + 'static {
+        self.ended.notified()
+    }
+}
+
+/// Reads a request body. Bytes behind it are ignored, as Kafka ignores them.
+fn decode<M: Message>(body: &mut Reader, version: i16) -> Result<M, WireError> {
+    M::decode(body, version)
+}
