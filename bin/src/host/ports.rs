@@ -6,6 +6,12 @@ use crate::failure::Failure;
 use crate::units::HostPort;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+/// The kernel closes the sockets of a killed process's io_uring a moment after the process is gone:
+/// a port without an owner that can be seen is waited for.
+const DYING_OWNER_MAX: Duration = Duration::from_secs(5);
+const DYING_OWNER_POLL: Duration = Duration::from_millis(20);
 
 /// Binds and listens. `flag` is the setting that named the address, for the advice.
 pub fn bind(wanted: &HostPort, flag: &str) -> Result<TcpListener, Failure> {
@@ -14,7 +20,20 @@ pub fn bind(wanted: &HostPort, flag: &str) -> Result<TcpListener, Failure> {
             .todo(format!("Check the host given to --{flag}."))
     })?;
     // The standard library sets SO_REUSEADDR (restart at once after a stop) and never SO_REUSEPORT.
-    TcpListener::bind(address).map_err(|error| refused(wanted, address, flag, &error))
+    let given_up = Instant::now() + DYING_OWNER_MAX;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                let dying =
+                    error.kind() == io::ErrorKind::AddrInUse && owner(address.port()).is_none();
+                if !dying || Instant::now() >= given_up {
+                    return Err(refused(wanted, address, flag, &error));
+                }
+                std::thread::sleep(DYING_OWNER_POLL);
+            }
+        }
+    }
 }
 
 fn refused(wanted: &HostPort, address: SocketAddr, flag: &str, error: &io::Error) -> Failure {

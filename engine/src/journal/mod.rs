@@ -489,21 +489,24 @@ impl State {
     }
 }
 
+/// A future until it is done, and then its output.
+enum Running<F: Future> {
+    Pending(Pin<Box<F>>),
+    Done(F::Output),
+}
+
 /// Runs a handful of futures at once and gives their results in order.
 async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<(Option<Pin<Box<F>>>, Option<F::Output>)> =
-        futures.map(|f| (Some(Box::pin(f)), None)).collect();
+    let mut running: Vec<Running<F>> = futures.map(|f| Running::Pending(Box::pin(f))).collect();
     std::future::poll_fn(|cx| {
         let mut pending = false;
-        for (future, output) in running.iter_mut() {
-            if let Some(f) = future {
-                match f.as_mut().poll(cx) {
-                    Poll::Ready(value) => {
-                        *output = Some(value);
-                        *future = None;
-                    }
-                    Poll::Pending => pending = true,
-                }
+        for slot in running.iter_mut() {
+            let Running::Pending(future) = slot else {
+                continue;
+            };
+            match future.as_mut().poll(cx) {
+                Poll::Ready(output) => *slot = Running::Done(output),
+                Poll::Pending => pending = true,
             }
         }
         if pending {
@@ -513,8 +516,9 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
         }
     })
     .await;
-    running
-        .into_iter()
-        .map(|(_, output)| output.expect("all are ready"))
-        .collect()
+    let output = |slot| match slot {
+        Running::Done(output) => output,
+        Running::Pending(_) => unreachable!("all are done"),
+    };
+    running.into_iter().map(output).collect()
 }

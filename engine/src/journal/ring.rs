@@ -195,7 +195,7 @@ impl Ring {
         {
             let file = state.used.pop_front().expect("just seen");
             let files = state.free.len() + state.used.len() + 1;
-            if files >= self.config.files_max + 1
+            if files > self.config.files_max
                 || (file.bytes < self.config.file_bytes && !state.free.is_empty())
             {
                 // One too many, or the small first file: a plain drop closes it.

@@ -133,7 +133,9 @@ impl Index {
     /// Reads both files back; None where they are not whole or do not grow: rebuild by scanning.
     /// `segment` is the segment's base offset, for the error that never is; `bytes` its size.
     pub fn decode(offsets: &[u8], times: &[u8], bytes: u64) -> Option<Index> {
-        if offsets.len() % OFFSET_ENTRY_BYTES != 0 || times.len() % TIME_ENTRY_BYTES != 0 {
+        if !offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES)
+            || !times.len().is_multiple_of(TIME_ENTRY_BYTES)
+        {
             return None;
         }
         let u32_at =

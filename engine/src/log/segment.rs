@@ -69,7 +69,7 @@ impl SegmentFiles {
 
     /// Writes whole blocks at a block boundary and remembers their checksums; not yet synced.
     pub async fn write(&self, position: u64, buf: Rc<DirectBuf>) -> io::Result<()> {
-        assert!(position % BLOCK == 0 && buf.len() % BLOCK_BYTES == 0);
+        assert!(position.is_multiple_of(BLOCK) && buf.len().is_multiple_of(BLOCK_BYTES));
         self.log.write_at(buf.clone(), position).await?;
         let first = (position / BLOCK) as usize;
         let mut sums = self.sums.borrow_mut();
@@ -100,7 +100,11 @@ impl SegmentFiles {
     /// Reads `[position, position + len)` (block-aligned) and checks every block. Gives less at
     /// the end of the file.
     pub async fn read(&self, position: u64, len: usize) -> io::Result<ReadBuf> {
-        assert!(position % BLOCK == 0 && len % BLOCK_BYTES == 0 && len <= IO_BYTES_MAX);
+        assert!(
+            position.is_multiple_of(BLOCK)
+                && len.is_multiple_of(BLOCK_BYTES)
+                && len <= IO_BYTES_MAX
+        );
         let bytes = self.log.read_at(position, len).await?;
         let sums = self.sums.borrow();
         for (i, block) in bytes.chunks(BLOCK_BYTES).enumerate() {

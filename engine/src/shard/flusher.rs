@@ -189,10 +189,11 @@ impl Shard {
                 }
                 let expire_before =
                     self.uptime_ms() - self.config.producer_expiry.as_millis() as i64;
-                let mut log = partition.log.borrow_mut();
-                log.producers.expire(expire_before);
-                log.forget_evicted(self.journal.retained_first());
-                drop(log);
+                {
+                    let mut log = partition.log.borrow_mut();
+                    log.producers.expire(expire_before);
+                    log.forget_evicted(self.journal.retained_first());
+                }
                 rt::yield_if_needed().await;
             }
         }

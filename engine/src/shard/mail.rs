@@ -64,11 +64,13 @@ pub struct Calls {
     hub: Arc<Hub>,
     me: usize,
     next_slot: Cell<u64>,
-    /// Slot -> (shard called, a `OneSender<R>`).
-    waiting: RefCell<HashMap<u64, (usize, Box<dyn Any>)>>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
     to: RefCell<Vec<Route>>,
     sent: Cell<u64>,
 }
+
+/// A call under way: the shard called, and a `OneSender<R>`.
+type Waiting = (usize, Box<dyn Any>);
 
 #[derive(Default)]
 struct Route {

@@ -53,8 +53,8 @@ pub const LEADER_EPOCHS_MAX: usize = 1_024;
 
 const _: () = {
     assert!(BLOCK_BYTES.is_power_of_two());
-    assert!(COMMIT_BYTES % BLOCK_BYTES == 0);
-    assert!(IO_BYTES_MAX % BLOCK_BYTES == 0);
+    assert!(COMMIT_BYTES.is_multiple_of(BLOCK_BYTES));
+    assert!(IO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);

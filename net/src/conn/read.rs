@@ -226,7 +226,7 @@ impl Conn {
             begun,
             request_bytes,
             reserved_bytes,
-            memory,
+            _memory: memory,
             work,
         };
         match key {

@@ -25,7 +25,8 @@ pub(super) struct InFlight {
     pub(super) request_bytes: usize,
     pub(super) reserved_bytes: usize,
     /// Given back when the request has been answered.
-    pub(super) memory: rt::Permit,
+    /// Held until the response has left.
+    pub(super) _memory: rt::Permit,
     pub(super) work: Work,
 }
 

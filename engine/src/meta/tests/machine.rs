@@ -72,7 +72,8 @@ fn topics_are_created_found_and_deleted() {
 fn refusals_say_why_and_change_nothing() {
     let mut image = two_nodes();
     run(&mut image, &[create(1, "a.b", 2)]);
-    let with = |change: &dyn Fn(&mut i32, &mut i16, &mut Vec<Vec<i32>>)| {
+    type Change<'a> = &'a dyn Fn(&mut i32, &mut i16, &mut Vec<Vec<i32>>);
+    let with = |change: Change<'_>| {
         let mut command = create(9, "new", 1);
         let Command::CreateTopic {
             partitions,
