@@ -11,7 +11,7 @@ use crate::poll::{Poll, Ready};
 use crate::producer::{Allowance, EndToEnd, Producer};
 use std::time::Duration;
 
-/// How long answers are waited for after the last request was sent.
+/// How long after the window what belongs to it is still sent, answered and read.
 const DRAIN: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a run always ends in time.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
@@ -36,6 +36,8 @@ pub struct Driven {
     pub consumed: Account,
     /// From the intended time of sending to the batch being in a reader's hands.
     pub end_to_end: Latencies,
+    /// Batches acknowledged but not read when waiting ended; their latency is counted as until then.
+    pub unread: u64,
     /// Fetches that brought nothing.
     pub empty_answers: u64,
     /// Share of the time in which this thread did something else than wait, 0 to 1.
@@ -72,14 +74,12 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     let mut idle_ns = 0;
     let mut ready: Vec<Ready> = Vec::new();
     loop {
-        let sending = now < stop;
-        if sending {
-            for producer in &mut producers {
-                producer.fill(now, stop, &mut allowance);
-            }
-            for consumer in &mut consumers {
-                consumer.fill(now);
-            }
+        // What was meant for before the end leaves after it, if it could not before: its latency is then known.
+        for producer in &mut producers {
+            producer.fill(now, stop, &mut allowance);
+        }
+        for consumer in &mut consumers {
+            consumer.fill(now);
         }
         for (token, producer) in producers.iter_mut().enumerate() {
             let blocked = producer.flush(&mut produced)?;
@@ -95,24 +95,29 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
                 poll.want_write(&consumer.stream, (producers.len() + index) as u64, blocked)?;
             }
         }
-        let quiet = producers.iter().all(Producer::is_idle);
-        let produced_all = quiet && (!sending || allowance.is_spent());
-        // Readers of a tail are never done by themselves: they are when the producers are, or at the end.
-        let consumed_all =
-            !sending || (!consumers.is_empty() && consumers.iter().all(Consumer::is_done));
-        let over = match (producers.is_empty(), consumers.is_empty()) {
-            (false, true) => produced_all,
-            (true, _) => consumed_all,
-            (false, false) => produced_all && !sending,
+        let ended = now >= stop;
+        let produced_all = producers
+            .iter()
+            .all(|producer| producer.is_done(now, stop, &allowance));
+        let over = match &both {
+            // Readers of a tail are never done by themselves: they are when all that was produced was read.
+            Some(both) => {
+                produced_all && both.pairing.unread() == 0 && (ended || allowance.is_spent())
+            }
+            None if consumers.is_empty() => produced_all,
+            None => ended || consumers.iter().all(Consumer::is_done),
         };
         if over || now >= stop.after(DRAIN) {
             break;
         }
-        let wakes_at = producers.iter().filter_map(Producer::wakes_at).min();
+        let wakes_at = producers
+            .iter()
+            .filter_map(|producer| producer.wakes_at(stop))
+            .min();
         let timeout = if spin {
             Duration::ZERO
         } else {
-            sleep_until(now, if sending { wakes_at } else { None })
+            sleep_until(now, wakes_at)
         };
         let before = clock::now();
         poll.wait(Some(timeout), &mut ready)?;
@@ -132,15 +137,22 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     if end < stop {
         produced.close(end);
         consumed.close(end);
-    } else {
-        for producer in &mut producers {
-            producer.give_up(stop, end, &allowance, &mut produced);
+    }
+    for producer in &mut producers {
+        producer.give_up(stop, end, &allowance, &mut produced);
+    }
+    let mut unread = 0;
+    if let Some(both) = &mut both {
+        for intended in both.pairing.give_up().filter(|&at| window.holds(at)) {
+            unread += 1;
+            both.latencies.record(intended, end);
         }
     }
     Ok(Driven {
         produced,
         consumed,
         end_to_end: both.map(|both| both.latencies).unwrap_or_default(),
+        unread,
         empty_answers: consumers
             .iter()
             .map(|consumer| consumer.empty_answers)

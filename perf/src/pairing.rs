@@ -47,6 +47,20 @@ impl Pairing {
         }
         intended.map(|intended| Pair { intended, read: at })
     }
+
+    /// Batches that were acknowledged and wait to be read.
+    pub fn unread(&self) -> usize {
+        self.partitions
+            .values()
+            .map(|waiting| waiting.produced.len())
+            .sum()
+    }
+
+    /// Forgets the batches that were not read; when each was meant to leave.
+    pub fn give_up(&mut self) -> impl Iterator<Item = Nanos> + '_ {
+        let partitions = self.partitions.values_mut();
+        partitions.flat_map(|waiting| waiting.produced.drain(..).map(|entry| entry.1))
+    }
 }
 
 /// Takes the entry of `offset`. What is below it stays: another connection may yet acknowledge it.
@@ -119,8 +133,10 @@ mod tests {
         for offset in 0..WAITING_MAX as i64 + 10 {
             pairing.produced(0, offset, Nanos(0));
         }
-        assert_eq!(pairing.partitions[&0].produced.len(), WAITING_MAX);
+        assert_eq!(pairing.unread(), WAITING_MAX);
         assert_eq!(pairing.read(0, 9, Nanos(1)), None);
         assert!(pairing.read(0, 10, Nanos(1)).is_some());
+        assert_eq!(pairing.give_up().count(), WAITING_MAX - 1);
+        assert_eq!(pairing.unread(), 0);
     }
 }

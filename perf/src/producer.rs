@@ -94,17 +94,16 @@ impl Producer {
         self.in_flight.len() < self.in_flight_max
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+    /// Whether all that was meant for before `stop` has left and is answered.
+    pub fn is_done(&self, now: Nanos, stop: Nanos, allowance: &Allowance) -> bool {
+        let more = self.pace.next_at().map_or(now < stop, |at| at < stop);
+        self.in_flight.is_empty() && (!more || allowance.is_spent())
     }
 
-    /// When there will be something to send, if nothing arrives before.
-    pub fn wakes_at(&self) -> Option<Nanos> {
-        if self.has_room() {
-            self.pace.next_at()
-        } else {
-            None
-        }
+    /// When there will be something to send before `stop`, if nothing arrives until then.
+    pub fn wakes_at(&self, stop: Nanos) -> Option<Nanos> {
+        let at = self.pace.next_at().filter(|&at| at < stop);
+        at.filter(|_| self.has_room())
     }
 
     /// Queues the requests that are due and meant for before `stop`, as far as there is room.

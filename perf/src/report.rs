@@ -130,6 +130,12 @@ pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
             ));
         }
     }
+    if result.unread > 0 {
+        notes.push(format!(
+            "{} batches were acknowledged but not read in time",
+            result.unread
+        ));
+    }
     notes
 }
 
@@ -166,16 +172,20 @@ impl Table {
             outcome.seconds
         );
         self.line(name, value);
-        self.latency(&format!("{name} latency"), &outcome.latency);
     }
 
     /// All figures of a run, names beginning with `prefix`.
     pub fn run(&mut self, prefix: &str, result: &RunResult) {
         if let Some(outcome) = &result.produced {
             self.outcome(&format!("{prefix}produce"), outcome);
+            self.latency(&format!("{prefix}produce latency"), &outcome.latency);
         }
         if let Some(outcome) = &result.consumed {
             self.outcome(&format!("{prefix}fetch"), outcome);
+            // That of a tail's fetches is how long they waited for records.
+            if result.end_to_end.is_none() {
+                self.latency(&format!("{prefix}fetch latency"), &outcome.latency);
+            }
         }
         if let Some(latency) = &result.end_to_end {
             self.latency(&format!("{prefix}end to end"), latency);
@@ -243,6 +253,7 @@ mod tests {
             produced: Some(account.outcome()),
             consumed: None,
             end_to_end: None,
+            unread: 0,
             empty_fetches: 0,
             batch_bytes: Some(64),
             generator: GeneratorUsage {

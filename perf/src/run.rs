@@ -113,6 +113,8 @@ pub struct RunResult {
     pub consumed: Option<Outcome>,
     /// From the intended time of sending to the batch being in a reader's hands.
     pub end_to_end: Option<LatencySummary>,
+    /// Batches acknowledged but never read.
+    pub unread: u64,
     /// Fetches that brought nothing.
     pub empty_fetches: u64,
     /// Size of one batch as it was sent.
@@ -128,6 +130,7 @@ impl RunResult {
         outcomes
             .into_iter()
             .any(|o| !o.errors.is_empty() || o.unanswered > 0)
+            || self.unread > 0
     }
 }
 
@@ -306,6 +309,7 @@ fn load(
             .is_some()
             .then(|| driven.consumed.outcome()),
         end_to_end: both.then(|| driven.end_to_end.summary()),
+        unread: driven.unread,
         empty_fetches: driven.empty_answers,
         batch_bytes,
         generator: GeneratorUsage {
