@@ -54,6 +54,9 @@ fn tag_of(batch: &[u8]) -> u64 {
     u64::from_be_bytes(batch[61..69].try_into().unwrap())
 }
 
+/// Tag, records and bytes of a batch that got no answer.
+type OpenBatch = (u64, i32, usize);
+
 /// What the clients know: survives every crash.
 #[derive(Default)]
 struct Model {
@@ -62,8 +65,7 @@ struct Model {
     /// Partition -> base offset -> (tag, records).
     acked: BTreeMap<PartitionId, BTreeMap<i64, (u64, i32)>>,
     /// Idempotent producer of each partition: next sequence, and a batch that got no answer.
-    producers: HashMap<PartitionId, (i32, Option<(u64, i32, usize)>)>,
-    idempotent_tags: HashMap<u64, u32>,
+    producers: HashMap<PartitionId, (i32, Option<OpenBatch>)>,
 }
 
 fn config() -> EngineConfig {
@@ -168,7 +170,6 @@ async fn produce_idempotent(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>,
                     pick(&sim, 9_000) as usize,
                 );
                 m.attempted.insert(fresh.0, (id, fresh.1));
-                m.idempotent_tags.insert(fresh.0, 0);
                 fresh
             });
             m.producers
@@ -185,13 +186,14 @@ async fn produce_idempotent(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>,
             .await
             .remove(0)
             .unwrap_or_else(|e| panic!("idempotent: {e}"));
-        let mut m = model.borrow_mut();
-        m.producers.insert(id, (sequence + count, None));
-        m.acked
-            .entry(id)
-            .or_default()
-            .insert(appended.base_offset, (tag, count));
-        drop(m);
+        {
+            let mut m = model.borrow_mut();
+            m.producers.insert(id, (sequence + count, None));
+            m.acked
+                .entry(id)
+                .or_default()
+                .insert(appended.base_offset, (tag, count));
+        }
         if pick(&sim, 8) == 0 {
             rt::sleep(Duration::from_micros(pick(&sim, 20_000))).await;
         }
