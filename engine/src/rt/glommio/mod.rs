@@ -7,6 +7,7 @@ pub(super) mod buf;
 pub(super) mod file;
 pub(super) mod fs;
 pub(super) mod net;
+mod nudge;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -113,6 +114,7 @@ async fn heartbeat() {
     let mut pause = HEARTBEAT_BUSY;
     loop {
         let before = POLLS.with(Cell::get);
+        nudge::beat();
         sleep(pause).await;
         pause = match POLLS.with(Cell::get) > before {
             true => HEARTBEAT_BUSY,
@@ -216,7 +218,13 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
         })
     });
     let result = with_heartbeat(async {
+        for waiting in nudge::watch() {
+            start(handles[Class::Network as usize], waiting);
+        }
+        // They must have been polled once to be of use.
+        yield_now().await;
         let result = f.await;
+        nudge::forget();
         if let Some(drain) = drain {
             drain.finish().await;
         }
