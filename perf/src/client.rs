@@ -252,8 +252,29 @@ impl Client {
         })
     }
 
-    /// The offset for a special timestamp of each partition.
+    /// The offset for a special timestamp of each partition, all of which this broker leads or is about to.
+    ///
+    /// Waits for a broker that has announced itself as the leader but does not act as it yet.
     pub fn offsets(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        timestamp: i64,
+    ) -> Result<HashMap<i32, i64>, PerfError> {
+        let deadline = Instant::now() + LEADERS_TIMEOUT;
+        loop {
+            match self.offsets_now(topic, partitions, timestamp) {
+                Err(PerfError::Refused { code, .. })
+                    if is_passing(code) && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(LEADERS_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn offsets_now(
         &mut self,
         topic: &str,
         partitions: &[i32],
@@ -368,6 +389,34 @@ fn leaders_in(
         list.sort_unstable();
     }
     Ok(Some(leaders))
+}
+
+/// Whether a new topic may answer so for a moment.
+fn is_passing(code: i16) -> bool {
+    [
+        ErrorCode::NotLeaderOrFollower,
+        ErrorCode::LeaderNotAvailable,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::OffsetNotAvailable,
+    ]
+    .iter()
+    .any(|passing| passing.code() == code)
+}
+
+/// The offset for a special timestamp of each partition, asked of its leader.
+pub fn offsets_of(
+    leaders: &Leaders,
+    topic: &str,
+    timestamp: i64,
+) -> Result<HashMap<i32, i64>, PerfError> {
+    let mut offsets = HashMap::new();
+    for (&address, partitions) in leaders {
+        let mut client = Client::connect(address, ANSWER_TIMEOUT)?;
+        client.negotiate()?;
+        client.check_load_versions()?;
+        offsets.extend(client.offsets(topic, partitions, timestamp)?);
+    }
+    Ok(offsets)
 }
 
 fn refuse(what: &str, code: i16) -> Result<(), PerfError> {

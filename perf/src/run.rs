@@ -3,7 +3,7 @@
 //! Invariant: the broker is sampled over exactly the window whose answers are counted.
 
 use crate::account::{LatencySummary, Outcome, Window};
-use crate::client::{Client, Leaders, TopicSpec};
+use crate::client::{self, Client, Leaders, TopicSpec};
 use crate::clock::{self, Nanos};
 use crate::consumer::{Consumer, Position};
 use crate::driver::{self, Load};
@@ -16,6 +16,7 @@ use crate::producer::{Allowance, Producer};
 use crate::template::{self, FetchTemplate, FetchWishes, Template};
 use millrace_net::wire::list_offsets::timestamp;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -155,11 +156,13 @@ pub fn run(
     } else {
         client.leaders(&workload.topic, workload.partitions)?
     };
+    drop(client);
+    // Asked also where nobody reads: it shows that every leader acts as one.
+    let latest = client::offsets_of(&leaders, &workload.topic, timestamp::LATEST)?;
     let positions = match &workload.consuming {
-        Some(consuming) => find_positions(&mut client, workload, consuming, &leaders)?,
+        Some(consuming) => find_positions(workload, consuming, &leaders, &latest)?,
         None => Vec::new(),
     };
-    drop(client);
 
     let (window_sender, window_receiver) = mpsc::channel();
     let (done_sender, done_receiver) = mpsc::channel();
@@ -221,14 +224,12 @@ fn per_byte(usage: Usage, window: Window, result: &RunResult) -> BrokerUsage {
 }
 
 fn find_positions(
-    client: &mut Client,
     workload: &Workload,
     consuming: &Consuming,
     leaders: &Leaders,
+    latest: &HashMap<i32, i64>,
 ) -> Result<Vec<Position>, PerfError> {
-    let partitions: Vec<i32> = leaders.values().flatten().copied().collect();
-    let latest = client.offsets(&workload.topic, &partitions, timestamp::LATEST)?;
-    let earliest = client.offsets(&workload.topic, &partitions, timestamp::EARLIEST)?;
+    let earliest = client::offsets_of(leaders, &workload.topic, timestamp::EARLIEST)?;
     let position = |&partition: &i32| match consuming.from {
         ReadFrom::Beginning => Position {
             partition,
@@ -241,7 +242,7 @@ fn find_positions(
             end_offset: None,
         },
     };
-    Ok(partitions.iter().map(position).collect())
+    Ok(leaders.values().flatten().map(position).collect())
 }
 
 /// What the load thread does: connects, says when the window is, runs.
