@@ -23,6 +23,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
+/// Large buffers come and go all the time: an allocator that keeps them mapped saves the page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A durable log broker that speaks the Apache Kafka protocol.
 #[derive(Parser)]
 #[command(

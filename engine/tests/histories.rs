@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use millrace_engine::api::{
-    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
+    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes, OffsetSpec,
 };
 use millrace_engine::meta::{Command, ConfigEdit, Overrides};
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
@@ -146,6 +146,18 @@ async fn produce(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>, big: usize
         };
         let result = broker.append(vec![item], Acks::All).await.remove(0);
         let appended = result.unwrap_or_else(|e| panic!("append: {e}"));
+        if pick(&sim, 6) == 0 {
+            let latest = OffsetSpec::Latest {
+                read_committed: false,
+            };
+            let listed = broker.list_offset(id, -1, latest).await.unwrap();
+            let end = appended.base_offset + i64::from(count);
+            assert!(
+                listed.offset >= end,
+                "{id}: acknowledged up to {end}, readable up to {}",
+                listed.offset
+            );
+        }
         model
             .borrow_mut()
             .acked

@@ -152,13 +152,14 @@ impl Journal {
     }
 
     /// Appends an entry and gives where its payload lies. `finish` may change the payload's copy
-    /// (offset, epoch, timestamp) before it is checksummed. `owner` is told when it is durable.
+    /// (offset, epoch, timestamp) before it is checksummed. `owner` is asked, with the sequence, who
+    /// is to be told when it is durable.
     pub fn append(
         &self,
         entry: &EntryHeader,
         payload: &[u8],
         finish: impl FnOnce(&mut [u8]),
-        owner: Option<Rc<dyn Durable>>,
+        owner: impl FnOnce(u64) -> Option<Rc<dyn Durable>>,
     ) -> Location {
         assert_eq!(entry.payload_bytes as usize, payload.len());
         let mut state = self.state.borrow_mut();
@@ -192,7 +193,7 @@ impl Journal {
         finish(copy);
         filling.hasher.update(&filling.buf[start..start + bytes]);
         filling.used += bytes;
-        filling.touched.extend(owner);
+        filling.touched.extend(owner(sequence));
         state.unwitnessed = true;
         drop(state);
         self.work.notify_all();

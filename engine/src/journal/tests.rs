@@ -42,7 +42,7 @@ fn append(journal: &Journal, offset: i64, payload: &[u8]) -> u64 {
         base_offset: offset,
         payload_bytes: payload.len() as u32,
     };
-    journal.append(&entry, payload, |_| {}, None).sequence
+    journal.append(&entry, payload, |_| {}, |_| None).sequence
 }
 
 /// One durable commit per payload.

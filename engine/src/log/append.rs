@@ -93,8 +93,8 @@ impl Partition {
             base_offset: header.base_offset,
             payload_bytes: bytes.len() as u32,
         };
-        let owner = (log.pending.back().map(|p| p.0) != Some(self.journal.next_sequence()))
-            .then(|| self.clone() as _);
+        // Once per commit is enough.
+        let told = log.pending.back().map(|p| p.0);
         let location = self.journal.append(
             &entry,
             bytes,
@@ -104,7 +104,7 @@ impl Partition {
                     batch::stamp_append_time(copy, clock.wall_ms);
                 }
             },
-            owner,
+            |sequence| (told != Some(sequence)).then(|| self.clone() as _),
         );
         log.place(
             &header,

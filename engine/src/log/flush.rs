@@ -94,7 +94,7 @@ impl Partition {
                 payload_bytes: payload.len() as u32,
             }
         };
-        let location = self.journal.append(&entry, &payload, |_| {}, None);
+        let location = self.journal.append(&entry, &payload, |_| {}, |_| None);
         // The caller's flush may be what frees journal files: let the ring grow meanwhile.
         let _urgent = self.journal.ring().urgent();
         self.journal

@@ -94,7 +94,7 @@ impl Partition {
         log.roll_if_due(&config, &header, clock);
         let location = self
             .journal
-            .append(entry, batch, |_| {}, Some(self.clone() as _));
+            .append(entry, batch, |_| {}, |_| Some(self.clone() as _));
         log.place(
             &header,
             location.sequence,

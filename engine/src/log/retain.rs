@@ -73,7 +73,7 @@ impl Partition {
                 base_offset: target,
                 payload_bytes: 0,
             };
-            self.journal.append(&entry, &[], |_| {}, None)
+            self.journal.append(&entry, &[], |_| {}, |_| None)
         };
         self.journal
             .wait_durable(location.sequence)

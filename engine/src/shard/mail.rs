@@ -40,16 +40,30 @@ impl Hub {
     }
 }
 
-/// Where a called shard sends its answer. Dropping it unsent leaves the caller to `stopping`.
+/// Where a called shard sends its answer. Dropping it unsent tells the caller that none comes: the
+/// called shard has stopped.
 pub struct Reply<R> {
     hub: Arc<Hub>,
     to: usize,
     slot: u64,
+    sent: bool,
     _result: std::marker::PhantomData<fn(R)>,
 }
 
+impl<R> Drop for Reply<R> {
+    fn drop(&mut self) {
+        if !self.sent {
+            let slot = self.slot;
+            let _gone = self
+                .hub
+                .send(self.to, Box::new(move |shard| shard.calls.abandon(slot)));
+        }
+    }
+}
+
 impl<R: Send + 'static> Reply<R> {
-    pub fn send(self, value: R) {
+    pub fn send(mut self, value: R) {
+        self.sent = true;
         let slot = self.slot;
         // The caller's shard may be gone while the node stops; nobody is waiting then.
         let _gone = self.hub.send(
@@ -118,37 +132,57 @@ impl Calls {
             hub: self.hub.clone(),
             to: self.me,
             slot,
+            sent: false,
             _result: std::marker::PhantomData,
         };
         let mail: Mail = Box::new(move |remote| f(remote, reply));
-        let mut routes = self.to.borrow_mut();
-        let route = &mut routes[shard];
-        if route.under_way < CROSS_SHARD_CALLS_MAX && route.queued.is_empty() {
-            route.under_way += 1;
+        let mail = {
+            let mut routes = self.to.borrow_mut();
+            let route = &mut routes[shard];
+            if route.under_way < CROSS_SHARD_CALLS_MAX && route.queued.is_empty() {
+                route.under_way += 1;
+                Some(mail)
+            } else {
+                // Bounded by the requests that this shard has memory for.
+                route.queued.push_back(mail);
+                None
+            }
+        };
+        if let Some(mail) = mail {
+            // Where the shard is gone, the dropped mail drops its reply, which says so.
             let _gone = self.hub.send(shard, mail);
-        } else {
-            // Bounded by the requests that this shard has memory for.
-            route.queued.push_back(mail);
         }
         receiver
     }
 
     fn complete<R: 'static>(&self, slot: u64, value: R) {
-        let Some((shard, sender)) = self.waiting.borrow_mut().remove(&slot) else {
+        let Some(sender) = self.finish(slot) else {
             return;
         };
-        {
-            let mut routes = self.to.borrow_mut();
-            let route = &mut routes[shard];
-            route.under_way -= 1;
-            if let Some(mail) = route.queued.pop_front() {
-                route.under_way += 1;
-                let _gone = self.hub.send(shard, mail);
-            }
-        }
         let sender: Box<OneSender<R>> = sender.downcast().expect("a reply has its call's type");
         // The caller may have given up; the slot is free either way.
         let _given_up = sender.send(value);
+    }
+
+    /// No answer comes: the receiver gives None.
+    fn abandon(&self, slot: u64) {
+        drop(self.finish(slot));
+    }
+
+    /// Takes a call off the books and lets the next one to that shard go.
+    fn finish(&self, slot: u64) -> Option<Box<dyn Any>> {
+        let (shard, sender) = self.waiting.borrow_mut().remove(&slot)?;
+        let next = {
+            let mut routes = self.to.borrow_mut();
+            let route = &mut routes[shard];
+            let next = route.queued.pop_front();
+            route.under_way -= u64::from(next.is_none());
+            next
+        };
+        if let Some(mail) = next {
+            let _gone = self.hub.send(shard, mail);
+        }
+        Some(sender)
     }
 }
 
