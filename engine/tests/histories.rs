@@ -119,51 +119,55 @@ fn pick(sim: &Sim, n: u64) -> u64 {
 }
 
 async fn produce(sim: Sim, broker: Broker, model: Rc<RefCell<Model>>, big: usize) {
-    for _ in 0..200 {
+    for _ in 0..80 {
         if pick(&sim, 10) == 0 {
             rt::sleep(Duration::from_micros(pick(&sim, 40_000))).await;
         }
-        let id = PartitionId::new(
-            topic(pick(&sim, u64::from(TOPICS)) as u8),
-            pick(&sim, PARTITIONS as u64) as i32,
-        );
-        let count = 1 + pick(&sim, 5) as i32;
-        let bytes = if pick(&sim, 3) == 0 {
-            pick(&sim, big as u64) as usize
-        } else {
-            pick(&sim, 3_000) as usize
-        };
-        let tag = {
-            let mut m = model.borrow_mut();
-            m.next_tag += 1;
-            let tag = m.next_tag;
-            m.attempted.insert(tag, (id, count));
-            tag
-        };
-        let item = AppendItem {
-            partition: id,
-            batch: batch(tag, count, bytes, None),
-        };
-        let result = broker.append(vec![item], Acks::All).await.remove(0);
-        let appended = result.unwrap_or_else(|e| panic!("append: {e}"));
-        if pick(&sim, 6) == 0 {
-            let latest = OffsetSpec::Latest {
-                read_committed: false,
-            };
-            let listed = broker.list_offset(id, -1, latest).await.unwrap();
-            let end = appended.base_offset + i64::from(count);
-            assert!(
-                listed.offset >= end,
-                "{id}: acknowledged up to {end}, readable up to {}",
-                listed.offset
+        // Now and then many at once: more than one commit buffer holds.
+        let burst = if pick(&sim, 16) == 0 { 24 } else { 1 };
+        let mut under_way = Vec::new();
+        for _ in 0..burst {
+            let id = PartitionId::new(
+                topic(pick(&sim, u64::from(TOPICS)) as u8),
+                pick(&sim, PARTITIONS as u64) as i32,
             );
+            let count = 1 + pick(&sim, 5) as i32;
+            let large = burst > 1 || pick(&sim, 3) == 0;
+            let bytes = pick(&sim, if large { big as u64 } else { 3_000 }) as usize;
+            let tag = {
+                let mut m = model.borrow_mut();
+                m.next_tag += 1;
+                let tag = m.next_tag;
+                m.attempted.insert(tag, (id, count));
+                tag
+            };
+            let item = AppendItem {
+                partition: id,
+                batch: batch(tag, count, bytes, None),
+            };
+            under_way.push((id, tag, count, broker.append(vec![item], Acks::All)));
         }
-        model
-            .borrow_mut()
-            .acked
-            .entry(id)
-            .or_default()
-            .insert(appended.base_offset, (tag, count));
+        for (id, tag, count, append) in under_way {
+            let result = append.await.remove(0);
+            let appended = result.unwrap_or_else(|e| panic!("append: {e}"));
+            {
+                let mut m = model.borrow_mut();
+                let acked = m.acked.entry(id).or_default();
+                acked.insert(appended.base_offset, (tag, count));
+            }
+            if pick(&sim, 6) == 0 {
+                let latest = OffsetSpec::Latest {
+                    read_committed: false,
+                };
+                let listed = broker.list_offset(id, -1, latest).await.unwrap();
+                let end = appended.base_offset + i64::from(count);
+                assert!(
+                    listed.offset >= end,
+                    "{id}: acknowledged up to {end}, readable up to {}",
+                    listed.offset
+                );
+            }
+        }
     }
 }
 

@@ -212,3 +212,32 @@ fn after_a_failed_flush_nothing_is_acknowledged() {
         assert_eq!(journal.durable_sequence(), 2);
     });
 }
+
+#[test]
+fn an_owner_is_asked_with_the_sequence_its_entry_got() {
+    let sim = Sim::new(6, SimConfig::default());
+    sim.block_on(async {
+        let journal = journal(3).await;
+        let mut sequences = std::collections::BTreeSet::new();
+        for offset in 0..20 {
+            let payload = vec![offset as u8; 150_000];
+            let entry = EntryHeader {
+                kind: EntryKind::Append,
+                partition: PartitionId::new(TopicId([1; 16]), 0),
+                leader_epoch: 0,
+                truncation: 0,
+                base_offset: offset,
+                payload_bytes: payload.len() as u32,
+            };
+            let mut asked = 0;
+            let owner = |sequence| {
+                asked = sequence;
+                None
+            };
+            let location = journal.append(&entry, &payload, |_| {}, owner);
+            assert_eq!(asked, location.sequence);
+            sequences.insert(asked);
+        }
+        assert!(sequences.len() > 2, "several commits began in between");
+    });
+}
