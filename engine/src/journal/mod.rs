@@ -335,12 +335,22 @@ impl Journal {
         let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> =
             Vec::with_capacity(group.len());
         let mut touched = Vec::new();
-        let last = group.last().expect("never empty").sequence;
-        for mut sealed in group {
-            let (file, position) = self
-                .ring
-                .place(sealed.sequence, sealed.buf.len() as u64)
-                .await?;
+        let mut last = 0;
+        let mut rest = VecDeque::from(group);
+        while let Some(mut sealed) = rest.pop_front() {
+            let (sequence, bytes) = (sealed.sequence, sealed.buf.len() as u64);
+            let place = if placed.is_empty() {
+                Some(self.ring.place(sequence, bytes).await?)
+            } else {
+                self.ring.try_place(sequence, bytes)
+            };
+            let Some((file, position)) = place else {
+                // Files come free only once what they hold is durable: waiting with commits that
+                // are placed but not written could be waiting for ourselves.
+                rest.push_front(sealed);
+                break;
+            };
+            last = sequence;
             let mut state = self.state.borrow_mut();
             let header = CommitHeader {
                 generation: self.generation,
@@ -356,6 +366,7 @@ impl Journal {
             placed.push((Rc::new(sealed.buf), file, position));
             touched.append(&mut sealed.touched);
         }
+        self.state.borrow_mut().put_back(rest);
         let started = rt::now();
         self.write_and_flush(&placed).await?;
         let flush_ns = (rt::now() - started).as_nanos() as u64;
@@ -465,6 +476,14 @@ impl State {
         }
         self.committing_bytes = bytes;
         group
+    }
+
+    /// Commits of a group that found no room yet: they begin the next one.
+    fn put_back(&mut self, rest: VecDeque<Sealed>) {
+        for sealed in rest.into_iter().rev() {
+            self.committing_bytes -= sealed.buf.len();
+            self.sealed.push_front(sealed);
+        }
     }
 
     fn evict(&mut self, budget: usize) {

@@ -141,39 +141,45 @@ impl Ring {
         self.config.file_bytes as usize
     }
 
-    /// Where the commit `sequence` of `bytes` goes; waits while every file is still needed.
+    /// Where the commit `sequence` of `bytes` goes; waits while every file is still needed. Whoever
+    /// waits must not hold commits that are placed and not written.
     pub async fn place(&self, sequence: u64, bytes: u64) -> io::Result<(Rc<JournalFile>, u64)> {
-        assert!(bytes <= self.config.file_bytes);
         loop {
             if self.closed.get() {
                 return Err(io::Error::other("the journal ring could not be extended"));
             }
-            {
-                let mut state = self.state.borrow_mut();
-                let position = state.position;
-                if let Some(current) = state.current.clone() {
-                    if position + bytes <= current.bytes {
-                        current.last_sequence.set(sequence);
-                        state.position += bytes;
-                        return Ok((current, position));
-                    }
-                    state.used.push_back(current);
-                    state.current = None;
-                    self.full.notify_all();
-                }
-                let fits = state.free.iter().position(|f| f.bytes >= bytes);
-                if let Some(next) = fits.and_then(|i| state.free.remove(i)) {
-                    state.current = Some(next);
-                    state.position = 0;
-                    state.starving = false;
-                    self.wanted.notify_all();
-                    continue;
-                }
-                state.starving = true;
+            if let Some(place) = self.try_place(sequence, bytes) {
+                return Ok(place);
             }
+            self.state.borrow_mut().starving = true;
             self.wanted.notify_all();
             self.room.notified().await;
         }
+    }
+
+    /// The same without waiting: None where there is no room now.
+    pub fn try_place(&self, sequence: u64, bytes: u64) -> Option<(Rc<JournalFile>, u64)> {
+        assert!(bytes <= self.config.file_bytes);
+        let mut state = self.state.borrow_mut();
+        let position = state.position;
+        if let Some(current) = state.current.clone() {
+            if position + bytes <= current.bytes {
+                current.last_sequence.set(sequence);
+                state.position += bytes;
+                return Some((current, position));
+            }
+            state.used.push_back(current);
+            state.current = None;
+            self.full.notify_all();
+        }
+        let fits = state.free.iter().position(|f| f.bytes >= bytes)?;
+        let next = state.free.remove(fits)?;
+        next.last_sequence.set(sequence);
+        state.current = Some(next.clone());
+        state.position = bytes;
+        state.starving = false;
+        self.wanted.notify_all();
+        Some((next, 0))
     }
 
     /// Highest sequence of the oldest full file: what must reach its segments next.
