@@ -182,6 +182,14 @@ impl Ring {
         Some((next, 0))
     }
 
+    /// Whether every file the ring may have is in use: appends should wait, so that what the freeing
+    /// of files itself has to commit finds room in the few extra ones.
+    pub fn is_full(&self) -> bool {
+        let state = self.state.borrow();
+        let in_use = state.used.len() + usize::from(state.current.is_some());
+        state.free.is_empty() && in_use >= self.config.files_max
+    }
+
     /// Highest sequence of the oldest full file: what must reach its segments next.
     pub fn oldest_full(&self) -> Option<u64> {
         self.state

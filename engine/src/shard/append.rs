@@ -111,6 +111,7 @@ impl Shard {
 
     fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {
         if !self.parked_appends.borrow().is_empty()
+            || self.journal.ring().is_full()
             || self.journal.backlog_bytes() > self.config.backlog_bytes_max
         {
             let (done, receiver) = rt::oneshot();
@@ -204,6 +205,7 @@ impl Shard {
     pub(super) async fn run_parked(self: Rc<Self>) {
         loop {
             let room = self.journal.backlog_bytes() <= self.config.backlog_bytes_max / 2;
+            let room = room && !self.journal.ring().is_full();
             if self.parked_appends.borrow().is_empty() {
                 self.append_parked.notified().await;
             } else if room || self.journal.failed() {

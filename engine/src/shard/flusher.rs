@@ -52,6 +52,8 @@ impl Shard {
         self.write_checkpoint(target + 1, done).await?;
         self.journal.ring().recycle(target);
         self.journal.set_flushed(target);
+        // Appends that waited for a file to come free look again.
+        self.journal.progressed.notify_all();
         Ok(())
     }
 
