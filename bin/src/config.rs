@@ -16,7 +16,7 @@ const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const MEMORY_PER_SHARD_BYTES_MIN: u64 = 64 << 20;
 
 /// Default for the budget: half the machine, but no more than this for each shard.
-const MEMORY_PER_SHARD_BYTES_DEFAULT_MAX: u64 = 2 << 30;
+const MEMORY_PER_SHARD_BYTES_DEFAULT_MAX: u64 = 1 << 30;
 
 /// More shards than this is a mistake in a number.
 const SHARDS_MAX: usize = 1_024;

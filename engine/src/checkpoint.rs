@@ -4,9 +4,10 @@
 
 use crate::journal::entry::JournalId;
 use crate::log::producers::StoredBatch;
+use crate::log::segment::UnsavedSums;
 use crate::rt;
 use crate::types::limits::{
-    LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES,
+    BLOCK_BYTES, LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES,
 };
 use crate::types::{LeaderEpoch, Offset, PartitionId, TopicId};
 use bytes::{Buf, BufMut};
@@ -14,9 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = 0x4b43_4c4d; // "MLCK"
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const BYTES_MAX: u64 = 2 << 30;
 const SEGMENTS_MAX: usize = 1 << 24;
+/// Positions in a segment have 31 bits.
+const SEGMENT_BLOCKS_MAX: usize = (1 << 31) / BLOCK_BYTES;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentState {
@@ -27,6 +30,7 @@ pub struct SegmentState {
     pub max_timestamp_offset: Offset,
     pub closed: bool,
     pub finished: bool,
+    pub sums: UnsavedSums,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -163,6 +167,9 @@ impl PartitionState {
             out.put_i64_le(s.max_timestamp_ms);
             out.put_i64_le(s.max_timestamp_offset);
             out.put_u8(u8::from(s.closed) | u8::from(s.finished) << 1);
+            out.put_u32_le(s.sums.saved as u32);
+            out.put_u32_le(s.sums.sums.len() as u32);
+            s.sums.sums.iter().for_each(|sum| out.put_u32_le(*sum));
         }
     }
 
@@ -185,6 +192,10 @@ impl PartitionState {
                 max_timestamp_offset: r.i64()?,
                 closed: r.0.first().is_some_and(|f| f & 1 != 0),
                 finished: r.bytes::<1>()?[0] & 2 != 0,
+                sums: UnsavedSums {
+                    saved: r.u32()? as usize,
+                    sums: r.list(SEGMENT_BLOCKS_MAX, Reader::u32)?,
+                },
             })
         })?;
         Ok(PartitionState {
@@ -278,6 +289,10 @@ mod tests {
             max_timestamp_offset: 12,
             closed: true,
             finished: false,
+            sums: UnsavedSums {
+                saved: 1,
+                sums: vec![17],
+            },
         };
         let partition = PartitionState {
             id: PartitionId::new(TopicId([3; 16]), 4),

@@ -9,7 +9,9 @@ pub mod ring;
 mod tests;
 
 use crate::rt::{self, DirectBuf, Notify};
-use crate::types::limits::{COMMIT_BYTES, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX};
+use crate::types::limits::{
+    COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX,
+};
 use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
 use std::cell::{Cell, RefCell};
@@ -46,9 +48,25 @@ struct Filling {
 struct Sealed {
     sequence: u64,
     buf: DirectBuf,
+    /// Memory the buffer takes, its unused end included.
+    capacity: usize,
     body_bytes: u32,
     body_crc: u32,
     touched: Vec<Rc<dyn Durable>>,
+}
+
+/// The buffer of a durable commit.
+struct Retained {
+    buf: Rc<DirectBuf>,
+    capacity: usize,
+}
+
+/// A commit with its place in the ring.
+struct Placed {
+    buf: Rc<DirectBuf>,
+    capacity: usize,
+    file: Rc<JournalFile>,
+    position: u64,
 }
 
 struct State {
@@ -57,8 +75,9 @@ struct State {
     next: u64,
     sealed: VecDeque<Sealed>,
     /// Buffers of durable commits, oldest first: the shard's tail cache.
-    retained: VecDeque<Rc<DirectBuf>>,
+    retained: VecDeque<Retained>,
     retained_first: u64,
+    /// Memory they take.
     retained_bytes: usize,
     /// Everything up to here is in segments too: those buffers are only a cache.
     flushed: u64,
@@ -67,8 +86,11 @@ struct State {
     previous_crc: u32,
     waiters: Vec<(u64, Waker)>,
     failed: Option<String>,
-    /// Big buffer of a commit that was copied to size; used for the next one.
+    /// Buffer of a commit that was copied to size; used for the next one.
     spare: Option<DirectBuf>,
+    /// Size of the next buffer: a little more than commits took lately, so that little of it stays
+    /// unused for as long as the cache keeps it.
+    buffer_bytes: usize,
     unwitnessed: bool,
 }
 
@@ -126,6 +148,7 @@ impl Journal {
                 waiters: Vec::new(),
                 failed: None,
                 spare: None,
+                buffer_bytes: COMMIT_BYTES_MIN,
                 unwitnessed: false,
             }),
             work: Notify::new(),
@@ -169,12 +192,15 @@ impl Journal {
             .as_ref()
             .is_some_and(|f| f.used + bytes > f.buf.len())
         {
+            // More comes than was expected.
+            state.buffer_bytes = (state.buffer_bytes * 2).min(COMMIT_BYTES);
             state.seal();
         }
         if state.filling.is_none() {
             let need = (HEADER_BYTES + bytes).next_multiple_of(rt::BLOCK);
             let spare = state.spare.take().filter(|b| b.len() >= need);
-            let buf = spare.unwrap_or_else(|| DirectBuf::with_len(need.max(COMMIT_BYTES)));
+            let len = need.max(state.buffer_bytes);
+            let buf = spare.unwrap_or_else(|| DirectBuf::with_len(len));
             let hasher = self.id.body_hasher();
             state.filling = Some(Filling {
                 buf,
@@ -251,7 +277,7 @@ impl Journal {
     pub fn buffer(&self, sequence: u64) -> Option<Rc<DirectBuf>> {
         let state = self.state.borrow();
         let index = sequence.checked_sub(state.retained_first)?;
-        state.retained.get(index as usize).cloned()
+        state.retained.get(index as usize).map(|r| r.buf.clone())
     }
 
     /// Oldest sequence whose buffer is still in memory.
@@ -332,8 +358,7 @@ impl Journal {
 
     async fn commit(&self, group: Vec<Sealed>) -> io::Result<()> {
         let durable_sequence = self.durable_sequence();
-        let mut placed: Vec<(Rc<DirectBuf>, Rc<JournalFile>, u64)> =
-            Vec::with_capacity(group.len());
+        let mut placed: Vec<Placed> = Vec::with_capacity(group.len());
         let mut touched = Vec::new();
         let mut last = 0;
         let mut rest = VecDeque::from(group);
@@ -363,7 +388,12 @@ impl Journal {
             };
             assert_eq!(header.padded_bytes(), sealed.buf.len());
             state.previous_crc = header.encode(self.id, &mut sealed.buf);
-            placed.push((Rc::new(sealed.buf), file, position));
+            placed.push(Placed {
+                buf: Rc::new(sealed.buf),
+                capacity: sealed.capacity,
+                file,
+                position,
+            });
             touched.append(&mut sealed.touched);
         }
         self.state.borrow_mut().put_back(rest);
@@ -376,11 +406,11 @@ impl Journal {
         stats.commits += placed.len() as u64;
         stats.flush_ns.saturating_record(flush_ns);
         let mut state = self.state.borrow_mut();
-        for (buf, _, _) in placed {
+        for Placed { buf, capacity, .. } in placed {
             stats.bytes += buf.len() as u64;
             stats.commit_bytes.saturating_record(buf.len() as u64);
-            state.retained_bytes += buf.len();
-            state.retained.push_back(buf);
+            state.retained_bytes += capacity;
+            state.retained.push_back(Retained { buf, capacity });
         }
         state.durable = last;
         state.committing_bytes = 0;
@@ -396,26 +426,24 @@ impl Journal {
     }
 
     /// All writes at once, and only when all are done one flush per file touched.
-    async fn write_and_flush(
-        &self,
-        placed: &[(Rc<DirectBuf>, Rc<JournalFile>, u64)],
-    ) -> io::Result<()> {
-        if let [(buf, file, position)] = placed {
-            file.file.write_at(buf.clone(), *position).await?;
-            return file.file.sync().await;
+    async fn write_and_flush(&self, placed: &[Placed]) -> io::Result<()> {
+        if let [only] = placed {
+            only.file
+                .file
+                .write_at(only.buf.clone(), only.position)
+                .await?;
+            return only.file.file.sync().await;
         }
         let writes = placed
             .iter()
-            .map(|(buf, file, position)| file.file.write_at(buf.clone(), *position));
+            .map(|p| p.file.file.write_at(p.buf.clone(), p.position));
         for result in join_all(writes).await {
             result?;
         }
-        for (i, (_, file, _)) in placed.iter().enumerate() {
-            if !placed[..i]
-                .iter()
-                .any(|(_, earlier, _)| Rc::ptr_eq(earlier, file))
-            {
-                file.file.sync().await?;
+        for (i, one) in placed.iter().enumerate() {
+            let earlier = &placed[..i];
+            if !earlier.iter().any(|e| Rc::ptr_eq(&e.file, &one.file)) {
+                one.file.file.sync().await?;
             }
         }
         Ok(())
@@ -441,9 +469,16 @@ impl State {
         let body_bytes = filling.used - HEADER_BYTES;
         let padded = filling.used.next_multiple_of(rt::BLOCK);
         filling.buf[filling.used..padded].fill(0);
-        let buf = if padded <= COMMIT_COPY_BYTES_MAX && filling.buf.len() > padded {
+        // Follows the commits' size: up at once, down slowly.
+        let wanted = (padded + padded / 4).clamp(COMMIT_BYTES_MIN, COMMIT_BYTES);
+        self.buffer_bytes = wanted
+            .max(self.buffer_bytes - self.buffer_bytes / 8)
+            .next_multiple_of(COMMIT_BYTES_MIN);
+        let mut capacity = filling.buf.len();
+        let buf = if padded <= COMMIT_COPY_BYTES_MAX && capacity > padded {
             let mut exact = DirectBuf::with_len(padded);
             exact.copy_from_slice(&filling.buf[..padded]);
+            capacity = padded;
             self.spare = Some(filling.buf);
             exact
         } else {
@@ -453,6 +488,7 @@ impl State {
         self.sealed.push_back(Sealed {
             sequence: self.next,
             buf,
+            capacity,
             body_bytes: body_bytes as u32,
             body_crc: filling.hasher.finalize(),
             touched: filling.touched,
@@ -488,10 +524,10 @@ impl State {
 
     fn evict(&mut self, budget: usize) {
         while self.retained_bytes > budget && self.retained_first <= self.flushed {
-            let Some(buf) = self.retained.pop_front() else {
+            let Some(oldest) = self.retained.pop_front() else {
                 break;
             };
-            self.retained_bytes -= buf.len();
+            self.retained_bytes -= oldest.capacity;
             self.retained_first += 1;
         }
     }

@@ -49,27 +49,33 @@ pub struct Ring {
     /// Told when a file is full: its bytes should reach their segments.
     pub full: Notify,
     closed: Cell<bool>,
-    /// Waits for a commit that the freeing of files itself depends on.
-    urgent: Rc<Cell<usize>>,
+    /// Files beyond the bound that commits need on which the freeing of files itself depends.
+    extra: Rc<Cell<usize>>,
 }
 
-/// Files that a ring may have beyond its bound while somebody holds `Urgent`.
-const EXTRA_FILES_MAX: usize = 4;
-
 /// While held, the ring may grow past its bound rather than wait for files to be freed.
-pub struct Urgent(Rc<Cell<usize>>);
+pub struct Urgent {
+    files: usize,
+    all: Rc<Cell<usize>>,
+}
 
 impl Drop for Urgent {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.all.set(self.all.get() - self.files);
     }
 }
 
 impl Ring {
-    pub fn urgent(&self) -> Urgent {
-        self.urgent.set(self.urgent.get() + 1);
+    /// Somebody waits for `bytes` of entries to be committed, without which no file comes free.
+    pub fn urgent(&self, bytes: u64) -> Urgent {
+        // A commit does not span files: each may leave as much unused as the largest one takes.
+        let files = 2 + 2 * (bytes / self.config.file_bytes) as usize;
+        self.extra.set(self.extra.get() + files);
         self.wanted.notify_all();
-        Urgent(self.urgent.clone())
+        Urgent {
+            files,
+            all: self.extra.clone(),
+        }
     }
 
     /// Creates the directory and the first, small file.
@@ -100,7 +106,7 @@ impl Ring {
             wanted: Notify::new(),
             full: Notify::new(),
             closed: Cell::new(false),
-            urgent: Rc::new(Cell::new(0)),
+            extra: Rc::new(Cell::new(0)),
         })
     }
 
@@ -245,11 +251,7 @@ impl Ring {
                 let regular = |f: &&Rc<JournalFile>| f.bytes >= self.config.file_bytes;
                 let ready = state.free.iter().filter(regular).count();
                 let all = ready + state.used.len() + usize::from(state.current.is_some());
-                let extra = if state.starving && self.urgent.get() > 0 {
-                    EXTRA_FILES_MAX
-                } else {
-                    0
-                };
+                let extra = if state.starving { self.extra.get() } else { 0 };
                 (ready == 0 && all < self.config.files_max + extra).then(|| {
                     state.next_number += 1;
                     state.next_number - 1

@@ -7,8 +7,8 @@ use super::index::Index;
 use super::segment::SegmentFiles;
 use super::{Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
-use crate::rt::{self, DirectBuf, Semaphore};
-use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
+use crate::rt::{self, DirectBuf, Permit, Semaphore};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX, SEGMENT_SUMS_UNSAVED_MAX};
 use crate::types::Offset;
 use std::io;
 use std::ops::Range;
@@ -26,52 +26,59 @@ struct Plan {
     pieces: Vec<(Rc<DirectBuf>, Range<usize>)>,
 }
 
+/// One stretch of one partition on its way: planned, carried over, written, synced. Nobody else
+/// changes the partition's files meanwhile.
+pub struct FlushPass {
+    partition: Rc<Partition>,
+    plan: Plan,
+    files: Rc<SegmentFiles>,
+    /// Live bytes of the padded block that is rewritten.
+    prefix: Vec<u8>,
+    carried: Option<u64>,
+    _one_at_a_time: Permit,
+}
+
 impl Partition {
-    /// Writes what is durable. Whole blocks only, unless `pad`: then the last block of the log is
-    /// written padded with zeros too. Closed segments are always written to their end.
-    pub async fn flush(&self, pad: bool, in_flight: &Semaphore) -> io::Result<()> {
+    /// Plans what to write next; None where there is nothing. Whole blocks only, unless entries up to
+    /// journal sequence `through` would stay behind (None: any): then the last block of the log is
+    /// written too, padded with zeros. Closed segments are always written to their end.
+    pub async fn begin_flush(
+        self: &Rc<Self>,
+        through: Option<u64>,
+    ) -> io::Result<Option<FlushPass>> {
         let _one_at_a_time = self.files_lock.acquire(1).await;
         if self.deleted.get() {
-            return Ok(());
+            return Ok(None);
         }
-        loop {
-            let plan = self.log.borrow().plan_flush(self, pad);
-            let Some(plan) = plan else { break };
-            self.write_plan(plan, in_flight).await?;
-        }
-        self.finish_closed().await
-    }
-
-    async fn write_plan(&self, plan: Plan, in_flight: &Semaphore) -> io::Result<()> {
+        let plan = self.log.borrow().plan_flush(self, through);
+        let Some(plan) = plan else { return Ok(None) };
         let files = self.open_segment(plan.base).await?;
         let kept = (plan.disk_bytes % BLOCK) as usize;
-        let start = plan.disk_bytes - kept as u64;
         let mut prefix = Vec::new();
+        let mut carried = None;
         if kept > 0 {
-            prefix = self.carry_over(&files, start, kept).await?;
+            (prefix, carried) = self
+                .carry_over(&files, plan.disk_bytes - kept as u64, kept)
+                .await?;
         }
-        let mut gather = Gather::new(plan.pieces, prefix, (plan.end - start) as usize);
-        let mut position = start;
-        while let Some(buf) = gather.next_buf() {
-            let bytes = buf.len() as u64;
-            let _permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
-            files.write(position, Rc::new(buf)).await?;
-            position += bytes;
-        }
-        assert_eq!(position, plan.end.next_multiple_of(BLOCK));
-        files.sync_from(start).await?;
-        self.log.borrow_mut().flushed(plan.base, plan.end);
-        Ok(())
+        Ok(Some(FlushPass {
+            partition: self.clone(),
+            plan,
+            files,
+            prefix,
+            carried,
+            _one_at_a_time,
+        }))
     }
 
-    /// Before a padded block is rewritten, its live bytes go into the journal, durably: whatever
-    /// the rewrite tears, recovery can put back. Gives those bytes.
+    /// Before a padded block is rewritten, its live bytes go into the journal: whatever the rewrite
+    /// tears, recovery can put back. Gives those bytes and the sequence that has to be durable first.
     async fn carry_over(
         &self,
         files: &SegmentFiles,
         block_position: u64,
         kept: usize,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<(Vec<u8>, Option<u64>)> {
         let block = files.read(block_position, BLOCK_BYTES).await?;
         if block.len() < kept {
             let reason = format!("{}: ends before its own end", files.log_path().display());
@@ -83,30 +90,22 @@ impl Partition {
             bytes: block[..kept].to_vec(),
         };
         let payload = carried.encode();
-        let entry = {
-            let log = self.log.borrow();
-            EntryHeader {
-                kind: EntryKind::CarryOver,
-                partition: self.id,
-                leader_epoch: -1,
-                truncation: log.truncation,
-                base_offset: log.in_segment(),
-                payload_bytes: payload.len() as u32,
-            }
+        let log = self.log.borrow();
+        let entry = EntryHeader {
+            kind: EntryKind::CarryOver,
+            partition: self.id,
+            leader_epoch: -1,
+            truncation: log.truncation,
+            base_offset: log.in_segment(),
+            payload_bytes: payload.len() as u32,
         };
         let location = self.journal.append(&entry, &payload, |_| {}, |_| None);
-        // The caller's flush may be what frees journal files: let the ring grow meanwhile.
-        let _urgent = self.journal.ring().urgent();
-        self.journal
-            .wait_durable(location.sequence)
-            .await
-            .map_err(io::Error::other)?;
-        Ok(carried.bytes)
+        Ok((carried.bytes, Some(location.sequence)))
     }
 
     /// The files of a segment, opened or created.
     pub async fn open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
-        let (open, disk_bytes) = {
+        let (open, disk_bytes, sums) = {
             let log = self.log.borrow();
             let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
                 return Err(io::Error::new(
@@ -114,7 +113,11 @@ impl Partition {
                     "the segment was deleted",
                 ));
             };
-            (segment.files.clone(), segment.disk_bytes)
+            (
+                segment.files.clone(),
+                segment.disk_bytes,
+                segment.sums.clone(),
+            )
         };
         if let Some(files) = open {
             return Ok(files);
@@ -124,10 +127,8 @@ impl Partition {
             rt::fs::create_dir_all(&self.dir).await?;
             self.write_identity().await?;
         }
-        let files = Rc::new(SegmentFiles::open(&self.dir, base, disk_bytes, create).await?);
-        if create {
-            rt::fs::sync_dir(&self.dir).await?;
-        }
+        let files = SegmentFiles::open(&self.dir, base, disk_bytes, &sums, create).await?;
+        let files = Rc::new(files);
         if let Some(segment) = self
             .log
             .borrow_mut()
@@ -154,8 +155,12 @@ impl Partition {
     }
 
     /// Cuts closed segments to size and writes their index files, once all their bytes are there.
-    async fn finish_closed(&self) -> io::Result<()> {
+    pub async fn finish_closed(&self) -> io::Result<()> {
+        let _one_at_a_time = self.files_lock.acquire(1).await;
         loop {
+            if self.deleted.get() {
+                return Ok(());
+            }
             let next = {
                 let log = self.log.borrow();
                 let due = |s: &&super::Segment| {
@@ -170,6 +175,7 @@ impl Partition {
             files.cut(bytes).await?;
             let index = self.whole_index(base, &files).await?;
             files.write_index(index).await?;
+            self.note_sums(base, &files);
             if let Some(segment) = self
                 .log
                 .borrow_mut()
@@ -184,10 +190,9 @@ impl Partition {
         }
     }
 
-    /// Writes everything, padded, with index files: what a clean stop leaves. The journal must be
-    /// durable and no appends may come any more.
-    pub async fn flush_for_stop(&self, in_flight: &Semaphore) -> io::Result<()> {
-        self.flush(true, in_flight).await?;
+    /// After everything was written, padded: cuts and indexes the last segment as well. What a clean
+    /// stop leaves. No appends may come any more.
+    pub async fn finish_last(&self) -> io::Result<()> {
         let _one_at_a_time = self.files_lock.acquire(1).await;
         let last = {
             let log = self.log.borrow();
@@ -203,7 +208,16 @@ impl Partition {
         let files = self.open_segment(base).await?;
         files.cut(bytes).await?;
         let index = self.whole_index(base, &files).await?;
+        self.note_sums(base, &files);
         files.write_index(index).await
+    }
+
+    /// Keeps what the checkpoint has to say about the segment's checksums.
+    fn note_sums(&self, base: Offset, files: &SegmentFiles) {
+        let mut log = self.log.borrow_mut();
+        if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
+            segment.sums = files.unsaved_sums();
+        }
     }
 
     /// The index of all of a segment: what is in memory, behind what an earlier run left on disk.
@@ -233,10 +247,55 @@ impl Partition {
     }
 }
 
+impl FlushPass {
+    /// Journal sequence that must be durable before `write`.
+    pub fn carried(&self) -> Option<u64> {
+        self.carried
+    }
+
+    pub fn files(&self) -> &SegmentFiles {
+        &self.files
+    }
+
+    /// Writes the stretch; it counts for nothing before its files are synced.
+    pub async fn write(&mut self, in_flight: &Semaphore) -> io::Result<()> {
+        let start = self.plan.disk_bytes / BLOCK * BLOCK;
+        let mut gather = Gather::new(
+            std::mem::take(&mut self.plan.pieces),
+            std::mem::take(&mut self.prefix),
+            (self.plan.end - start) as usize,
+        );
+        let mut position = start;
+        while let Some(buf) = gather.next_buf() {
+            let bytes = buf.len() as u64;
+            let _permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
+            self.files.write(position, Rc::new(buf)).await?;
+            position += bytes;
+        }
+        assert_eq!(position, self.plan.end.next_multiple_of(BLOCK));
+        self.files.write_sums(SEGMENT_SUMS_UNSAVED_MAX).await
+    }
+
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The files were synced: the stretch is in its segment. Gives the partition, which may have more.
+    pub fn finish(self) -> Rc<Partition> {
+        let (base, end) = (self.plan.base, self.plan.end);
+        self.partition.log.borrow_mut().flushed(base, end);
+        self.partition.note_sums(base, &self.files);
+        self.partition
+    }
+}
+
 impl Log {
-    fn plan_flush(&self, partition: &Partition, pad: bool) -> Option<Plan> {
+    fn plan_flush(&self, partition: &Partition, through: Option<u64>) -> Option<Plan> {
         let durable = self.progress.durable();
         let first = self.tail.get(self.tail_flushed)?;
+        if through.is_some_and(|target| first.sequence > target) {
+            return None; // later there will be more to write at once
+        }
         let index = self
             .segment_of(first.base_offset)
             .expect("every tail entry has a segment");
@@ -246,6 +305,8 @@ impl Log {
             .get(index + 1)
             .map_or(Offset::MAX, |next| next.base);
         let mut end = segment.disk_bytes;
+        // Where the bytes end that have to leave the journal now.
+        let mut due = segment.disk_bytes;
         let mut pieces = Vec::new();
         for entry in self.tail.iter().skip(self.tail_flushed) {
             let over = entry.base_offset >= limit || entry.next_offset() > durable;
@@ -262,10 +323,14 @@ impl Log {
             let start = entry.buffer_position as usize;
             pieces.push((buf, start + skip..start + entry.bytes as usize));
             end = entry.segment_end();
+            if through.is_none_or(|target| entry.sequence <= target) {
+                due = end;
+            }
         }
         let complete = segment.closed && end == segment.bytes;
-        if !pad && !complete {
-            end = end / BLOCK * BLOCK;
+        let whole = end / BLOCK * BLOCK;
+        if due <= whole && !complete {
+            end = whole;
         }
         (end > segment.disk_bytes).then_some(Plan {
             base: segment.base,

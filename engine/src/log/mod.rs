@@ -24,7 +24,7 @@ use crate::types::{Offset, PartitionId};
 use epochs::EpochHistory;
 use index::Index;
 use producers::Producers;
-use segment::SegmentFiles;
+use segment::{SegmentFiles, UnsavedSums};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -72,6 +72,8 @@ pub struct Segment {
     /// Index of the bytes from `index_from` on (0 unless the segment was reopened).
     pub index: Index,
     pub index_from: u64,
+    /// As of the last sync, also while no file is open.
+    pub sums: UnsavedSums,
     pub files: Option<Rc<SegmentFiles>>,
 }
 
@@ -89,6 +91,7 @@ impl Segment {
             finished: false,
             index: Index::default(),
             index_from: 0,
+            sums: UnsavedSums::default(),
             files: None,
         }
     }

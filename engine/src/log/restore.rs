@@ -121,6 +121,7 @@ fn segment_state(segment: &Segment) -> SegmentState {
         max_timestamp_offset: segment.max_timestamp_offset,
         closed: segment.closed,
         finished: segment.finished,
+        sums: segment.sums.clone(),
     }
 }
 
@@ -151,6 +152,7 @@ impl Log {
                 max_timestamp_offset: s.max_timestamp_offset,
                 closed: s.closed,
                 finished: s.finished,
+                sums: s.sums.clone(),
                 index_from: s.bytes,
                 ..Segment::new(s.base, now)
             });
@@ -197,7 +199,7 @@ pub async fn mend_files(
     if let Some(last) = state.segments.last() {
         let whole = last.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
         let keep = (last.bytes - whole) as usize;
-        let files = SegmentFiles::open(dir, last.base, last.bytes, false).await?;
+        let files = SegmentFiles::open(dir, last.base, last.bytes, &last.sums, false).await?;
         let torn = carried.filter(|c| {
             c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep
         });

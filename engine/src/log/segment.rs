@@ -7,7 +7,7 @@ use crate::rt::{self, DirectBuf, File, OpenOptions, ReadBuf};
 use crate::types::batch::BatchHeader;
 use crate::types::limits::{BATCH_HEADER_BYTES, BLOCK_BYTES, IO_BYTES_MAX};
 use crate::types::Offset;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,6 +15,9 @@ use std::rc::Rc;
 const SUM_MAGIC: &[u8; 8] = b"MLSUM\0\0\x01";
 const SUM_HEADER_BYTES: usize = SUM_MAGIC.len() + 8;
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Space allocated beyond a write, in writes of its size and in bytes.
+const ALLOCATE_AHEAD: u64 = 7;
+const ALLOCATE_AHEAD_BYTES_MAX: u64 = 8 << 20;
 /// Index files are bounded by the segment: one entry per batch at most.
 const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -23,9 +26,29 @@ pub struct SegmentFiles {
     dir: PathBuf,
     base: Offset,
     log: File,
-    sum: File,
+    /// Opened when it is first needed.
+    sum: RefCell<Option<File>>,
+    /// One per block in use. The first `sums_saved` of them are durable in the checksum file, the others
+    /// are the checkpoint's to keep.
     sums: RefCell<Vec<u32>>,
+    sums_saved: Cell<usize>,
+    /// Of the others, how many were written to the file since the last sync.
+    sums_written: Cell<usize>,
+    /// Names created here are not durable yet.
+    new_names: Cell<bool>,
+    /// Length of the log file: what lies behind the bytes in use is allocated ahead.
+    allocated: Cell<u64>,
+    /// Writes begun and ended: odd while one is under way.
+    writes: Cell<u64>,
     index: RefCell<Option<Rc<Index>>>,
+}
+
+/// Checksums that are not in their file yet, but in the checkpoint: so many blocks are covered by the
+/// file, and these are of the blocks that follow.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct UnsavedSums {
+    pub saved: usize,
+    pub sums: Vec<u32>,
 }
 
 impl SegmentFiles {
@@ -35,25 +58,59 @@ impl SegmentFiles {
         dir: &Path,
         base: Offset,
         disk_bytes: u64,
+        unsaved: &UnsavedSums,
         create: bool,
     ) -> io::Result<SegmentFiles> {
         let stem = dir.join(segment_stem(base));
         let options = OpenOptions::new().read(true).write(true).create(create);
         let log = File::open(&stem.with_extension("log"), options).await?;
-        let sum = File::open(&stem.with_extension("sum"), options).await?;
-        if disk_bytes == 0 {
+        let mut allocated = log.size().await?;
+        if disk_bytes == 0 && allocated > 0 {
             log.truncate(0).await?;
-            sum.truncate(0).await?;
+            allocated = 0;
         }
-        let sums = load_sums(&sum, base, disk_bytes.div_ceil(BLOCK) as usize).await?;
-        Ok(SegmentFiles {
+        let files = SegmentFiles {
             dir: dir.to_path_buf(),
             base,
             log,
-            sum,
-            sums: RefCell::new(sums),
+            sum: RefCell::new(None),
+            sums: RefCell::default(),
+            sums_saved: Cell::new(0),
+            sums_written: Cell::new(0),
+            new_names: Cell::new(create),
+            allocated: Cell::new(allocated),
+            writes: Cell::new(0),
             index: RefCell::new(None),
-        })
+        };
+        let blocks = disk_bytes.div_ceil(BLOCK) as usize;
+        let saved = unsaved.saved.min(blocks);
+        let mut sums = Vec::with_capacity(blocks);
+        if saved > 0 {
+            sums = load_sums(&files.sum_file().await?, base, saved).await?;
+        }
+        sums.extend(unsaved.sums.iter().take(blocks - saved));
+        if sums.len() < blocks {
+            let reason = format!("segment {base} has more blocks than checksums");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        files.sums.replace(sums);
+        files.sums_saved.set(saved);
+        Ok(files)
+    }
+
+    async fn sum_file(&self) -> io::Result<File> {
+        if let Some(file) = self.sum.borrow().as_ref() {
+            return Ok(file.clone());
+        }
+        let path = self.log_path().with_extension("sum");
+        let options = OpenOptions::new().read(true).write(true).create(true);
+        let file = File::open(&path, options).await?;
+        if self.sums_saved.get() == 0 {
+            // Its name may be new; what is in it is not ours.
+            self.new_names.set(true);
+        }
+        self.sum.replace(Some(file.clone()));
+        Ok(file)
     }
 
     fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
@@ -70,11 +127,16 @@ impl SegmentFiles {
     /// Writes whole blocks at a block boundary and remembers their checksums; not yet synced.
     pub async fn write(&self, position: u64, buf: Rc<DirectBuf>) -> io::Result<()> {
         assert!(position.is_multiple_of(BLOCK) && buf.len().is_multiple_of(BLOCK_BYTES));
-        self.log.write_at(buf.clone(), position).await?;
+        self.allocate_ahead(position, buf.len() as u64).await;
+        self.writes.set(self.writes.get() + 1);
+        let written = self.log.write_at(buf.clone(), position).await;
+        self.writes.set(self.writes.get() + 1);
+        written?;
         let first = (position / BLOCK) as usize;
         let mut sums = self.sums.borrow_mut();
         assert!(first <= sums.len(), "segments are written without holes");
         sums.truncate(first);
+        self.sums_saved.set(self.sums_saved.get().min(first));
         for (i, block) in buf.chunks_exact(BLOCK_BYTES).enumerate() {
             let sum = self.block_sum((first + i) as u64, block);
             sums.push(sum);
@@ -82,19 +144,70 @@ impl SegmentFiles {
         Ok(())
     }
 
-    /// Makes everything from `position` on durable: the log's blocks and their checksums.
-    pub async fn sync_from(&self, position: u64) -> io::Result<()> {
-        let first_entry = (position / BLOCK) as usize;
-        let (start, bytes) = {
-            let start = (SUM_HEADER_BYTES + 4 * first_entry) / BLOCK_BYTES * BLOCK_BYTES;
-            (start, encode_sums(self.base, &self.sums.borrow(), start))
+    /// A write that makes its file longer is taken off the ring and waits for a thread: it is done for
+    /// several writes at once. Where there is no room for that, the write itself will say so.
+    async fn allocate_ahead(&self, position: u64, bytes: u64) {
+        let end = position + bytes;
+        if end <= self.allocated.get() {
+            return;
+        }
+        let ahead = (bytes * ALLOCATE_AHEAD).min(ALLOCATE_AHEAD_BYTES_MAX);
+        match self.log.allocate(end + ahead).await {
+            Ok(()) => self.allocated.set(end + ahead),
+            Err(error) => {
+                tracing::debug!(path = %self.log_path().display(), %error, "cannot allocate ahead")
+            }
+        }
+    }
+
+    /// Checksums that are not durable in their file.
+    pub fn unsaved_sums(&self) -> UnsavedSums {
+        let saved = self.sums_saved.get();
+        UnsavedSums {
+            saved,
+            sums: self.sums.borrow()[saved..].to_vec(),
+        }
+    }
+
+    /// Writes the checksums to their file where more than `keep` are not in it; durable by the next sync.
+    pub async fn write_sums(&self, keep: usize) -> io::Result<()> {
+        let (start, bytes, count) = {
+            let sums = self.sums.borrow();
+            let saved = self.sums_saved.get();
+            if sums.len() - saved <= keep {
+                return Ok(());
+            }
+            let start = (SUM_HEADER_BYTES + 4 * saved) / BLOCK_BYTES * BLOCK_BYTES;
+            (start, encode_sums(self.base, &sums, start), sums.len())
         };
         let mut buf = DirectBuf::with_len(bytes.len().next_multiple_of(BLOCK_BYTES));
         buf[..bytes.len()].copy_from_slice(&bytes);
         buf[bytes.len()..].fill(0);
-        self.sum.write_at(Rc::new(buf), start as u64).await?;
+        let file = self.sum_file().await?;
+        file.write_at(Rc::new(buf), start as u64).await?;
+        self.sums_written.set(count);
+        Ok(())
+    }
+
+    /// Makes everything durable that was written through this.
+    pub async fn sync(&self) -> io::Result<()> {
         self.log.sync().await?;
-        self.sum.sync().await
+        let sum = self.sum.borrow().clone();
+        if let Some(file) = sum.filter(|_| self.sums_written.get() > 0) {
+            file.sync().await?;
+        }
+        if self.new_names.get() {
+            rt::fs::sync_dir(&self.dir).await?;
+        }
+        self.synced();
+        Ok(())
+    }
+
+    /// Takes note that the whole file system was synced after the last write.
+    pub fn synced(&self) {
+        let written = self.sums_written.replace(0);
+        self.sums_saved.set(self.sums_saved.get().max(written));
+        self.new_names.set(false);
     }
 
     /// Reads `[position, position + len)` (block-aligned) and checks every block. Gives less at
@@ -105,18 +218,30 @@ impl SegmentFiles {
                 && len.is_multiple_of(BLOCK_BYTES)
                 && len <= IO_BYTES_MAX
         );
-        let bytes = self.log.read_at(position, len).await?;
-        let sums = self.sums.borrow();
-        for (i, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
-            let number = position / BLOCK + i as u64;
-            let Some(expected) = sums.get(number as usize) else {
-                break; // behind what is in use
+        loop {
+            let writes = self.writes.get();
+            let bytes = self.log.read_at(position, len).await?;
+            let Some(block) = self.wrong_block(position, &bytes) else {
+                return Ok(bytes);
             };
-            if self.block_sum(number, block) != *expected {
-                return Err(self.damaged(number));
+            // The last block may have been rewritten while it was read; that ends some time.
+            if writes.is_multiple_of(2) && self.writes.get() == writes {
+                return Err(self.damaged(block));
             }
+            rt::yield_now().await;
         }
-        Ok(bytes)
+    }
+
+    /// The first block of `bytes` that is not what was written. Behind what is in use all are fine.
+    fn wrong_block(&self, position: u64, bytes: &[u8]) -> Option<u64> {
+        let sums = self.sums.borrow();
+        let first = position / BLOCK;
+        let known = sums.get(first as usize..).unwrap_or(&[]);
+        let blocks = bytes.chunks(BLOCK_BYTES).zip(known).zip(first..);
+        blocks
+            .filter(|((block, sum), number)| self.block_sum(*number, block) != **sum)
+            .map(|(_, number)| number)
+            .next()
     }
 
     fn damaged(&self, block: u64) -> io::Error {
@@ -141,7 +266,8 @@ impl SegmentFiles {
         buf[..bytes.len()].copy_from_slice(bytes);
         buf[bytes.len()..].fill(0);
         self.write(position, Rc::new(buf)).await?;
-        self.sync_from(position).await
+        self.write_sums(0).await?;
+        self.sync().await
     }
 
     /// Cuts the segment to `bytes`, as Kafka's tools want closed files; renews the last checksum.
@@ -167,8 +293,12 @@ impl SegmentFiles {
         } else {
             self.sums.borrow_mut().truncate(number as usize);
         }
+        self.sums_saved
+            .set(self.sums_saved.get().min(number as usize));
         self.log.truncate(bytes).await?;
-        self.sync_from(whole).await
+        self.allocated.set(bytes);
+        self.write_sums(0).await?;
+        self.sync().await
     }
 
     /// The index of a closed segment, or of the part that a clean stop wrote: from its files, or
@@ -231,6 +361,15 @@ impl SegmentFiles {
 
     pub fn base(&self) -> Offset {
         self.base
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Which device the files are on.
+    pub fn device(&self) -> u64 {
+        self.log.device()
     }
 }
 

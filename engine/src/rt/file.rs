@@ -179,6 +179,14 @@ impl File {
         }
     }
 
+    /// Which device the file is on: a number that files on one file system share.
+    pub fn device(&self) -> u64 {
+        match &self.0 {
+            Kind::Real(f) => f.device(),
+            Kind::Sim(_) => 0,
+        }
+    }
+
     /// Locks the file exclusively through this descriptor, until it closes. False when another descriptor (of any
     /// process) has the lock.
     pub async fn try_lock(&self) -> io::Result<bool> {

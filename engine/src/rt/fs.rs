@@ -97,6 +97,15 @@ pub async fn sync_dir(path: &Path) -> io::Result<()> {
     })
 }
 
+/// Makes everything durable that was written to the file system of `path` before this call, names included: cheaper than
+/// a sync of each of many files. Waits for other processes' unwritten bytes too. Some file systems (xfs) do not flush the
+/// device's cache for blocks that were only overwritten: sync one file afterwards.
+pub async fn sync_file_system(path: &Path) -> io::Result<()> {
+    dispatch!(|core| core.fs_sync_file_system(path).await, |path| {
+        glommio::fs::sync_file_system(&path)
+    })
+}
+
 /// Bytes an ordinary user may still allocate on the file system of `path`.
 pub async fn free_space(path: &Path) -> io::Result<u64> {
     dispatch!(|core| core.fs_free_space(path).await, |path| {

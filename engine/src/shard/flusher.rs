@@ -5,15 +5,19 @@
 
 use super::Shard;
 use crate::checkpoint::Checkpoint;
+use crate::log::flush::FlushPass;
+use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
 use crate::rt::{self, Class};
+use crate::types::limits::{FILE_SYNCS_MAX, FLUSH_PARTITIONS_AT_ONCE};
+use hashbrown::HashMap;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Partitions flushed at once: enough to keep the device busy between their syncs.
+/// Partitions worked on at once: enough to keep the device busy while one waits.
 const FLUSHES_AT_ONCE: usize = 4;
 
 impl Shard {
@@ -47,7 +51,7 @@ impl Shard {
             .wait_durable(target)
             .await
             .map_err(io::Error::other)?;
-        let work = self.dirty.borrow_mut().drain(..).collect::<VecDeque<_>>();
+        let work = std::mem::take(&mut *self.dirty.borrow_mut());
         let done = self.flush_all(work, Some(target)).await;
         self.write_checkpoint(target + 1, done).await?;
         self.journal.ring().recycle(target);
@@ -57,69 +61,89 @@ impl Shard {
         Ok(())
     }
 
-    /// Flushes the partitions, a few at once; those with bytes left stay on the dirty list.
-    /// `through`: pad only where entries up to this sequence would stay behind; None: always.
+    /// Moves the partitions' bytes to their segments; those with bytes left stay on the dirty list.
+    /// `through`: entries up to this journal sequence have to leave the journal; None: all.
     async fn flush_all(
         self: &Rc<Self>,
-        work: VecDeque<Rc<Partition>>,
+        work: Vec<Rc<Partition>>,
         through: Option<u64>,
     ) -> io::Result<()> {
-        let work = Rc::new(RefCell::new(work));
-        let workers: Vec<_> = (0..FLUSHES_AT_ONCE)
-            .map(|_| {
-                let (shard, work) = (self.clone(), work.clone());
-                rt::spawn_joined(Class::Background, async move {
-                    let mut first_error = None;
-                    loop {
-                        let next = work.borrow_mut().pop_front();
-                        let Some(partition) = next else { return first_error };
-                        if let Err(error) = shard.flush_partition(&partition, through).await {
-                            tracing::error!(partition = %partition.dir.display(), %error, "cannot flush");
-                            first_error.get_or_insert(error);
-                        }
-                        partition.dirty.set(false);
-                        let left = partition.log.borrow().first_unflushed().is_some();
-                        if left && !partition.deleted.get() {
-                            shard.mark_dirty(&partition);
-                        }
-                        rt::yield_if_needed().await;
-                    }
-                })
-            })
-            .collect();
+        // A pass holds the files of many partitions: two of them could wait for each other.
+        let _one_at_a_time = self.flushing.acquire(1).await;
         let mut result = Ok(());
-        for worker in workers {
-            if let Some(error) = worker.await {
+        for group in work.chunks(FLUSH_PARTITIONS_AT_ONCE) {
+            if let Err(error) = self.flush_group(group, through).await {
                 result = Err(error);
             }
+            for partition in group {
+                partition.dirty.set(false);
+                let left = {
+                    let mut log = partition.log.borrow_mut();
+                    log.forget_evicted(self.journal.retained_first());
+                    log.first_unflushed().is_some()
+                };
+                if left && !partition.deleted.get() {
+                    self.mark_dirty(partition);
+                }
+                self.limit_open_files(partition);
+            }
+            rt::yield_if_needed().await;
         }
         result
     }
 
-    async fn flush_partition(
-        &self,
-        partition: &Rc<Partition>,
+    /// Some partitions together, so that they wait once for the journal and once for their syncs.
+    async fn flush_group(
+        self: &Rc<Self>,
+        group: &[Rc<Partition>],
         through: Option<u64>,
     ) -> io::Result<()> {
-        let Some(target) = through else {
-            return partition.flush_for_stop(&self.segment_writes).await;
-        };
-        let behind = |p: &Partition| {
-            p.log
-                .borrow()
-                .first_unflushed()
-                .is_some_and(|s| s <= target)
-        };
-        partition.flush(false, &self.segment_writes).await?;
-        if behind(partition) {
-            partition.flush(true, &self.segment_writes).await?;
+        let mut result = Ok(());
+        let mut todo = group.to_vec();
+        while !todo.is_empty() {
+            let begun = at_once(todo, move |partition| async move {
+                let begun = partition.begin_flush(through).await;
+                begun.map_err(|error| cannot_flush(&partition, error))
+            });
+            let passes = keep(begun.await, &mut result).into_iter().flatten();
+            let passes: Vec<FlushPass> = passes.collect();
+            self.await_carried(&passes).await?;
+            let shard = self.clone();
+            let written = at_once(passes, move |mut pass| {
+                let shard = shard.clone();
+                async move {
+                    let written = pass.write(&shard.segment_writes).await;
+                    written.map_err(|error| cannot_flush(pass.partition(), error))?;
+                    Ok(pass)
+                }
+            });
+            let written = keep(written.await, &mut result);
+            sync_files(&written).await?;
+            todo = written.into_iter().map(FlushPass::finish).collect();
         }
-        partition
-            .log
-            .borrow_mut()
-            .forget_evicted(self.journal.retained_first());
-        self.limit_open_files(partition);
-        Ok(())
+        let finished = at_once(group.to_vec(), move |partition| async move {
+            let mut finished = partition.finish_closed().await;
+            if finished.is_ok() && through.is_none() {
+                finished = partition.finish_last().await;
+            }
+            finished.map_err(|error| cannot_flush(&partition, error))
+        });
+        keep(finished.await, &mut result);
+        result
+    }
+
+    /// Waits until what the passes carried over is durable. They may be what frees journal files, so
+    /// the ring may grow meanwhile by what lies before them in it.
+    async fn await_carried(&self, passes: &[FlushPass]) -> io::Result<()> {
+        let Some(last) = passes.iter().filter_map(FlushPass::carried).max() else {
+            return Ok(());
+        };
+        let bytes = self.journal.backlog_bytes() as u64;
+        let _urgent = self.journal.ring().urgent(bytes);
+        self.journal
+            .wait_durable(last)
+            .await
+            .map_err(io::Error::other)
     }
 
     /// `flushed`: how the flush before it ended; a checkpoint is only worth writing after success.
@@ -212,11 +236,78 @@ impl Shard {
             .await
             .map_err(io::Error::other)?;
         self.dirty.borrow_mut().clear();
-        let all: VecDeque<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
+        let all: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let flushed = self.flush_all(all, None).await;
         self.write_checkpoint(self.journal.next_sequence(), flushed)
             .await?;
         self.journal.stop();
         Ok(())
     }
+}
+
+/// Runs `step` on every item, a few at once; gives what they gave, in no order.
+async fn at_once<T: 'static, R: 'static, F: Future<Output = R> + 'static>(
+    items: Vec<T>,
+    step: impl Fn(T) -> F + Clone + 'static,
+) -> Vec<R> {
+    let workers = FLUSHES_AT_ONCE.min(items.len());
+    let work = Rc::new(RefCell::new(items));
+    let workers: Vec<_> = (0..workers)
+        .map(|_| {
+            let (work, step) = (work.clone(), step.clone());
+            rt::spawn_joined(Class::Background, async move {
+                let mut results = Vec::new();
+                loop {
+                    let next = work.borrow_mut().pop();
+                    let Some(item) = next else { return results };
+                    results.push(step(item).await);
+                    rt::yield_if_needed().await;
+                }
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for worker in workers {
+        results.append(&mut worker.await);
+    }
+    results
+}
+
+/// The successes; of the failures the last one goes to `result`.
+fn keep<T>(results: Vec<io::Result<T>>, result: &mut io::Result<()>) -> Vec<T> {
+    let mut kept = Vec::with_capacity(results.len());
+    for one in results {
+        match one {
+            Ok(value) => kept.push(value),
+            Err(error) => *result = Err(error),
+        }
+    }
+    kept
+}
+
+fn cannot_flush(partition: &Partition, error: io::Error) -> io::Error {
+    tracing::error!(partition = %partition.dir.display(), %error, "cannot flush");
+    error
+}
+
+/// Makes what the passes wrote durable.
+async fn sync_files(passes: &[FlushPass]) -> io::Result<()> {
+    let mut devices: HashMap<u64, Vec<&SegmentFiles>> = HashMap::new();
+    for pass in passes {
+        let files = pass.files();
+        devices.entry(files.device()).or_default().push(files);
+    }
+    for files in devices.into_values() {
+        if files.len() > FILE_SYNCS_MAX {
+            rt::fs::sync_file_system(files[0].dir()).await?;
+            // Not every file system flushes the device's cache for that.
+            files[0].sync().await?;
+            files.iter().for_each(|f| f.synced());
+        } else {
+            for one in files {
+                one.sync().await?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -45,6 +45,8 @@ pub struct Shard {
     image: RefCell<Arc<Image>>,
     partitions: RefCell<HashMap<PartitionId, Rc<Partition>>>,
     dirty: RefCell<Vec<Rc<Partition>>>,
+    /// Held by a pass from journal to segments.
+    flushing: Semaphore,
     /// Segment bytes being written: bounded, so that journal flushes stay short.
     segment_writes: Semaphore,
     open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,

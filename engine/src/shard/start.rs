@@ -317,6 +317,7 @@ async fn recover_shard(
         image: RefCell::new(image),
         partitions: RefCell::default(),
         dirty: RefCell::default(),
+        flushing: Semaphore::new(1),
         segment_writes: Semaphore::new(SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX as u64),
         open_segments: RefCell::default(),
         parked_appends: RefCell::default(),

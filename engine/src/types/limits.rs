@@ -20,9 +20,12 @@ pub const JOURNAL_FIRST_FILE_BYTES: u64 = 4 << 20;
 /// A commit buffer is sealed when it reaches this size; only one larger entry may exceed it.
 pub const COMMIT_BYTES: usize = 1 << 20;
 
-/// Commit buffers that hold less than this are copied to an exact size when sealed, so that a
-/// stream of small commits does not pin large buffers (a copy of this size costs about 3 us).
-pub const COMMIT_COPY_BYTES_MAX: usize = 256 << 10;
+/// Commit buffers have at least this size, and sizes that are multiples of it.
+pub const COMMIT_BYTES_MIN: usize = 64 << 10;
+
+/// Commits of up to this size are copied to an exact size when sealed, so that a stream of small
+/// commits does not pin large buffers (a copy of this size costs about 2 us).
+pub const COMMIT_COPY_BYTES_MAX: usize = 48 << 10;
 
 /// Bytes of commits written concurrently before one flush covers them.
 pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
@@ -32,6 +35,15 @@ pub const IO_BYTES_MAX: usize = 1 << 20;
 
 /// Segment writes in flight per shard while the journal is busy: more makes its flushes slow.
 pub const SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX: usize = 2 << 20;
+
+/// Block checksums of a segment kept in the checkpoint before they are written to their file.
+pub const SEGMENT_SUMS_UNSAVED_MAX: usize = 256;
+
+/// Partitions whose bytes go to their segments together, before one wait for their syncs.
+pub const FLUSH_PARTITIONS_AT_ONCE: usize = 256;
+
+/// Files synced one by one; where more were written, one sync of the file system is cheaper.
+pub const FILE_SYNCS_MAX: usize = 32;
 
 /// Batches remembered per idempotent producer (Kafka's number).
 pub const PRODUCER_BATCHES: usize = 5;
@@ -55,7 +67,7 @@ const _: () = {
     assert!(BLOCK_BYTES.is_power_of_two());
     assert!(COMMIT_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(IO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
-    assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES);
+    assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES_MIN && COMMIT_BYTES_MIN < COMMIT_BYTES);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);
 };

@@ -41,7 +41,10 @@ pub(in crate::rt) enum Bytes {
 }
 
 #[derive(Debug)]
-pub(in crate::rt) struct RealFile(DmaFile);
+pub(in crate::rt) struct RealFile {
+    file: DmaFile,
+    device: u64,
+}
 
 impl RealFile {
     pub(in crate::rt) async fn open(path: &Path, o: OpenOptions) -> io::Result<RealFile> {
@@ -63,12 +66,12 @@ impl RealFile {
         }
         let file = dma.dma_open(fd_path(&held)).await.map_err(io_error)?;
         drop(held);
-        Ok(RealFile(file))
+        Ok(RealFile { file, device })
     }
 
     pub(in crate::rt) async fn read_at(&self, pos: u64, len: usize) -> io::Result<Bytes> {
         if len <= READ_BYTES_MAX {
-            let r = self.0.read_at_aligned(pos, len).await.map_err(io_error)?;
+            let r = self.file.read_at_aligned(pos, len).await.map_err(io_error)?;
             if r.len() == len || pos + r.len() as u64 >= self.size()? {
                 return Ok(Bytes::Direct(r));
             }
@@ -79,7 +82,7 @@ impl RealFile {
         while done < len {
             let want = (len - done).min(READ_BYTES_MAX);
             let at = pos + done as u64;
-            let r = self.0.read_at_aligned(at, want).await.map_err(io_error)?;
+            let r = self.file.read_at_aligned(at, want).await.map_err(io_error)?;
             out[done..done + r.len()].copy_from_slice(&r);
             done += r.len();
             if r.is_empty() || !done.is_multiple_of(BLOCK) {
@@ -92,7 +95,7 @@ impl RealFile {
     pub(in crate::rt) async fn write_at(&self, buf: Rc<DirectBuf>, pos: u64) -> io::Result<()> {
         let len = buf.len();
         let shared = DirectBuf::into_shared(buf);
-        let n = self.0.write_rc_at(shared, pos).await.map_err(io_error)?;
+        let n = self.file.write_rc_at(shared, pos).await.map_err(io_error)?;
         if n == len {
             Ok(())
         } else {
@@ -104,15 +107,19 @@ impl RealFile {
     }
 
     pub(in crate::rt) async fn sync(&self) -> io::Result<()> {
-        self.0.fdatasync().await.map_err(io_error)
+        self.file.fdatasync().await.map_err(io_error)
     }
 
     pub(in crate::rt) async fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.pre_allocate(len, false).await.map_err(io_error)
+        self.file.pre_allocate(len, false).await.map_err(io_error)
     }
 
     pub(in crate::rt) async fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len).await.map_err(io_error)
+        self.file.truncate(len).await.map_err(io_error)
+    }
+
+    pub(in crate::rt) fn device(&self) -> u64 {
+        self.device
     }
 
     /// By descriptor: glommio's own `file_size` asks by path. An fstat needs no I/O, so it runs right here.
@@ -120,7 +127,7 @@ impl RealFile {
         // SAFETY: an all-zero stat is valid, and fstat fills it for a descriptor that `self` keeps open.
         let st = unsafe {
             let mut st: libc::stat64 = std::mem::zeroed();
-            if libc::fstat64(self.0.as_raw_fd(), &mut st) != 0 {
+            if libc::fstat64(self.file.as_raw_fd(), &mut st) != 0 {
                 return Err(io::Error::last_os_error());
             }
             st
@@ -134,7 +141,7 @@ impl RealFile {
         lock.l_type = libc::F_WRLCK as i16;
         lock.l_whence = libc::SEEK_SET as i16;
         // SAFETY: the descriptor is open and `lock` outlives the call.
-        let rc = unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+        let rc = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
         if rc == 0 {
             return Ok(true);
         }
@@ -146,7 +153,7 @@ impl RealFile {
     }
 
     pub(in crate::rt) async fn close(self) -> io::Result<()> {
-        self.0.close().await.map_err(io_error)
+        self.file.close().await.map_err(io_error)
     }
 }
 

@@ -29,12 +29,10 @@ use futures_lite::FutureExt;
 use super::task::Class;
 
 /// How often sockets, timers and other threads' wakes are looked at while tasks are busy. The default of 100 ms starves
-/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower. Set on the queues of
-/// the classes and not on the executor, because of what `HEARTBEAT_BUSY` tells: until the first task runs there is no
-/// heartbeat, so until then the timer must be a long one.
+/// them; at 200 us a busy peer answers in about 200 us and nothing else became measurably slower. Not by queues whose
+/// latency matters: for those every finished read of a socket interrupts the others, which costs a quarter of the
+/// throughput.
 const PREEMPT: Duration = Duration::from_micros(200);
-/// The timer while only the shard's own function runs.
-const PREEMPT_START: Duration = Duration::from_millis(100);
 /// Registered memory per ring. Three rings of two shards then fit the common 8 MiB limit of locked memory.
 const IO_MEMORY_BYTES: usize = 1 << 20;
 /// Threads per shard for blocking work, so that one long call (deleting a topic) does not hold up an open.
@@ -197,7 +195,7 @@ fn builder(cpu: Option<usize>, name: &str) -> io::Result<LocalExecutorBuilder> {
     Ok(LocalExecutorBuilder::new(placement)
         .blocking_thread_pool_placement(pool)
         .name(name)
-        .preempt_timer(PREEMPT_START)
+        .preempt_timer(PREEMPT)
         .io_memory(IO_MEMORY_BYTES))
 }
 
@@ -206,7 +204,7 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
     let handles = Class::ALL.map(|c| {
         ::glommio::executor().create_task_queue(
             Shares::Static(SHARES[c as usize]),
-            Latency::Matters(PREEMPT),
+            Latency::NotImportant,
             queue_name(c),
         )
     });
@@ -218,13 +216,7 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
         })
     });
     let result = with_heartbeat(async {
-        for waiting in nudge::watch() {
-            start(handles[Class::Network as usize], waiting);
-        }
-        // They must have been polled once to be of use.
-        yield_now().await;
         let result = f.await;
-        nudge::forget();
         if let Some(drain) = drain {
             drain.finish().await;
         }
@@ -245,12 +237,21 @@ fn queue_name(c: Class) -> &'static str {
     }
 }
 
-pub(super) fn run_here<T>(f: impl Future<Output = T>) -> io::Result<T> {
-    let executor = builder(None, "rt")?.make().map_err(io_error)?;
-    Ok(executor.run(inside(true, f)))
+fn run_on_this_thread<T>(
+    builder: LocalExecutorBuilder,
+    drain: bool,
+    f: impl Future<Output = T>,
+) -> io::Result<T> {
+    let executor = builder.make().map_err(io_error)?;
+    let _watch = nudge::watch();
+    Ok(executor.run(inside(drain, f)))
 }
 
-pub(super) type Thread<T> = ::glommio::ExecutorJoinHandle<T>;
+pub(super) fn run_here<T>(f: impl Future<Output = T>) -> io::Result<T> {
+    run_on_this_thread(builder(None, "rt")?, true, f)
+}
+
+pub(super) type Thread<T> = std::thread::JoinHandle<io::Result<T>>;
 
 pub(super) fn start_thread<Fut>(
     cpu: Option<usize>,
@@ -262,18 +263,20 @@ where
     Fut: Future + 'static,
     Fut::Output: Send + 'static,
 {
-    builder(cpu, name)?
-        .spawn(move || async move { inside(drain, make()).await })
-        .map_err(io_error)
+    let builder = builder(cpu, name)?;
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || run_on_this_thread(builder, drain, async move { make().await }))
 }
 
 pub(super) fn join_thread<T: Send + 'static>(t: Thread<T>) -> io::Result<T> {
-    t.join().map_err(|e| match e {
-        GlommioError::BuilderError(::glommio::BuilderErrorKind::ThreadPanic(p)) => {
-            io::Error::other(format!("shard panicked: {}", panic_text(&*p)))
-        }
-        e => io_error(e),
-    })
+    match t.join() {
+        Ok(result) => result,
+        Err(panic) => Err(io::Error::other(format!(
+            "shard panicked: {}",
+            panic_text(&*panic)
+        ))),
+    }
 }
 
 /// Ends parked tasks when an executor is done. The executor never drops a parked task by itself, and leaks its rings,

@@ -3,9 +3,9 @@
 //! Invariant: an executor whose heart does not beat is woken again and again until it does.
 //!
 //! glommio 0.9.0 parks although tasks are runnable when its preempt timer fires just before it looks
-//! at the first queue. If the heartbeat itself is among them, no timer of ours is due, and only
-//! another thread can wake the executor. A wake of a task that is runnable already does nothing, so
-//! each try takes another of a few tasks that wait for nothing else.
+//! at the first queue. If the heartbeat itself is among them (or was never polled), no timer of ours
+//! is due, and only something from outside can end the sleep: a signal, which interrupts the wait
+//! for I/O and does nothing else.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,19 +14,18 @@ use std::time::Duration;
 
 /// Longer than the slowest heartbeat.
 const CHECK: Duration = Duration::from_millis(100);
-/// Tries that can follow each other before any of the waiting tasks has run again.
-const WAITING_TASKS: usize = 32;
+/// Ignored by default and hardly used by anyone; Go's runtime takes it for the same purpose.
+const SIGNAL: libc::c_int = libc::SIGURG;
 
 /// One executor's sign of life.
-pub(super) struct Pulse {
+struct Pulse {
     beats: AtomicU64,
-    wake: Vec<flume::Sender<()>>,
+    thread: libc::pid_t,
 }
 
 struct Watched {
     pulse: Weak<Pulse>,
     beats: u64,
-    next: usize,
 }
 
 static WATCHED: OnceLock<Mutex<Vec<Watched>>> = OnceLock::new();
@@ -44,41 +43,54 @@ pub(super) fn beat() {
     });
 }
 
-/// Has this thread's executor watched, until `forget`. Gives the tasks to spawn on it.
-pub(super) fn watch() -> Vec<impl std::future::Future<Output = ()>> {
-    let (wake, waiting): (Vec<_>, Vec<_>) =
-        (0..WAITING_TASKS).map(|_| flume::bounded::<()>(1)).unzip();
+/// Has the executor that this thread is about to run watched, until the guard goes.
+pub(super) fn watch() -> Watch {
     let pulse = Arc::new(Pulse {
         beats: AtomicU64::new(0),
-        wake,
+        // SAFETY: takes no arguments and cannot fail.
+        thread: unsafe { libc::gettid() },
     });
-    watched()
-        .lock()
-        .expect("nobody panics with it")
-        .push(Watched {
-            pulse: Arc::downgrade(&pulse),
-            beats: 0,
-            next: 0,
-        });
+    let all = watched();
+    all.lock().expect("nobody panics with it").push(Watched {
+        pulse: Arc::downgrade(&pulse),
+        beats: 0,
+    });
     PULSE.with(|p| *p.borrow_mut() = Some(pulse));
-    waiting
-        .into_iter()
-        .map(|receiver| async move { while receiver.recv_async().await.is_ok() {} })
-        .collect()
+    Watch
 }
 
-pub(super) fn forget() {
-    PULSE.with(|p| *p.borrow_mut() = None);
+/// See `watch`.
+pub(super) struct Watch;
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        PULSE.with(|p| *p.borrow_mut() = None);
+    }
 }
 
 fn watched() -> &'static Mutex<Vec<Watched>> {
     WATCHED.get_or_init(|| {
+        handle_signal();
         std::thread::Builder::new()
             .name("millrace-nudge".into())
             .spawn(run)
             .expect("a thread more can be started");
         Mutex::new(Vec::new())
     })
+}
+
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+/// A signal interrupts a wait only if it has a handler, and one that does not ask for a restart.
+fn handle_signal() {
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: an all-zero sigaction is valid (no flags, empty mask), and the handler touches nothing.
+    let failed = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(SIGNAL, &action, std::ptr::null_mut())
+    };
+    assert_eq!(failed, 0, "the signal exists and can be handled");
 }
 
 fn run() {
@@ -94,12 +106,41 @@ fn run() {
             };
             let beats = pulse.beats.load(Ordering::Relaxed);
             if beats == w.beats {
-                // Full: that task was woken already and has not run since.
-                let _woken_already = pulse.wake[w.next].try_send(());
-                w.next = (w.next + 1) % pulse.wake.len();
+                // SAFETY: plain numbers. The thread lives (its pulse does); were it gone, the call
+                // would fail, and there would be nobody to wake.
+                let sent = unsafe {
+                    libc::syscall(
+                        libc::SYS_tgkill,
+                        libc::getpid(),
+                        pulse.thread,
+                        SIGNAL,
+                    )
+                };
+                if sent != 0 {
+                    let error = std::io::Error::last_os_error();
+                    tracing::debug!(%error, "cannot wake a shard that does not answer");
+                }
             }
             w.beats = beats;
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What parks here is not an executor but the same kind of sleep: it ends by the signal alone.
+    #[test]
+    fn a_thread_whose_heart_does_not_beat_is_interrupted() {
+        let _watch = watch();
+        for _ in 0..3 {
+            // SAFETY: an empty set of descriptors and no timeout: waits until interrupted.
+            let woken = unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
+            assert_eq!(woken, -1);
+            let error = std::io::Error::last_os_error();
+            assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+        }
     }
 }

@@ -561,6 +561,32 @@ impl Disk {
         }
     }
 
+    /// A sync of the whole file system that began at `point`. It fails for all when it fails for one.
+    pub(super) fn sync_all(&mut self, core: &Core, point: u64, random: bool) -> io::Result<()> {
+        let inos: Vec<Ino> = self.inodes.keys().copied().collect();
+        let faults = inos.iter().filter_map(|ino| self.fault(FaultOp::Sync, *ino));
+        let mut failed = faults.last();
+        if random {
+            failed = Some(errno(libc::EIO));
+        }
+        for ino in inos {
+            match failed {
+                None => self.sync(ino, point),
+                Some(_) => self.sync_failed(core, ino, point),
+            }
+        }
+        match failed {
+            None => {
+                for op in std::mem::take(&mut self.pending_names) {
+                    op.apply(&mut self.durable_names);
+                }
+                self.sweep();
+                Ok(())
+            }
+            Some(error) => Err(error),
+        }
+    }
+
     // ---- crash ----
 
     pub(super) fn crash(&mut self, core: &Core, policy: CrashPolicy) {

@@ -173,6 +173,17 @@ impl Core {
         self.step(|d| d.sync_dir(path)).await
     }
 
+    pub(in crate::rt) async fn fs_sync_file_system(self: Rc<Self>, path: &Path) -> io::Result<()> {
+        let node = self.node();
+        let (life, point) = self.with_disk(node, |d| (d.life, d.sync_point()));
+        self.disk_delay(self.cfg.sync).await;
+        let random = self.chance_ppm(self.cfg.sync_error_ppm);
+        self.step_at(node, life, |d| {
+            d.dir(path)?;
+            d.sync_all(&self, point, random)
+        })
+    }
+
     pub(in crate::rt) async fn fs_free_space(self: Rc<Self>, path: &Path) -> io::Result<u64> {
         self.step(|d| match d.lookup(path)? {
             Some(_) => Ok(d.free()),
