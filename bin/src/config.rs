@@ -93,7 +93,7 @@ pub struct Settings {
     )]
     pub cpus: Option<CpuList>,
 
-    /// The whole memory budget, as in 512MiB [default: half the memory, at most 2GiB a shard]
+    /// The whole memory budget, as in 512MiB [default: half the memory, at most 1GiB a shard]
     #[arg(
         long,
         env = "MILLRACE_MEMORY",

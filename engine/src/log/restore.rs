@@ -4,7 +4,7 @@
 
 use super::append::Clock;
 use super::epochs::EpochHistory;
-use super::segment::{remove_files, SegmentFiles};
+use super::segment::{remove_files, SegmentFiles, UnsavedSums};
 use super::{Log, Partition, Segment};
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::journal::entry::{CarryOver, EntryHeader};
@@ -177,8 +177,15 @@ impl Log {
     }
 
     /// After a crash the last segment takes no more bytes: what follows goes into a new one, so
-    /// that recovery never rewrites a block that holds acknowledged bytes.
-    pub fn close_last(&mut self) {
+    /// that recovery never rewrites a block that holds acknowledged bytes. `sums`: of that segment.
+    pub fn close_mended(&mut self, sums: UnsavedSums) {
+        if let Some(last) = self.segments.back_mut() {
+            last.sums = sums;
+        }
+        self.close_last();
+    }
+
+    fn close_last(&mut self) {
         if let Some(last) = self.segments.back_mut() {
             if last.bytes == 0 {
                 self.segments.pop_back();
@@ -190,12 +197,14 @@ impl Log {
 }
 
 /// Puts the last block of a partition's last segment back into the state the checkpoint saw, and
-/// removes segment files that a crash left behind it.
+/// removes segment files that a crash left behind it. Gives what is then known of that segment's
+/// checksums.
 pub async fn mend_files(
     dir: &Path,
     state: &PartitionState,
     carried: Option<&CarryOver>,
-) -> io::Result<()> {
+) -> io::Result<UnsavedSums> {
+    let mut sums = UnsavedSums::default();
     if let Some(last) = state.segments.last() {
         let whole = last.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
         let keep = (last.bytes - whole) as usize;
@@ -207,10 +216,11 @@ pub async fn mend_files(
             files.restore_block(whole, &carried.bytes[..keep]).await?;
         }
         files.cut(last.bytes).await?;
+        sums = files.unsaved_sums();
     }
     let entries = match rt::fs::list_dir(dir).await {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sums),
         Err(error) => return Err(error),
     };
     for entry in entries {
@@ -226,5 +236,5 @@ pub async fn mend_files(
             remove_files(dir, base).await?;
         }
     }
-    Ok(())
+    Ok(sums)
 }

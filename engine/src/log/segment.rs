@@ -271,34 +271,49 @@ impl SegmentFiles {
     }
 
     /// Cuts the segment to `bytes`, as Kafka's tools want closed files; renews the last checksum.
-    /// May be repeated after a crash between its steps.
+    /// May be repeated after a crash between its steps: the new checksum is durable before the cut.
     pub async fn cut(&self, bytes: u64) -> io::Result<()> {
         let whole = bytes / BLOCK * BLOCK;
-        let number = whole / BLOCK;
+        let number = (whole / BLOCK) as usize;
         let keep = (bytes - whole) as usize;
+        let mut last = None;
         if keep > 0 {
             let block = self.log.read_at(whole, BLOCK_BYTES).await?;
             if block.len() < keep {
                 let reason = format!("{}: ends before byte {bytes}", self.log_path().display());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
             }
-            let cut_sum = self.block_sum(number, &block[..keep]);
-            let mut sums = self.sums.borrow_mut();
-            let known = sums.get(number as usize).copied();
-            if known != Some(cut_sum) && known != Some(self.block_sum(number, &block)) {
-                return Err(self.damaged(number));
+            let cut_sum = self.block_sum(number as u64, &block[..keep]);
+            let known = self.sums.borrow().get(number).copied();
+            let sound = known == Some(cut_sum)
+                || known == Some(self.block_sum(number as u64, &block))
+                || self.sum_in_file(number).await? == Some(cut_sum);
+            if !sound {
+                return Err(self.damaged(number as u64));
             }
-            sums.truncate(number as usize);
-            sums.push(cut_sum);
-        } else {
-            self.sums.borrow_mut().truncate(number as usize);
+            last = Some(cut_sum);
         }
-        self.sums_saved
-            .set(self.sums_saved.get().min(number as usize));
+        {
+            let mut sums = self.sums.borrow_mut();
+            sums.truncate(number);
+            sums.extend(last);
+        }
+        self.sums_saved.set(self.sums_saved.get().min(number));
+        self.write_sums(0).await?;
+        self.sync().await?;
         self.log.truncate(bytes).await?;
         self.allocated.set(bytes);
-        self.write_sums(0).await?;
-        self.sync().await
+        self.log.sync().await
+    }
+
+    /// What the checksum file says of a block, also where that is not known to be of use.
+    async fn sum_in_file(&self, number: usize) -> io::Result<Option<u32>> {
+        let sums = load_sums(&self.sum_file().await?, self.base, number + 1).await;
+        match sums {
+            Ok(sums) => Ok(sums.last().copied()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The index of a closed segment, or of the part that a clean stop wrote: from its files, or

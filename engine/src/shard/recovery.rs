@@ -257,13 +257,13 @@ impl Shard {
         let partition = self.partition(id).map_err(io::Error::other)?;
         let carried = replay.carried.get(&id);
         let fresh = partition.state();
-        mend_files(
+        let sums = mend_files(
             &partition.dir,
             replay.states.get(&id).unwrap_or(&fresh),
             carried,
         )
         .await?;
-        partition.log.borrow_mut().close_last();
+        partition.log.borrow_mut().close_mended(sums);
         Ok(())
     }
 
