@@ -2,6 +2,12 @@
 //! Does not know the real runtime (a test of its own).
 //! Invariant: one binary, so that what the tests share is compiled once and used by all.
 
+mod configs;
 mod connection;
-mod requests;
+mod describe;
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
 mod support;
+mod topics;

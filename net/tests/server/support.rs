@@ -10,6 +10,10 @@ use millrace_engine::rt::{self, Class, Joined, Listener, TcpStream};
 use millrace_net::wire::batch::BatchBuilder;
 use millrace_net::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
 use millrace_net::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use millrace_net::wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use millrace_net::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use millrace_net::wire::record::Record;
 use millrace_net::wire::{frame, ApiKey, Request, Str};
@@ -121,6 +125,23 @@ pub fn simulate<F: Future<Output = ()>>(test: impl Fn(u64) -> F) {
     for seed in 1..=5 {
         Sim::new(seed, SimConfig::default()).block_on(test(seed));
     }
+}
+
+/// Runs a test against a broker with two shards and one client.
+pub fn with_broker<F: std::future::Future<Output = ()>>(test: impl Fn(Client) -> F) {
+    let test = &test;
+    simulate(|_| async move {
+        let server = Server::start(
+            2,
+            NetConfig {
+                advertised_port: 9192,
+                ..NetConfig::default()
+            },
+        )
+        .await;
+        test(Client::connect().await).await;
+        server.stop().await;
+    });
 }
 
 /// A connection.
@@ -316,6 +337,40 @@ pub fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
                 })
                 .collect(),
         }],
+        ..Default::default()
+    }
+}
+
+/// One topic of a Metadata request.
+pub fn named(name: &'static str) -> MetadataRequestTopic {
+    MetadataRequestTopic {
+        name: Some(name.into()),
+        ..Default::default()
+    }
+}
+
+pub fn ask(topics: Option<Vec<MetadataRequestTopic>>, create: bool) -> MetadataRequest {
+    MetadataRequest {
+        topics,
+        allow_auto_topic_creation: create,
+        ..Default::default()
+    }
+}
+
+/// Asks for the offsets at a timestamp of a partition of topic `t` that exists and of one that does not.
+pub fn listed(timestamp: i64) -> ListOffsetsRequest {
+    let partition = |partition_index| ListOffsetsPartition {
+        partition_index,
+        timestamp,
+        ..Default::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: "t".into(),
+        partitions: vec![partition(0), partition(5)],
+    };
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
         ..Default::default()
     }
 }

@@ -1,0 +1,82 @@
+//! Owns the end-to-end tests of the descriptions of the cluster, its disks and its partitions, and of the whole table of versions.
+//! Does not know what changes what is described.
+//! Invariant: every answer is read by the wire codec of the version it was asked in.
+
+use crate::support::*;
+use millrace_net::wire::describe_cluster::DescribeClusterRequest;
+use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
+use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use millrace_net::wire::versions;
+
+#[test]
+fn the_cluster_its_disks_and_its_partitions_are_described() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 3).await;
+        let records = batch(&[b"x"]);
+        client
+            .call(&produce("t", 1, -1, Some(records.clone())), 9)
+            .await;
+        for version in 0..=2 {
+            let cluster = client
+                .call(&DescribeClusterRequest::default(), version)
+                .await;
+            assert_eq!(
+                (
+                    cluster.error_code,
+                    cluster.brokers.len(),
+                    cluster.brokers[0].port
+                ),
+                (0, 1, 9192)
+            );
+        }
+        let controllers = DescribeClusterRequest {
+            endpoint_type: 2,
+            ..Default::default()
+        };
+        assert_eq!(client.call(&controllers, 1).await.error_code, 114);
+        for version in 1..=4 {
+            let dirs = client
+                .call(&DescribeLogDirsRequest { topics: None }, version)
+                .await;
+            let topic = &dirs.results[0].topics[0];
+            assert_eq!(&*topic.name, "t");
+            let of_one = topic
+                .partitions
+                .iter()
+                .find(|partition| partition.partition_index == 1)
+                .unwrap();
+            assert!(of_one.partition_size >= records.len() as i64);
+        }
+        let request = DescribeTopicPartitionsRequest {
+            response_partition_limit: 2,
+            ..Default::default()
+        };
+        let page = client.call(&request, 0).await;
+        assert_eq!(page.topics[0].partitions.len(), 2);
+        let cursor = page.next_cursor.unwrap();
+        assert_eq!((&*cursor.topic_name, cursor.partition_index), ("t", 2));
+        let rest = DescribeTopicPartitionsRequest {
+            cursor: Some(cursor),
+            ..request
+        };
+        let page = client.call(&rest, 0).await;
+        assert_eq!(
+            (page.topics[0].partitions.len(), page.next_cursor),
+            (1, None)
+        );
+    });
+}
+
+#[test]
+fn every_version_that_is_advertised_is_served() {
+    with_broker(|mut client| async move {
+        for served in versions::SERVED {
+            for version in served.min..=served.max {
+                // An empty request of every key and version; what matters is that it is answered or refused in order,
+                // never with a broken frame.
+                let answered = client.call_empty(served.key, version).await;
+                assert!(answered, "{} {version}", served.key);
+            }
+        }
+    });
+}
