@@ -20,6 +20,7 @@ use millrace_net::wire::{frame, ApiKey, Request, Str};
 use millrace_net::{serve, NetConfig, NetShared};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,21 +128,28 @@ pub fn simulate<F: Future<Output = ()>>(test: impl Fn(u64) -> F) {
     }
 }
 
-/// Runs a test against a broker with two shards and one client.
-pub fn with_broker<F: std::future::Future<Output = ()>>(test: impl Fn(Client) -> F) {
-    let test = &test;
+/// Runs a test against a broker of its own and one client, then stops the broker.
+pub fn with_server<F: Future<Output = ()>>(
+    shards: usize,
+    config: NetConfig,
+    test: impl Fn(Rc<Server>, Client) -> F,
+) {
+    let (config, test) = (&config, &test);
     simulate(|_| async move {
-        let server = Server::start(
-            2,
-            NetConfig {
-                advertised_port: 9192,
-                ..NetConfig::default()
-            },
-        )
-        .await;
-        test(Client::connect().await).await;
+        let server = Rc::new(Server::start(shards, config.clone()).await);
+        test(server.clone(), Client::connect().await).await;
+        let server = Rc::into_inner(server).expect("the test has let go of it");
         server.stop().await;
     });
+}
+
+/// The same with two shards and usual settings, for tests that look at answers only.
+pub fn with_broker<F: Future<Output = ()>>(test: impl Fn(Client) -> F) {
+    let config = NetConfig {
+        advertised_port: 9192,
+        ..NetConfig::default()
+    };
+    with_server(2, config, |_, client| test(client));
 }
 
 /// A connection.
@@ -357,22 +365,32 @@ pub fn ask(topics: Option<Vec<MetadataRequestTopic>>, create: bool) -> MetadataR
     }
 }
 
-/// Asks for the offsets at a timestamp of a partition of topic `t` that exists and of one that does not.
-pub fn listed(timestamp: i64) -> ListOffsetsRequest {
-    let partition = |partition_index| ListOffsetsPartition {
-        partition_index,
+/// Asks for the offsets at a timestamp.
+fn offsets_at(topic: &'static str, timestamp: i64, partitions: &[i32]) -> ListOffsetsRequest {
+    let partition = |index: &i32| ListOffsetsPartition {
+        partition_index: *index,
         timestamp,
         ..Default::default()
     };
     let topic = ListOffsetsTopic {
-        name: "t".into(),
-        partitions: vec![partition(0), partition(5)],
+        name: topic.into(),
+        partitions: partitions.iter().map(partition).collect(),
     };
     ListOffsetsRequest {
         replica_id: -1,
         topics: vec![topic],
         ..Default::default()
     }
+}
+
+/// Asks where partition 0 of a topic ends.
+pub fn latest(topic: &'static str) -> ListOffsetsRequest {
+    offsets_at(topic, -1, &[0])
+}
+
+/// Asks for the offsets at a timestamp of a partition of topic `t` that exists and of one that does not.
+pub fn listed(timestamp: i64) -> ListOffsetsRequest {
+    offsets_at("t", timestamp, &[0, 5])
 }
 
 pub fn millis(ms: u64) -> Duration {
