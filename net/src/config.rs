@@ -31,9 +31,6 @@ pub struct NetConfig {
     pub connection_bytes_max: usize,
     /// Most record bytes of one fetch response (the first batch excepted).
     pub fetch_bytes_max: usize,
-    /// Response bytes not taken by their clients yet, of all connections of a shard; beyond it fetch responses are
-    /// small until the slow readers have caught up, so that they cost the others speed but never an answer.
-    pub unsent_bytes_max: usize,
     /// Incremental fetch sessions of the whole node, and partitions remembered by them.
     pub fetch_sessions_max: usize,
     pub fetch_session_partitions_max: usize,
@@ -57,7 +54,6 @@ impl Default for NetConfig {
             requests_in_flight_max: 128,
             connection_bytes_max: 64 << 20,
             fetch_bytes_max: 55 << 20,
-            unsent_bytes_max: 256 << 20,
             fetch_sessions_max: 1_000,
             fetch_session_partitions_max: 500_000,
             move_after_requests: 64,

@@ -241,7 +241,7 @@ impl Conn {
                 if !self.until(|| self.has_room(reserved)).await {
                     return Err(CloseReason::Stopping);
                 }
-                let (results, reply) = fetch::start(self, request, version);
+                let (results, reply) = fetch::start(self, request, version, reserved);
                 self.push(in_flight(Work::Fetch { results, reply }, reserved));
             }
             ApiKey::ListOffsets

@@ -79,13 +79,15 @@ fn a_slow_reader_is_not_read_from_and_loses_nothing() {
 
 #[test]
 fn while_slow_readers_hold_too_much_the_others_get_less_but_are_served() {
-    let config = NetConfig {
-        unsent_bytes_max: 100_000,
-        ..NetConfig::default()
-    };
-    with_server(1, config, |_server, mut client| async move {
+    simulate(|_| async {
+        // The least a shard works with: 32 MiB, and an eighth of it for responses.
+        let server = Server::start_within(1, NetConfig::default(), 1).await;
+        let held = || server.brokers[0].metrics().response_bytes;
+        let max = server.brokers[0].metrics().response_bytes_max;
+        assert_eq!(max, 4 << 20);
+        let mut client = Client::connect().await;
         client.create_topic("t", 1).await;
-        let records = batch(&[&[7u8; 20_000]]);
+        let records = batch(&[&[7u8; 50_000]]);
         for _ in 0..20 {
             client
                 .call(&produce("t", 0, -1, Some(records.clone())), 3)
@@ -95,19 +97,27 @@ fn while_slow_readers_hold_too_much_the_others_get_less_but_are_served() {
         let everything = 20 * records.len();
         assert_eq!(full.responses[0].partitions[0].records.len(), everything);
         let mut slow = Client::connect().await;
-        for _ in 0..10 {
+        for _ in 0..20 {
             slow.send(&fetch("t", &[(0, 0)]), 4).await;
+            // One after the other: each sees what those before it hold.
+            rt::sleep(millis(50)).await;
         }
-        rt::sleep(Duration::from_secs(1)).await;
+        assert!(
+            held() > 3 << 20 && held() <= max + (2 << 20),
+            "{} of {max} held by one connection that takes nothing",
+            held()
+        );
         let some = client.call(&fetch("t", &[(0, 0)]), 4).await;
         let some = some.responses[0].partitions[0].records.len();
         assert!(some > 0 && some <= 64 << 10, "{some} bytes");
-        for _ in 0..10 {
+        for _ in 0..20 {
             slow.frame().await.unwrap();
         }
         rt::sleep(Duration::from_secs(1)).await;
+        assert_eq!(held(), 0);
         let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
         assert_eq!(full.responses[0].partitions[0].records.len(), everything);
+        server.stop().await;
     });
 }
 

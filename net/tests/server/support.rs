@@ -36,11 +36,16 @@ pub struct Server {
 
 impl Server {
     pub async fn start(shards: usize, config: NetConfig) -> Server {
+        Server::start_within(shards, config, 128 << 20).await
+    }
+
+    /// Starts with a memory budget for all shards together.
+    pub async fn start_within(shards: usize, config: NetConfig, memory_bytes: u64) -> Server {
         let boxes = Mailboxes::new(shards);
         // The files are simulated; that the directory exists on the real machine too matters to nothing but the sizes
         // of its file system.
         let mut engine = EngineConfig::new(std::env::temp_dir());
-        engine.memory_bytes = 128 << 20;
+        engine.memory_bytes = memory_bytes;
         engine.on_fatal = OnFatal::new(|reason| panic!("the engine gave up: {reason}"));
         let starting: Vec<_> = (0..shards)
             .map(|shard| {
@@ -81,9 +86,10 @@ impl Server {
         }
         assert_eq!(self.shared.connections(), vec![0; self.brokers.len()]);
         for broker in &self.brokers {
+            let metrics = broker.metrics();
             assert_eq!(
-                broker.metrics().request_bytes,
-                0,
+                (metrics.request_bytes, metrics.response_bytes),
+                (0, 0),
                 "of shard {}",
                 broker.shard()
             );
@@ -178,6 +184,11 @@ impl Client {
             frame::encode_request(correlation, Some(Str::from("test")), request, version).unwrap();
         self.send_raw(&frame).await.unwrap();
         correlation
+    }
+
+    /// Correlation id of the last request sent.
+    pub fn last_sent(&self) -> i32 {
+        self.next_correlation - 1
     }
 
     /// The next frame, without its size; `None` at the end of the stream.
