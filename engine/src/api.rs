@@ -231,7 +231,20 @@ impl Broker {
         items: Vec<AppendItem>,
         acks: Acks,
     ) -> impl Future<Output = Vec<AppendResult>> + 'static {
-        self.shard.append(items, acks)
+        self.append_within(items, acks, None)
+    }
+
+    /// Like [`Broker::append`], with a limit of time for `acks`. Items that do not satisfy it by then end in
+    /// [`PartitionError::TimedOut`]: those that wait for room are given up, the others are in the logs and will be durable.
+    pub fn append_within(
+        &self,
+        items: Vec<AppendItem>,
+        acks: Acks,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        // Nobody waits for acks=0, so there is nothing to give up waiting for.
+        let limit = limit.filter(|_| acks != Acks::None);
+        self.shard.append(items, acks, limit)
     }
 
     /// Reads from each partition, parking until `min_bytes` are there or `max_wait` passed.

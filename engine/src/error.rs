@@ -58,6 +58,10 @@ pub enum PartitionError {
     Storage(String),
     #[error("memory for appends is used up")]
     Busy,
+    #[error(
+        "not durable within the time the producer gave; the records may be stored all the same"
+    )]
+    TimedOut,
     #[error("the broker is stopping")]
     Stopping,
 }

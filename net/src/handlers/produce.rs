@@ -18,6 +18,7 @@ use millrace_engine::types::limits::BATCH_HEADER_BYTES;
 use millrace_engine::types::PartitionId;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// First version that may carry zstd.
 const ZSTD_VERSION_MIN: i16 = 7;
@@ -115,7 +116,8 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
     let results: Results = if items.is_empty() {
         Box::pin(std::future::ready(Vec::new()))
     } else {
-        Box::pin(broker.append(items, acks.unwrap_or(Acks::None)))
+        let limit = time_limit(request.timeout_ms);
+        Box::pin(broker.append_within(items, acks.unwrap_or(Acks::None), limit))
     };
     (results, reply)
 }
@@ -129,6 +131,13 @@ fn acks(acks: i16) -> Option<Acks> {
         1 => Some(Acks::Leader),
         _ => None,
     }
+}
+
+/// How long a producer waits for its records to be durable. Kafka needs no time to acknowledge what only one replica
+/// has to store, so that a client may send 0 there and succeed: here that is no limit.
+fn time_limit(timeout_ms: i32) -> Option<Duration> {
+    let ms = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis)
 }
 
 /// The one batch of a partition, by the rules that depend on the request's version; the engine checks the rest.

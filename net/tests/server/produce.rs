@@ -3,8 +3,13 @@
 //! Invariant: every answer is read by the wire codec of the version it was asked in.
 
 use crate::support::*;
+use millrace_engine::rt::{self, sim::Sim};
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
+use millrace_net::wire::list_offsets::ListOffsetsResponse;
+use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, ProduceResponse};
+use millrace_net::NetConfig;
+use std::time::Duration;
 
 #[test]
 fn produce_refuses_what_its_version_and_the_protocol_forbid() {
@@ -91,5 +96,90 @@ fn producers_get_ids_of_their_own_and_transactions_are_refused() {
             response.coordinators.iter().all(|c| c.error_code == 15)
                 && response.coordinators.len() == 2
         );
+    });
+}
+
+/// The codes of an answer's partitions, in order.
+fn codes(response: &ProduceResponse) -> Vec<i16> {
+    let topics = response.responses.iter();
+    topics
+        .flat_map(|topic| &topic.partition_responses)
+        .map(|partition| partition.error_code)
+        .collect()
+}
+
+fn within(timeout_ms: i32, mut request: ProduceRequest) -> ProduceRequest {
+    request.timeout_ms = timeout_ms;
+    request
+}
+
+/// Everything the disk begins in the next moment takes three seconds.
+fn disk_hangs() {
+    let disk = Sim::handle().disk();
+    disk.latency_spike(Duration::from_secs(3), millis(500));
+}
+
+#[test]
+fn what_is_not_durable_in_time_is_answered_so_and_may_be_stored_all_the_same() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 4).await;
+        let x = || Some(batch(&[b"x"]));
+        let ends = |response: &ListOffsetsResponse| response.topics[0].partitions[0].offset;
+        for (acks, stored) in [(1, 1), (-1, 2)] {
+            disk_hangs();
+            let begun = rt::now();
+            // On one shard or on the other: both refuse in time, and an error of its own stays what it is.
+            let mut request = within(200, produce("t", 0, acks, x()));
+            for (index, records) in [(1, x()), (2, x()), (3, x()), (9, x()), (0, None)] {
+                request.topic_data[0]
+                    .partition_data
+                    .push(PartitionProduceData { index, records });
+            }
+            let response = client.call(&request, 8).await;
+            assert_eq!(codes(&response), [7, 7, 7, 7, 3, 87]);
+            let waited = rt::now().since(begun);
+            assert!(waited >= millis(200) && waited < millis(300), "{waited:?}");
+            rt::sleep(Duration::from_secs(10)).await;
+            let end = client.call(&latest("t"), 1).await;
+            assert_eq!(ends(&end), stored, "it had reached the log");
+        }
+        // Without a limit it waits, and acks=0 has nothing to wait for: that connection goes on.
+        disk_hangs();
+        let none = client.send(&within(1, produce("t", 0, 0, x())), 8).await;
+        let slow = client.call(&within(0, produce("t", 0, -1, x())), 8).await;
+        assert_eq!((codes(&slow), none + 1), (vec![0], client.last_sent()));
+        assert_eq!(ends(&client.call(&latest("t"), 1).await), 4);
+    });
+}
+
+#[test]
+fn what_waits_for_room_for_too_long_is_given_up_with_its_memory() {
+    simulate(|_| async {
+        // The least a shard works with: appends of 2 MiB wait for the disk, 4 MiB of requests are under way.
+        let server = Server::start_within(1, NetConfig::default(), 1).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        disk_hangs();
+        let mut sent = Vec::new();
+        for _ in 0..8 {
+            let request = produce("t", 0, -1, Some(batch(&[&[7; 900_000]])));
+            sent.push(client.send(&within(300, request), 8).await);
+        }
+        for correlation in sent {
+            let response = client.receive::<ProduceRequest>(correlation, 8).await;
+            assert_eq!(codes(&response), [7]);
+        }
+        let metrics = server.brokers[0].metrics();
+        assert_eq!(metrics.request_bytes, 0);
+        assert!(metrics.backlog_bytes < 5 << 20, "{metrics:?}");
+        rt::sleep(Duration::from_secs(10)).await;
+        let response = client.call(&latest("t"), 1).await;
+        let stored = response.topics[0].partitions[0].offset;
+        assert!((1..8).contains(&stored), "{stored} of 8 had found room");
+        let again = client
+            .call(&produce("t", 0, -1, Some(batch(&[b"x"]))), 8)
+            .await;
+        assert_eq!(codes(&again), [0]);
+        server.stop().await;
     });
 }
