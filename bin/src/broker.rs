@@ -51,7 +51,7 @@ pub fn start(
         Failure::new(format!("cannot set up io_uring: {error}"))
             .todo("`millrace check` says what to change; memlock and nofile are the usual limits.")
     })?;
-    let engine = engine_config(config, listeners)?;
+    let mut engine = engine_config(config, listeners)?;
     let journal_root = engine.journal_root();
     std::fs::create_dir_all(&journal_root).map_err(|error| {
         Failure::new(format!(
@@ -65,6 +65,7 @@ pub fn start(
         advertised_port: engine.advertised_port,
         ..NetConfig::default()
     };
+    engine.broker_settings = net.broker_settings();
     let threads = (0..config.shards).map(|id| rt::ShardConfig {
         id,
         cpu: Some(config.cpus[id % config.cpus.len()]),

@@ -2,11 +2,16 @@
 //! Does not know what single API keys answer.
 //! Invariant: every test runs on the simulator, so that time decides nothing.
 
+use crate::configs::{described, value};
 use crate::support::*;
 use millrace_engine::rt;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
+use millrace_net::wire::config_codes::{operation, resource, source};
 use millrace_net::wire::fetch::FetchRequest;
-use millrace_net::wire::frame;
+use millrace_net::wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use millrace_net::wire::{frame, Str};
 use millrace_net::NetConfig;
 use std::time::Duration;
 
@@ -241,4 +246,67 @@ fn connections_beyond_the_caps_are_closed_at_once() {
         assert_eq!(refused, 1);
         server.stop().await;
     });
+}
+
+#[test]
+fn the_caps_follow_the_settings_of_the_cluster_and_of_the_node() {
+    with_server(2, NetConfig::default(), |_, mut client| async move {
+        let welcome = |expected: bool| async move {
+            let mut one = Client::connect().await;
+            if expected {
+                one.call(&ApiVersionsRequest::default(), 0).await;
+            } else {
+                one.expect_close().await;
+            }
+            one
+        };
+        let (_, shown) = described(&mut client, resource::BROKER, "1", 4).await;
+        assert_eq!(
+            value(&shown, "max.connections"),
+            (Some("16384".into()), source::STATIC_BROKER)
+        );
+        let mut open = vec![welcome(true).await, welcome(true).await];
+        for (name, of, count) in [
+            ("max.connections", "", "3"),
+            ("max.connections.per.ip", "1", "3"),
+        ] {
+            set_broker(&mut client, of, name, Some(count)).await;
+            welcome(false).await;
+            // Fewer than there are: nobody is thrown out, and nobody comes in.
+            set_broker(&mut client, of, name, Some("2")).await;
+            for one in &mut open {
+                one.call(&ApiVersionsRequest::default(), 0).await;
+            }
+            welcome(false).await;
+            set_broker(&mut client, of, name, Some("4")).await;
+            drop(welcome(true).await);
+            set_broker(&mut client, of, name, Some("3")).await;
+            rt::sleep(millis(100)).await;
+            welcome(false).await;
+            set_broker(&mut client, of, name, None).await;
+            drop(welcome(true).await);
+            rt::sleep(millis(100)).await;
+        }
+    });
+}
+
+/// Sets (or, without a value, resets) a setting of one broker or of all.
+async fn set_broker(client: &mut Client, of: &'static str, name: &'static str, to: Option<&str>) {
+    let config = AlterableConfig {
+        name: name.into(),
+        config_operation: to.map_or(operation::DELETE, |_| operation::SET),
+        value: to.map(|to| Str::from(to.to_owned())),
+    };
+    let resource = AlterConfigsResource {
+        resource_type: resource::BROKER,
+        resource_name: of.into(),
+        configs: vec![config],
+    };
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        validate_only: false,
+    };
+    let response = client.call(&request, 1).await;
+    let error = &response.responses[0].error_message;
+    assert_eq!(*error, None, "{name} of {of:?}");
 }

@@ -14,7 +14,8 @@ use millrace_net::wire::incremental_alter_configs::{
 };
 use millrace_net::wire::Str;
 
-async fn described(
+/// The settings of a resource.
+pub async fn described(
     client: &mut Client,
     kind: i8,
     name: &str,
@@ -35,7 +36,8 @@ async fn described(
     (result.error_code, result.configs)
 }
 
-fn value(configs: &[DescribeConfigsResourceResult], name: &str) -> (Option<String>, i8) {
+/// The value of a setting and where it comes from.
+pub fn value(configs: &[DescribeConfigsResourceResult], name: &str) -> (Option<String>, i8) {
     let config = configs
         .iter()
         .find(|config| &*config.name == name)

@@ -46,6 +46,7 @@ impl Server {
         // of its file system.
         let mut engine = EngineConfig::new(std::env::temp_dir());
         engine.memory_bytes = memory_bytes;
+        engine.broker_settings = config.broker_settings();
         engine.on_fatal = OnFatal::new(|reason| panic!("the engine gave up: {reason}"));
         let starting: Vec<_> = (0..shards)
             .map(|shard| {
