@@ -1,8 +1,10 @@
-//! Owns the end-to-end tests of the descriptions of the cluster, its disks and its partitions, and of the whole table of versions.
+//! Owns the end-to-end tests of the descriptions of the cluster, its disks and its partitions, and of the whole table of
+//! versions.
 //! Does not know what changes what is described.
 //! Invariant: every answer is read by the wire codec of the version it was asked in.
 
 use crate::support::*;
+use millrace_engine::rt::sim::SimConfig;
 use millrace_net::wire::describe_cluster::DescribeClusterRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
@@ -38,7 +40,13 @@ fn the_cluster_its_disks_and_its_partitions_are_described() {
             let dirs = client
                 .call(&DescribeLogDirsRequest { topics: None }, version)
                 .await;
-            let topic = &dirs.results[0].topics[0];
+            let dir = &dirs.results[0];
+            assert_eq!((dir.error_code, &*dir.log_dir), (0, "/data"));
+            let disk = SimConfig::default().disk_bytes as i64;
+            assert_eq!(dir.total_bytes, if version < 4 { -1 } else { disk });
+            assert_eq!(dir.usable_bytes < 0, version < 4);
+            assert!(dir.usable_bytes < disk);
+            let topic = &dir.topics[0];
             assert_eq!(&*topic.name, "t");
             let of_one = topic
                 .partitions

@@ -42,9 +42,7 @@ impl Server {
     /// Starts with a memory budget for all shards together.
     pub async fn start_within(shards: usize, config: NetConfig, memory_bytes: u64) -> Server {
         let boxes = Mailboxes::new(shards);
-        // The files are simulated; that the directory exists on the real machine too matters to nothing but the sizes
-        // of its file system.
-        let mut engine = EngineConfig::new(std::env::temp_dir());
+        let mut engine = EngineConfig::new("/data".into());
         engine.memory_bytes = memory_bytes;
         engine.broker_settings = config.broker_settings();
         engine.on_fatal = OnFatal::new(|reason| panic!("the engine gave up: {reason}"));
