@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::control::metrics::Sample;
 use crate::control::{readings, Answer, Control, Shards};
+use crate::dirs;
 use crate::failure::Failure;
 use crate::host::ports;
 use crate::units::HostPort;
@@ -53,7 +54,7 @@ pub fn start(
     })?;
     let mut engine = engine_config(config, listeners)?;
     let journal_root = engine.journal_root();
-    std::fs::create_dir_all(&journal_root).map_err(|error| {
+    dirs::create(&journal_root).map_err(|error| {
         Failure::new(format!(
             "cannot create the journal directory {}: {error}",
             journal_root.display()

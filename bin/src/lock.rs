@@ -2,6 +2,7 @@
 //! Does not know what is in the directory besides the file `LOCK`.
 //! Invariant: the lock lives exactly as long as this process holds the value (or lives).
 
+use crate::dirs;
 use crate::failure::Failure;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -30,7 +31,7 @@ pub enum Held {
 
 /// Creates the directory where needed and locks it.
 pub fn acquire(dir: &Path) -> Result<DirLock, Failure> {
-    std::fs::create_dir_all(dir).map_err(|error| {
+    dirs::create(dir).map_err(|error| {
         Failure::new(format!(
             "cannot create the data directory {}: {error}",
             dir.display()
