@@ -106,7 +106,10 @@ pub fn holder(dir: &Path) -> io::Result<Option<Held>> {
 }
 
 fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        // Gone, or hidden from us: then the lock itself says before long whether it is held.
+        return false;
+    };
     // The state follows the name in parentheses; a zombie holds nothing any more.
     stat.rsplit_once(')').is_some_and(|(_, rest)| {
         !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X'))

@@ -176,6 +176,7 @@ impl Fetcher {
         let Some(position) = self.positions.get_mut(&index) else {
             return Ok(ControlFlow::Continue(()));
         };
+        // Brokers say "nothing new" by null or by no bytes.
         let mut bytes = part.records.to_bytes().unwrap_or_default();
         let got_bytes = !bytes.is_empty();
         let begun_at = position.offset;
