@@ -346,4 +346,57 @@ mod tests {
         );
         assert_eq!([acks(-2), acks(2), acks(i16::MAX)], [None; 3]);
     }
+
+    #[test]
+    fn a_client_that_asked_the_wrong_node_is_told_the_leader() {
+        use millrace_engine::api::meta::{machine, Command};
+        let mut image = Image::new("c".into(), 1, Default::default()).unwrap();
+        let node = |id: i32| Command::RegisterNode {
+            id,
+            host: format!("host{id}"),
+            port: 9090 + id as u16,
+            rack: (id == 2).then(|| "r".into()),
+        };
+        let topic = Command::CreateTopic {
+            id: millrace_engine::types::TopicId([5; 16]),
+            name: "t".into(),
+            internal: false,
+            partitions: -1,
+            replication_factor: -1,
+            assignment: vec![vec![2], vec![1], vec![2]],
+            overrides: Default::default(),
+        };
+        for command in [node(1), node(2), topic] {
+            machine::apply(&mut image, &command).unwrap();
+        }
+        let answer = |index, error: ErrorCode| PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            ..Default::default()
+        };
+        let mut reply = Reply {
+            response: ProduceResponse {
+                responses: vec![TopicProduceResponse {
+                    name: "t".into(),
+                    partition_responses: vec![
+                        answer(0, ErrorCode::NotLeaderOrFollower),
+                        answer(1, ErrorCode::NotLeaderOrFollower),
+                        answer(2, ErrorCode::None),
+                        answer(0, ErrorCode::NotLeaderOrFollower),
+                    ],
+                }],
+                ..Default::default()
+            },
+            items: Vec::new(),
+            acknowledged: true,
+        };
+        reply.tell_leaders(&image);
+        let told = reply.response.responses[0].partition_responses.iter();
+        let told: Vec<i32> = told.map(|p| p.current_leader.leader_id).collect();
+        assert_eq!(told, [2, -1, -1, 2], "not itself, and only of errors");
+        let nodes = &reply.response.node_endpoints;
+        let node = (nodes[0].node_id, &*nodes[0].host, nodes[0].port);
+        assert_eq!((nodes.len(), node), (1, (2, "host2", 9092)));
+        assert_eq!(nodes[0].rack.as_deref(), Some("r"));
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::support::*;
 use millrace_engine::rt::sim::SimConfig;
+use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::describe_cluster::DescribeClusterRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
@@ -85,6 +86,35 @@ fn every_version_that_is_advertised_is_served() {
                 let answered = client.call_empty(served.key, version).await;
                 assert!(answered, "{} {version}", served.key);
             }
+        }
+    });
+}
+
+#[test]
+fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
+    with_broker(|mut client| async move {
+        let request = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+        };
+        for version in 0..=4 {
+            let response = client.call(&request, version).await;
+            let range = |key| {
+                let found = response.api_keys.iter().find(|api| api.api_key == key);
+                found.map(|api| (api.min_version, api.max_version))
+            };
+            // Librdkafka needs the 0; from 12 on transactions would be of version 2.
+            assert_eq!(range(0), Some((0, 11)));
+            // Topic ids are all or nothing.
+            assert_eq!(range(1), Some((4, 12)));
+            assert_eq!(range(22), Some((0, 5)), "version 6 is not stable");
+            // Java validates positions from version 3 on.
+            assert_eq!(range(23), Some((2, 4)));
+            // No receiver of telemetry, no groups, nothing of KRaft.
+            for key in [4, 8, 9, 11, 17, 52, 53, 57, 68, 71, 72] {
+                assert_eq!(range(key), None, "key {key}");
+            }
+            assert!(response.supported_features.is_empty());
         }
     });
 }

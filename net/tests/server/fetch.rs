@@ -58,6 +58,29 @@ fn what_was_produced_is_fetched_byte_for_byte() {
 }
 
 #[test]
+fn readers_of_committed_records_get_a_list_of_aborted_transactions_others_null() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 1).await;
+        client
+            .call(&produce("t", 0, -1, Some(batch(&[b"x"]))), 9)
+            .await;
+        for (isolation_level, aborted) in [(0, None), (1, Some(vec![]))] {
+            let request = FetchRequest {
+                isolation_level,
+                ..fetch("t", &[(0, 0)])
+            };
+            for version in 4..=12 {
+                let response = client.call(&request, version).await;
+                let partition = &response.responses[0].partitions[0];
+                assert_eq!(partition.aborted_transactions, aborted);
+                assert_eq!(partition.last_stable_offset, 1);
+                assert_eq!(partition.preferred_read_replica, -1, "nor any KIP-392");
+            }
+        }
+    });
+}
+
+#[test]
 fn fetch_waits_for_data_and_no_longer_than_asked() {
     with_broker(|mut client| async move {
         client.create_topic("t", 1).await;

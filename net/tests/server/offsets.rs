@@ -6,9 +6,11 @@ use crate::support::*;
 use millrace_net::wire::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
+use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use millrace_net::NetConfig;
 
 #[test]
 fn offsets_are_listed_by_the_meaning_of_the_timestamp() {
@@ -23,6 +25,8 @@ fn offsets_are_listed_by_the_meaning_of_the_timestamp() {
             for (timestamp, from_version, offset) in [
                 (-1, 1, 6),
                 (-2, 1, 0),
+                // All have one time; the first of them is meant.
+                (-3, 7, 0),
                 (-4, 8, 0),
                 (-5, 9, -1),
                 (-6, 11, -1),
@@ -114,5 +118,54 @@ fn epochs_end_where_they_ended() {
                 (0, -1, -1)
             );
         }
+    });
+}
+
+#[test]
+fn a_leader_epoch_of_the_past_or_the_future_is_refused() {
+    simulate(|_| async {
+        // Every start is an epoch of its own: the second one has a past.
+        let first = Server::start(2, NetConfig::default()).await;
+        Client::connect().await.create_topic("t", 1).await;
+        first.stop().await;
+        let server = Server::start(2, NetConfig::default()).await;
+        let mut client = Client::connect().await;
+        let meta = client.call(&ask(Some(vec![named("t")]), false), 12).await;
+        let epoch = meta.topics[0].partitions[0].leader_epoch;
+        assert!(epoch > 0, "{epoch}");
+        for (theirs, expected) in [(-1, 0), (epoch, 0), (epoch - 1, 74), (epoch + 1, 75)] {
+            let mut request = FetchRequest {
+                max_wait_ms: 1,
+                ..fetch("t", &[(0, 0)])
+            };
+            request.topics[0].partitions[0].current_leader_epoch = theirs;
+            for version in 9..=12 {
+                let response = client.call(&request, version).await;
+                let error = response.responses[0].partitions[0].error_code;
+                assert_eq!(error, expected, "fetch {version} in epoch {theirs}");
+            }
+            let mut request = latest("t");
+            request.topics[0].partitions[0].current_leader_epoch = theirs;
+            for version in 4..=11 {
+                let response = client.call(&request, version).await;
+                let error = response.topics[0].partitions[0].error_code;
+                assert_eq!(error, expected, "list {version} in epoch {theirs}");
+            }
+            let request = OffsetForLeaderEpochRequest {
+                topics: vec![OffsetForLeaderTopic {
+                    topic: "t".into(),
+                    partitions: vec![OffsetForLeaderPartition {
+                        partition: 0,
+                        current_leader_epoch: theirs,
+                        leader_epoch: epoch,
+                    }],
+                }],
+                ..Default::default()
+            };
+            let response = client.call(&request, 4).await;
+            let error = response.topics[0].partitions[0].error_code;
+            assert_eq!(error, expected, "end in epoch {theirs}");
+        }
+        server.stop().await;
     });
 }

@@ -4,10 +4,16 @@
 
 use crate::support::*;
 use millrace_engine::rt::{self, sim::Sim};
+use millrace_engine::types::batch::{crc32c, BatchHeader};
+use millrace_net::wire::batch::BatchBuilder;
+use millrace_net::wire::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
 use millrace_net::wire::list_offsets::ListOffsetsResponse;
 use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, ProduceResponse};
+use millrace_net::wire::record::Record;
 use millrace_net::NetConfig;
 use std::time::Duration;
 
@@ -181,5 +187,90 @@ fn what_waits_for_room_for_too_long_is_given_up_with_its_memory() {
             .await;
         assert_eq!(codes(&again), [0]);
         server.stop().await;
+    });
+}
+
+#[test]
+fn the_broker_stamps_what_is_to_have_its_time_and_takes_no_such_stamp_from_others() {
+    with_broker(|mut client| async move {
+        let topic = CreatableTopic {
+            name: "stamped".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![CreatableTopicConfig {
+                name: "message.timestamp.type".into(),
+                value: Some("LogAppendTime".into()),
+            }],
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        assert_eq!(client.call(&request, 7).await.topics[0].error_code, 0);
+        let sent = batch(&[b"x", b"y"]);
+        let begun_ms = rt::wall_ms();
+        let response = client
+            .call(&produce("stamped", 0, -1, Some(sent.clone())), 9)
+            .await;
+        let stamp = response.responses[0].partition_responses[0].log_append_time_ms;
+        assert!((begun_ms..=rt::wall_ms()).contains(&stamp), "{stamp}");
+        let fetched = client.call(&fetch("stamped", &[(0, 0)]), 11).await;
+        let records = &fetched.responses[0].partitions[0].records;
+        let records = records.to_bytes().unwrap();
+        let header = BatchHeader::parse(&records).unwrap();
+        assert!(header.is_log_append_time() && header.crc_matches(&records));
+        assert_eq!(header.max_timestamp, stamp);
+        // The stamp is the broker's to give, here as in topics that keep the producer's time.
+        client.create_topic("t", 1).await;
+        let mut forged = sent.to_vec();
+        forged[22] |= 8;
+        let crc = crc32c(&forged[21..]);
+        forged[17..21].copy_from_slice(&crc.to_be_bytes());
+        for topic in ["stamped", "t"] {
+            let request = produce(topic, 0, -1, Some(forged.clone().into()));
+            assert_eq!(codes(&client.call(&request, 9).await), [32], "{topic}");
+        }
+    });
+}
+
+#[test]
+fn an_idempotent_producer_is_told_of_duplicates_gaps_and_rivals() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 1).await;
+        let init = client.call(&InitProducerIdRequest::default(), 4).await;
+        let sequenced = |sequence: i32, epoch: i16| {
+            let mut builder = BatchBuilder::default();
+            builder.producer_id = init.producer_id;
+            builder.producer_epoch = epoch;
+            builder.base_sequence = sequence;
+            let record = Record {
+                offset: 0,
+                timestamp_ms: 1_700_000_000_000,
+                key: None,
+                value: Some("x".into()),
+                headers: vec![],
+            };
+            builder.push(&record).unwrap();
+            produce("t", 0, -1, Some(builder.build().unwrap()))
+        };
+        for (sequence, epoch, error, offset) in [
+            (0, 0, 0, 0),
+            (1, 0, 0, 1),
+            (0, 0, 0, 0),
+            (1, 0, 0, 1),
+            (3, 0, 45, -1),
+            (2, 0, 0, 2),
+            (0, 1, 0, 3),
+            (3, 0, 47, -1),
+        ] {
+            let response = client.call(&sequenced(sequence, epoch), 9).await;
+            let answer = &response.responses[0].partition_responses[0];
+            assert_eq!(
+                (answer.error_code, answer.base_offset),
+                (error, offset),
+                "sequence {sequence} of epoch {epoch}"
+            );
+        }
     });
 }
