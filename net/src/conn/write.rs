@@ -66,6 +66,7 @@ impl Conn {
             self.shard.metrics.bytes_out(out.len());
             drop(held);
             self.write_begun.set(None);
+            self.last_active.set(rt::now());
             self.writing_bytes.set(0);
             self.look_again.set(true);
             let mut out = out;

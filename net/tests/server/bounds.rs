@@ -4,13 +4,14 @@
 
 use crate::configs::{described, value};
 use crate::support::*;
-use millrace_engine::rt;
+use millrace_engine::rt::{self, sim::Sim};
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::config_codes::{operation, resource, source};
 use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
+use millrace_net::wire::produce::ProduceRequest;
 use millrace_net::wire::{frame, Str};
 use millrace_net::NetConfig;
 use std::time::Duration;
@@ -212,6 +213,50 @@ fn idle_connections_and_half_frames_time_out_and_busy_ones_do_not() {
         );
         idle.expect_close().await;
         parked.receive::<FetchRequest>(waiting, 4).await;
+        // Being answered is being active, however long ago the question was.
+        rt::sleep(Duration::from_secs(50)).await;
+        parked.call(&latest("t"), 1).await;
+        server.stop().await;
+    });
+}
+
+#[test]
+fn a_connection_is_not_idle_while_the_broker_is_slow() {
+    simulate(|_| async {
+        let config = NetConfig {
+            idle_timeout: Duration::from_secs(2),
+            ..NetConfig::default()
+        };
+        // The least a shard works with: requests of 4 MiB are under way at once.
+        let server = Server::start_within(1, config, 1).await;
+        let mut first = Client::connect().await;
+        first.create_topic("t", 1).await;
+        let disk = Sim::handle().disk();
+        disk.latency_spike(Duration::from_secs(10), millis(500));
+        let large = |bytes| {
+            let mut request = produce("t", 0, -1, Some(batch(&[&vec![7; bytes]])));
+            request.timeout_ms = 0;
+            request
+        };
+        let mut sent = Vec::new();
+        for _ in 0..4 {
+            sent.push(first.send(&large(1_000_000), 8).await);
+        }
+        rt::sleep(millis(100)).await;
+        // One waits for memory, one for the metadata; both are the broker's doing.
+        let mut no_memory = Client::connect().await;
+        let mut admin = Client::connect().await;
+        let one_more = large(900_000);
+        let waiting = rt::spawn_joined(rt::Class::Network, async move {
+            no_memory.call(&one_more, 8).await
+        });
+        admin.create_topic("u", 1).await;
+        let response = waiting.await;
+        let answer = &response.responses[0].partition_responses[0];
+        assert_eq!(answer.error_code, 0);
+        for correlation in sent {
+            first.receive::<ProduceRequest>(correlation, 8).await;
+        }
         server.stop().await;
     });
 }
