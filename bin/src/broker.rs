@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::control::metrics::Sample;
 use crate::control::{readings, Answer, Control, Shards};
+use crate::dirs;
 use crate::failure::Failure;
 use crate::host::ports;
 use crate::units::HostPort;
@@ -51,9 +52,9 @@ pub fn start(
         Failure::new(format!("cannot set up io_uring: {error}"))
             .todo("`millrace check` says what to change; memlock and nofile are the usual limits.")
     })?;
-    let engine = engine_config(config, listeners)?;
+    let mut engine = engine_config(config, listeners)?;
     let journal_root = engine.journal_root();
-    std::fs::create_dir_all(&journal_root).map_err(|error| {
+    dirs::create(&journal_root).map_err(|error| {
         Failure::new(format!(
             "cannot create the journal directory {}: {error}",
             journal_root.display()
@@ -65,6 +66,7 @@ pub fn start(
         advertised_port: engine.advertised_port,
         ..NetConfig::default()
     };
+    engine.broker_settings = net.broker_settings();
     let threads = (0..config.shards).map(|id| rt::ShardConfig {
         id,
         cpu: Some(config.cpus[id % config.cpus.len()]),

@@ -81,6 +81,7 @@ fn port_findings(config: &Config) -> Vec<Finding> {
         .map(|(address, flag)| match ports::bind(address, flag) {
             Ok(_closed_again) => Finding::fine("address", format!("{address} is free")),
             Err(Failure::Told { what, todo }) => {
+                // Advice is optional in both, and none looks the same in the table.
                 Finding::stops("address", what, todo.unwrap_or_default())
             }
             Err(Failure::BrokenPipe) => unreachable!("binding writes nothing"),

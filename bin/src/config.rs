@@ -23,34 +23,21 @@ const SHARDS_MAX: usize = 1_024;
 
 /// What a person may write; everything is optional. One struct serves as flags, variables and file.
 #[derive(clap::Args, Deserialize, Clone, Debug, Default)]
+// A help text is about the settings, not about what is set where it is read.
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
     /// Reads settings from a TOML file: the names of these flags without the dashes in front
-    #[arg(
-        long,
-        env = "MILLRACE_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
     /// Directory of everything that is stored [default: ./data]
-    #[arg(
-        long,
-        env = "MILLRACE_DATA_DIR",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
+    #[arg(long, env = "MILLRACE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Directory of the journals, for a device of their own [default: in the data directory]
-    #[arg(
-        long,
-        env = "MILLRACE_JOURNAL_DIR",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
+    #[arg(long, env = "MILLRACE_JOURNAL_DIR", value_name = "DIR")]
     pub journal_dir: Option<PathBuf>,
 
     /// Address to serve Kafka clients on; repeat it for more; port 0 picks a free one and prints it
@@ -58,7 +45,6 @@ pub struct Settings {
     #[arg(
         long,
         env = "MILLRACE_LISTEN",
-        hide_env_values = true,
         value_name = "HOST:PORT",
         value_delimiter = ','
     )]
@@ -67,66 +53,31 @@ pub struct Settings {
 
     /// Address that clients are told to connect to; port 0 means the port listened on
     /// [default: the first address listened on]
-    #[arg(
-        long,
-        env = "MILLRACE_ADVERTISE",
-        hide_env_values = true,
-        value_name = "HOST:PORT"
-    )]
+    #[arg(long, env = "MILLRACE_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<HostPort>,
 
     /// Number of shards, each a thread pinned to one core [default: all cores]
-    #[arg(
-        long,
-        env = "MILLRACE_SHARDS",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, env = "MILLRACE_SHARDS", value_name = "N")]
     pub shards: Option<usize>,
 
     /// CPUs to pin the shards to, as in 0-3,8 [default: those this process may run on]
-    #[arg(
-        long,
-        env = "MILLRACE_CPUS",
-        hide_env_values = true,
-        value_name = "LIST"
-    )]
+    #[arg(long, env = "MILLRACE_CPUS", value_name = "LIST")]
     pub cpus: Option<CpuList>,
 
     /// The whole memory budget, as in 512MiB [default: half the memory, at most 1GiB a shard]
-    #[arg(
-        long,
-        env = "MILLRACE_MEMORY",
-        hide_env_values = true,
-        value_name = "BYTES"
-    )]
+    #[arg(long, env = "MILLRACE_MEMORY", value_name = "BYTES")]
     pub memory: Option<ByteSize>,
 
     /// Number of this node in its cluster [default: 1]
-    #[arg(
-        long,
-        env = "MILLRACE_NODE_ID",
-        hide_env_values = true,
-        value_name = "N"
-    )]
+    #[arg(long, env = "MILLRACE_NODE_ID", value_name = "N")]
     pub node_id: Option<i32>,
 
     /// Address of the admin HTTP server: /health and /metrics [default: 127.0.0.1:9644]
-    #[arg(
-        long,
-        env = "MILLRACE_ADMIN_LISTEN",
-        hide_env_values = true,
-        value_name = "HOST:PORT"
-    )]
+    #[arg(long, env = "MILLRACE_ADMIN_LISTEN", value_name = "HOST:PORT")]
     pub admin_listen: Option<HostPort>,
 
     /// How much to log: error, warn, info, debug, trace, or filters by module [default: info]
-    #[arg(
-        long,
-        env = "MILLRACE_LOG_LEVEL",
-        hide_env_values = true,
-        value_name = "LEVEL"
-    )]
+    #[arg(long, env = "MILLRACE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
@@ -351,6 +302,7 @@ mod tests {
             .get_arguments()
             .filter(|a| a.get_id() != "config")
         {
+            assert!(arg.is_hide_env_values_set());
             let flag = arg.get_long().unwrap();
             let variable = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(arg.get_env().unwrap().to_str(), Some(variable.as_str()));

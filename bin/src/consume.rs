@@ -5,7 +5,7 @@
 use crate::client::cluster::{Partition, Topic};
 use crate::client::fetcher::{is_out_of_range, Fetcher};
 use crate::client::offsets::{self, Spec};
-use crate::client::{interrupt, Bootstrap, ClientError, Cluster};
+use crate::client::{interrupt, Bootstrap, ClientError, Cluster, Isolation};
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::text::parse_time;
@@ -25,6 +25,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  millrace consume topic1 --exit-at-end\n  \
     millrace consume orders --from 2026-01-31T12:00:00Z --format json | jq .value\n  \
+    millrace consume payments --isolation read_committed --exit-at-end\n  \
     millrace consume orders --partition 3 --from 1000 --count 10 --format '{offset} {key}\\t{value}'\n\n\
     Without --exit-at-end or --count it goes on until Ctrl-C.")]
 pub struct Args {
@@ -53,6 +54,10 @@ pub struct Args {
     /// json, or a text with {topic} {partition} {offset} {timestamp} {time} {key} {value} {headers}
     #[arg(long, value_name = "FORMAT", default_value = "{value}")]
     format: Format,
+
+    /// What is read of transactions
+    #[arg(long, value_name = "LEVEL", default_value = "read_uncommitted")]
+    isolation: Isolation,
 
     /// Ends where the partitions ended when the command began
     #[arg(long, short)]
@@ -106,7 +111,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let topic = cluster.topic(&args.topic, false)?;
     let partitions = wanted(&topic, &args.partition)?;
     let (starts, ends) = places(&mut cluster, &args, &topic, &partitions)?;
-    let mut fetcher = Fetcher::new(&topic, &starts);
+    let mut fetcher = Fetcher::new(&topic, &starts, args.isolation);
     print_all(&args, &mut cluster, &mut fetcher, &ends)
 }
 
@@ -139,7 +144,8 @@ fn places(
     topic: &Topic,
     partitions: &[Partition],
 ) -> Result<(Places, Places), Failure> {
-    let mut list = |spec| cluster.retry(|c| offsets::list(c, &topic.name, partitions, spec));
+    let mut list =
+        |spec| cluster.retry(|c| offsets::list(c, &topic.name, partitions, spec, args.isolation));
     let begins = list(Spec::Earliest)?;
     let ends = list(Spec::Latest)?;
     let at_time = match args.from {
@@ -255,7 +261,9 @@ fn recover(
 /// Moves positions that retention (or a lost tail) left outside the log to its nearest end, and says so.
 fn back_in_range(args: &Args, cluster: &mut Cluster, fetcher: &mut Fetcher) -> Result<(), Failure> {
     let topic = cluster.topic(&args.topic, false)?;
-    let mut list = |spec| cluster.retry(|c| offsets::list(c, &topic.name, &topic.partitions, spec));
+    let partitions = &topic.partitions;
+    let mut list =
+        |spec| cluster.retry(|c| offsets::list(c, &topic.name, partitions, spec, args.isolation));
     let (begins, ends) = (list(Spec::Earliest)?, list(Spec::Latest)?);
     for p in &topic.partitions {
         let Some(offset) = fetcher.offset(p.index) else {

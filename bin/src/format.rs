@@ -109,6 +109,11 @@ impl Format {
     }
 }
 
+/// Null shows as nothing in a template; JSON tells it from no bytes.
+fn plain(bytes: Option<&[u8]>) -> &[u8] {
+    bytes.unwrap_or(b"")
+}
+
 fn write_piece(
     out: &mut dyn Write,
     piece: &Piece,
@@ -123,14 +128,14 @@ fn write_piece(
         Piece::Offset => write!(out, "{}", record.offset),
         Piece::Timestamp => write!(out, "{}", record.timestamp_ms),
         Piece::Time => out.write_all(time_text(record.timestamp_ms).as_bytes()),
-        Piece::Key => out.write_all(record.key.as_deref().unwrap_or_default()),
-        Piece::Value => out.write_all(record.value.as_deref().unwrap_or_default()),
+        Piece::Key => out.write_all(plain(record.key.as_deref())),
+        Piece::Value => out.write_all(plain(record.value.as_deref())),
         Piece::Headers => {
             for (i, header) in record.headers.iter().enumerate() {
                 out.write_all(if i == 0 { b"" } else { b"," })?;
                 out.write_all(&header.key)?;
                 out.write_all(b"=")?;
-                out.write_all(header.value.as_deref().unwrap_or_default())?;
+                out.write_all(plain(header.value.as_deref()))?;
             }
             Ok(())
         }

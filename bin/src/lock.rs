@@ -2,6 +2,7 @@
 //! Does not know what is in the directory besides the file `LOCK`.
 //! Invariant: the lock lives exactly as long as this process holds the value (or lives).
 
+use crate::dirs;
 use crate::failure::Failure;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -30,7 +31,7 @@ pub enum Held {
 
 /// Creates the directory where needed and locks it.
 pub fn acquire(dir: &Path) -> Result<DirLock, Failure> {
-    std::fs::create_dir_all(dir).map_err(|error| {
+    dirs::create(dir).map_err(|error| {
         Failure::new(format!(
             "cannot create the data directory {}: {error}",
             dir.display()
@@ -105,7 +106,10 @@ pub fn holder(dir: &Path) -> io::Result<Option<Held>> {
 }
 
 fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        // Gone, or hidden from us: then the lock itself says before long whether it is held.
+        return false;
+    };
     // The state follows the name in parentheses; a zombie holds nothing any more.
     stat.rsplit_once(')').is_some_and(|(_, rest)| {
         !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X'))

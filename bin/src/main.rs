@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod consume;
 mod control;
+mod dirs;
 mod failure;
 mod format;
 mod host;

@@ -5,7 +5,7 @@
 use crate::client::admin;
 use crate::client::cluster::Topic;
 use crate::client::offsets::{self, Spec};
-use crate::client::{Bootstrap, Cluster};
+use crate::client::{Bootstrap, Cluster, Isolation};
 use crate::failure::Failure;
 use std::io::{self, Write};
 
@@ -197,8 +197,9 @@ fn describe(cluster: &mut Cluster, topic: &Topic, out: &mut impl Write) -> Resul
         .filter(|p| p.leader >= 0)
         .cloned()
         .collect();
-    let begins = cluster.retry(|c| offsets::list(c, &topic.name, &led, Spec::Earliest))?;
-    let ends = cluster.retry(|c| offsets::list(c, &topic.name, &led, Spec::Latest))?;
+    let mut offsets_of =
+        |spec| cluster.retry(|c| offsets::list(c, &topic.name, &led, spec, Isolation::Uncommitted));
+    let (begins, ends) = (offsets_of(Spec::Earliest)?, offsets_of(Spec::Latest)?);
     for p in &topic.partitions {
         let offset = |from: &std::collections::BTreeMap<i32, i64>| {
             from.get(&p.index).map_or("-".to_string(), i64::to_string)

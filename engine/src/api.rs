@@ -6,6 +6,7 @@ use crate::rt;
 use crate::shard::{self, Shard, ShardStop};
 use crate::types::{Offset, PartitionId};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::future::Future;
 use std::ops::Range;
 use std::rc::Rc;
@@ -116,6 +117,18 @@ impl Fetched {
 
 pub type FetchResult = Result<Fetched, PartitionError>;
 
+/// Bytes of a response in the ledger of its shard; dropping it gives them back.
+pub struct ResponseBytes {
+    held: Rc<Cell<u64>>,
+    bytes: u64,
+}
+
+impl Drop for ResponseBytes {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.bytes);
+    }
+}
+
 /// Which offset `list_offset` looks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OffsetSpec {
@@ -218,7 +231,20 @@ impl Broker {
         items: Vec<AppendItem>,
         acks: Acks,
     ) -> impl Future<Output = Vec<AppendResult>> + 'static {
-        self.shard.append(items, acks)
+        self.append_within(items, acks, None)
+    }
+
+    /// Like [`Broker::append`], with a limit of time for `acks`. Items that do not satisfy it by then end in
+    /// [`PartitionError::TimedOut`]: those that wait for room are given up, the others are in the logs and will be durable.
+    pub fn append_within(
+        &self,
+        items: Vec<AppendItem>,
+        acks: Acks,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        // Nobody waits for acks=0, so there is nothing to give up waiting for.
+        let limit = limit.filter(|_| acks != Acks::None);
+        self.shard.append(items, acks, limit)
     }
 
     /// Reads from each partition, parking until `min_bytes` are there or `max_wait` passed.
@@ -311,6 +337,21 @@ impl Broker {
     pub async fn request_memory(&self, bytes: usize) -> rt::Permit {
         let memory = &self.shard.request_memory;
         memory.acquire((bytes as u64).min(memory.capacity())).await
+    }
+
+    /// Counts the bytes of a response against this shard's memory budget until what it gives is dropped. Never waits:
+    /// what is read is there already; who reads more asks for no more than [`Broker::response_bytes_left`].
+    pub fn hold_response(&self, bytes: usize) -> ResponseBytes {
+        let held = self.shard.response_bytes.clone();
+        let bytes = bytes as u64;
+        held.set(held.get() + bytes);
+        ResponseBytes { held, bytes }
+    }
+
+    /// What responses may still take of the budget.
+    pub fn response_bytes_left(&self) -> usize {
+        let max = self.shard.config.response_bytes_max;
+        max.saturating_sub(self.shard.response_bytes.get()) as usize
     }
 
     /// What the layer above keeps on this shard; set once, found by calls from other shards.

@@ -58,6 +58,10 @@ pub enum PartitionError {
     Storage(String),
     #[error("memory for appends is used up")]
     Busy,
+    #[error(
+        "not durable within the time the producer gave; the records may be stored all the same"
+    )]
+    TimedOut,
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -66,9 +70,6 @@ impl PartitionError {
     /// How a batch that failed its checks is refused.
     pub fn from_batch(error: BatchError) -> PartitionError {
         match error {
-            BatchError::Attributes(_) => {
-                PartitionError::InvalidRecord("attributes that only a broker may set")
-            }
             BatchError::Count { .. } => {
                 PartitionError::InvalidRecord("record count and last offset delta differ")
             }
@@ -79,9 +80,11 @@ impl PartitionError {
                 PartitionError::InvalidRecord("record format (magic) other than 2")
             }
             BatchError::Codec(_) => PartitionError::UnsupportedCompression,
-            BatchError::Short { .. } | BatchError::Length(_) | BatchError::Crc => {
-                PartitionError::Corrupt(error)
-            }
+            // Which attributes they are decides what the client is told.
+            BatchError::Attributes(_)
+            | BatchError::Short { .. }
+            | BatchError::Length(_)
+            | BatchError::Crc => PartitionError::Corrupt(error),
         }
     }
 }

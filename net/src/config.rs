@@ -2,6 +2,7 @@
 //! Does not know flags, files or environment variables; the binary translates those.
 //! Invariant: every bound has a value; nothing here means "unlimited".
 
+use millrace_engine::api::meta::{BrokerConfig, Overrides};
 use std::time::Duration;
 
 /// Settings of all listeners of one broker process.
@@ -21,7 +22,8 @@ pub struct NetConfig {
     pub write_timeout: Duration,
     /// How long a connection may take to send its last responses once the broker stops.
     pub stop_grace: Duration,
-    /// Connections in all, and from one address.
+    /// Connections in all, and from one address, unless the cluster's settings say otherwise while the broker runs:
+    /// see [`NetConfig::broker_settings`].
     pub connections_max: usize,
     pub connections_per_address_max: usize,
     /// Requests of one connection that may be under way at once.
@@ -31,9 +33,6 @@ pub struct NetConfig {
     pub connection_bytes_max: usize,
     /// Most record bytes of one fetch response (the first batch excepted).
     pub fetch_bytes_max: usize,
-    /// Response bytes not taken by their clients yet, of all connections of a shard; beyond it fetch responses are
-    /// small until the slow readers have caught up, so that they cost the others speed but never an answer.
-    pub unsent_bytes_max: usize,
     /// Incremental fetch sessions of the whole node, and partitions remembered by them.
     pub fetch_sessions_max: usize,
     pub fetch_session_partitions_max: usize,
@@ -57,10 +56,78 @@ impl Default for NetConfig {
             requests_in_flight_max: 128,
             connection_bytes_max: 64 << 20,
             fetch_bytes_max: 55 << 20,
-            unsent_bytes_max: 256 << 20,
             fetch_sessions_max: 1_000,
             fetch_session_partitions_max: 500_000,
             move_after_requests: 64,
         }
+    }
+}
+
+impl NetConfig {
+    /// What the engine is to be started with, so that settings which are changed at run time by Kafka's names are shown
+    /// and begin with these values. The net layer follows the engine's from then on.
+    pub fn broker_settings(&self) -> Overrides {
+        let setting = |name: &str, count: usize| (name.to_owned(), count.to_string());
+        Overrides::from([
+            setting("max.connections", self.connections_max),
+            setting("max.connections.per.ip", self.connections_per_address_max),
+        ])
+    }
+}
+
+/// Connections that may be open at once, by the settings of the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionCaps {
+    pub(crate) total: usize,
+    pub(crate) per_address: usize,
+}
+
+impl ConnectionCaps {
+    pub(crate) fn of(settings: &BrokerConfig) -> ConnectionCaps {
+        // With none at all, nobody could connect to set another number.
+        let cap = |count: i32| usize::try_from(count).unwrap_or(0).max(1);
+        ConnectionCaps {
+            total: cap(settings.max_connections),
+            per_address: cap(settings.max_connections_per_ip),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_engine::api::meta::Image;
+
+    #[test]
+    fn what_is_shown_by_kafkas_names_is_what_holds() {
+        let net = NetConfig::default();
+        let image = Image::new("c".into(), 1, net.broker_settings().into()).unwrap();
+        let shown = image.broker_config;
+        assert_eq!(
+            ConnectionCaps::of(&shown),
+            ConnectionCaps {
+                total: net.connections_max,
+                per_address: net.connections_per_address_max
+            }
+        );
+        // These are fixed, and Kafka's defaults are ours.
+        assert_eq!(
+            shown.connections_max_idle_ms as u128,
+            net.idle_timeout.as_millis()
+        );
+        assert_eq!(shown.fetch_max_bytes as usize, net.fetch_bytes_max);
+        assert_eq!(
+            shown.socket_request_max_bytes as usize,
+            net.request_bytes_max
+        );
+        assert_eq!(
+            shown.max_incremental_fetch_session_cache_slots as usize,
+            net.fetch_sessions_max
+        );
+        let none = BrokerConfig {
+            max_connections: 0,
+            ..(*shown).clone()
+        };
+        assert_eq!(ConnectionCaps::of(&none).total, 1);
     }
 }

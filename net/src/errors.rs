@@ -28,8 +28,8 @@ pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
         PartitionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         // The client tries again; it is the code for a disk that fails.
         PartitionError::Storage(_) => ErrorCode::KafkaStorageError,
-        // Retriable and without a metadata refresh: nothing was stored, the same broker is the right one.
-        PartitionError::Busy => ErrorCode::RequestTimedOut,
+        // Retriable and without a metadata refresh: the same broker is the right one.
+        PartitionError::Busy | PartitionError::TimedOut => ErrorCode::RequestTimedOut,
         // Retriable with a metadata refresh, which finds whoever leads after this broker.
         PartitionError::Stopping => ErrorCode::NotLeaderOrFollower,
     }
@@ -172,6 +172,7 @@ mod tests {
         check(PartitionError::InvalidRequest("x"), 42);
         check(PartitionError::Storage("EIO".into()), 56);
         check(PartitionError::Busy, 7);
+        check(PartitionError::TimedOut, 7);
         check(PartitionError::Stopping, 6);
     }
 }

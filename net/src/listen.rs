@@ -2,7 +2,7 @@
 //! Does not know requests.
 //! Invariant: when `serve` returns, no task of this module and no connection of this shard is left.
 
-use crate::config::NetConfig;
+use crate::config::{ConnectionCaps, NetConfig};
 use crate::conn::Conn;
 use crate::shard::ShardNet;
 use crate::shared::{Handoff, NetShared};
@@ -110,7 +110,8 @@ async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener) {
 }
 
 fn accept(shard: &Rc<ShardNet>, stream: rt::TcpStream, peer: SocketAddr) {
-    let ticket = match shard.shared.admit(peer.ip(), shard.index, &shard.config) {
+    let caps = ConnectionCaps::of(&shard.broker.image().broker_config);
+    let ticket = match shard.shared.admit(peer.ip(), shard.index, caps) {
         Ok(ticket) => ticket,
         Err(refused) => {
             shard.metrics.refused();

@@ -35,8 +35,6 @@ pub(crate) struct ShardNet {
     conns: RefCell<BTreeMap<u64, Rc<Conn>>>,
     next_id: Cell<u64>,
     refusals: RefCell<HashSet<(i16, i16)>>,
-    /// Response bytes that sockets have not taken yet.
-    unsent_bytes: Cell<usize>,
 }
 
 impl ShardNet {
@@ -67,7 +65,6 @@ impl ShardNet {
             conns: RefCell::default(),
             next_id: Cell::new(0),
             refusals: RefCell::default(),
-            unsent_bytes: Cell::new(0),
         })
     }
 
@@ -84,18 +81,6 @@ impl ShardNet {
         assert!(left.is_some(), "a connection leaves once");
         self.metrics.closed();
         self.left.notify_all();
-    }
-
-    /// Counts response bytes that a connection begins, or has ceased, to write.
-    pub(crate) fn unsent(&self, more: usize, less: usize) {
-        let bytes = self.unsent_bytes.get() + more;
-        assert!(bytes >= less, "more written than was to be written");
-        self.unsent_bytes.set(bytes - less);
-    }
-
-    /// Whether slow readers hold so much that new responses have to be small.
-    pub(crate) fn is_pressed(&self) -> bool {
-        self.unsent_bytes.get() > self.config.unsent_bytes_max
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Does not know requests.
 //! Invariant: every open connection holds exactly one ticket, which counts for exactly one shard.
 
-use crate::config::NetConfig;
+use crate::config::ConnectionCaps;
 use crate::conn::Carried;
 use crate::metrics::{ShardMetrics, ShardSnapshot};
 use crate::placement;
@@ -113,15 +113,15 @@ impl NetShared {
         self: &Arc<Self>,
         address: IpAddr,
         accepting: usize,
-        config: &NetConfig,
+        caps: ConnectionCaps,
     ) -> Result<Ticket, Refused> {
         let mut counts = self.counts();
-        if counts.total >= config.connections_max {
-            return Err(Refused::Total(config.connections_max));
+        if counts.total >= caps.total {
+            return Err(Refused::Total(caps.total));
         }
         let of_address = counts.per_address.get(&address).copied().unwrap_or(0);
-        if of_address >= config.connections_per_address_max {
-            return Err(Refused::Address(config.connections_per_address_max));
+        if of_address >= caps.per_address {
+            return Err(Refused::Address(caps.per_address));
         }
         let shard = (0..counts.per_shard.len())
             .min_by_key(|shard| (counts.per_shard[*shard], *shard != accepting))
@@ -188,6 +188,11 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
+    const MANY: ConnectionCaps = ConnectionCaps {
+        total: 100,
+        per_address: 100,
+    };
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
@@ -195,10 +200,9 @@ mod tests {
     #[test]
     fn connections_spread_evenly_whoever_accepts_them() {
         let shared = NetShared::new(4);
-        let config = NetConfig::default();
         let mut tickets = Vec::new();
         for n in 0..8 {
-            tickets.push(shared.admit(address(1), 2, &config).unwrap());
+            tickets.push(shared.admit(address(1), 2, MANY).unwrap());
             let counts = shared.connections();
             assert!(
                 counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
@@ -207,7 +211,7 @@ mod tests {
         }
         tickets.retain(|t| t.shard() != 3);
         assert_eq!(shared.connections(), [2, 2, 2, 0]);
-        assert_eq!(shared.admit(address(1), 0, &config).unwrap().shard(), 3);
+        assert_eq!(shared.admit(address(1), 0, MANY).unwrap().shard(), 3);
         drop(tickets);
         assert_eq!(shared.connections(), [0; 4]);
         assert!(shared.counts().per_address.is_empty());
@@ -216,32 +220,30 @@ mod tests {
     #[test]
     fn caps_hold_per_address_and_in_all_and_free_up_again() {
         let shared = NetShared::new(1);
-        let config = NetConfig {
-            connections_max: 3,
-            connections_per_address_max: 2,
-            ..NetConfig::default()
+        let caps = ConnectionCaps {
+            total: 3,
+            per_address: 2,
         };
-        let a = shared.admit(address(1), 0, &config).unwrap();
-        let _b = shared.admit(address(1), 0, &config).unwrap();
+        let a = shared.admit(address(1), 0, caps).unwrap();
+        let _b = shared.admit(address(1), 0, caps).unwrap();
         assert_eq!(
-            shared.admit(address(1), 0, &config).err(),
+            shared.admit(address(1), 0, caps).err(),
             Some(Refused::Address(2))
         );
-        let _c = shared.admit(address(2), 0, &config).unwrap();
+        let _c = shared.admit(address(2), 0, caps).unwrap();
         assert_eq!(
-            shared.admit(address(3), 0, &config).err(),
+            shared.admit(address(3), 0, caps).err(),
             Some(Refused::Total(3))
         );
         drop(a);
-        assert!(shared.admit(address(1), 0, &config).is_ok());
+        assert!(shared.admit(address(1), 0, caps).is_ok());
     }
 
     #[test]
     fn a_move_shifts_the_count_unless_it_would_unbalance() {
         let shared = NetShared::new(2);
-        let config = NetConfig::default();
         let mut tickets: Vec<Ticket> = (0..4)
-            .map(|_| shared.admit(address(1), 0, &config).unwrap())
+            .map(|_| shared.admit(address(1), 0, MANY).unwrap())
             .collect();
         let mut on_zero: Vec<&mut Ticket> = tickets.iter_mut().filter(|t| t.shard == 0).collect();
         assert!(on_zero[0].move_to(1));

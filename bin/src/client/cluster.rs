@@ -235,7 +235,9 @@ fn unknown_topic(name: &str) -> ClientError {
 }
 
 fn check_topic(found: MetadataResponseTopic) -> Result<Topic, ClientError> {
-    let name = found.name.map(|n| n.to_string()).unwrap_or_default();
+    // Brokers leave the name out only of ids they do not know, and errors are about something.
+    let id = found.topic_id;
+    let name = found.name.map_or_else(|| id.to_string(), |n| n.to_string());
     ClientError::check(|| format!("topic {name}"), found.error_code, None)?;
     let mut partitions: Vec<Partition> = found
         .partitions
@@ -251,7 +253,7 @@ fn check_topic(found: MetadataResponseTopic) -> Result<Topic, ClientError> {
     partitions.sort_by_key(|p| p.index);
     Ok(Topic {
         name,
-        id: found.topic_id,
+        id,
         internal: found.is_internal,
         partitions,
     })

@@ -28,7 +28,7 @@ pub enum ClientError {
         theirs: (i16, i16),
         ours: (i16, i16),
     },
-    #[error("{what}: {}{}", describe(*code), message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    #[error("{what}: {}{}", describe(*code), message.as_deref().map_or(String::new(), |m| format!(" ({m})")))]
     Broker {
         what: String,
         code: i16,

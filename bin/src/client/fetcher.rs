@@ -5,6 +5,7 @@
 
 use super::cluster::{Cluster, Topic};
 use super::error::ClientError;
+use super::isolation::{Aborted, Isolation};
 use millrace_net::wire::batch::Batch;
 use millrace_net::wire::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use millrace_net::wire::record::Record;
@@ -33,11 +34,12 @@ pub type Take<'a> = dyn FnMut(i32, Record) -> ControlFlow<()> + 'a;
 pub struct Fetcher {
     topic: String,
     positions: BTreeMap<i32, Position>,
+    isolation: Isolation,
 }
 
 impl Fetcher {
     /// Reads each partition from the offset given.
-    pub fn new(topic: &Topic, offsets: &BTreeMap<i32, i64>) -> Fetcher {
+    pub fn new(topic: &Topic, offsets: &BTreeMap<i32, i64>, isolation: Isolation) -> Fetcher {
         let positions = topic.partitions.iter().filter_map(|p| {
             let offset = *offsets.get(&p.index)?;
             Some((
@@ -52,6 +54,7 @@ impl Fetcher {
         Fetcher {
             topic: topic.name.clone(),
             positions: positions.collect(),
+            isolation,
         }
     }
 
@@ -157,6 +160,7 @@ impl Fetcher {
             max_wait_ms: wait_ms,
             min_bytes: 1,
             max_bytes,
+            isolation_level: self.isolation.code(),
             topics: vec![FetchTopic {
                 topic: Str::from(self.topic.clone()),
                 partitions,
@@ -176,6 +180,7 @@ impl Fetcher {
         let Some(position) = self.positions.get_mut(&index) else {
             return Ok(ControlFlow::Continue(()));
         };
+        // Brokers say "nothing new" by null or by no bytes.
         let mut bytes = part.records.to_bytes().unwrap_or_default();
         let got_bytes = !bytes.is_empty();
         let begun_at = position.offset;
@@ -185,8 +190,11 @@ impl Fetcher {
                 self.topic
             ))
         };
+        let mut aborted = Aborted::new(part.aborted_transactions);
         while let Some(batch) = Batch::take(&mut bytes).map_err(|e| bad(&e, position.offset))? {
-            if !batch.header.is_control() {
+            let hidden = aborted.hides(&batch, DECOMPRESSED_BYTES_MAX);
+            let hidden = hidden.map_err(|e| bad(&e, position.offset))?;
+            if !hidden && !batch.header.is_control() {
                 for record in batch
                     .records(DECOMPRESSED_BYTES_MAX)
                     .map_err(|e| bad(&e, position.offset))?

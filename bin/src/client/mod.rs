@@ -8,6 +8,7 @@ pub mod conn;
 pub mod error;
 pub mod fetcher;
 pub mod interrupt;
+pub mod isolation;
 pub mod offsets;
 pub mod partitioner;
 pub mod sender;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use cluster::Cluster;
 pub use error::ClientError;
+pub use isolation::Isolation;
 
 use crate::units::HostPort;
 use std::time::Duration;

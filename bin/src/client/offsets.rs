@@ -4,6 +4,7 @@
 
 use super::cluster::{Cluster, Partition};
 use super::error::ClientError;
+use super::isolation::Isolation;
 use millrace_net::wire::list_offsets::{
     timestamp, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -28,12 +29,13 @@ impl Spec {
     }
 }
 
-/// Offsets by partition; -1 where no record is at or after the time. Leaders are as given: one try.
+/// Offsets by partition; for readers of committed records the latest one is where those end. -1 where no record is at or after the time. Leaders are as given: one try.
 pub fn list(
     cluster: &mut Cluster,
     topic: &str,
     partitions: &[Partition],
     spec: Spec,
+    isolation: Isolation,
 ) -> Result<BTreeMap<i32, i64>, ClientError> {
     let mut by_leader: BTreeMap<i32, Vec<&Partition>> = BTreeMap::new();
     for partition in partitions {
@@ -57,6 +59,7 @@ pub fn list(
         });
         let request = ListOffsetsRequest {
             replica_id: -1,
+            isolation_level: isolation.code(),
             topics: vec![ListOffsetsTopic {
                 name: Str::from(topic.to_string()),
                 partitions: wanted.collect(),

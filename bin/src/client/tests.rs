@@ -4,6 +4,7 @@
 
 use super::cluster::{Cluster, Partition, Topic};
 use super::fetcher::{is_out_of_range, Fetcher};
+use super::isolation::Isolation;
 use super::offsets::{self, Spec};
 use super::sender::{Options, Sender};
 use super::ClientError;
@@ -13,7 +14,7 @@ use millrace_net::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use millrace_net::wire::batch::{Batch, BatchBuilder};
 use millrace_net::wire::compress::Compression;
 use millrace_net::wire::fetch::{
-    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use millrace_net::wire::frame::{self, RequestHeader};
 use millrace_net::wire::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -337,6 +338,7 @@ fn reading_broker(stored: Bytes) -> (HostPort, Topic) {
             let wanted = &request.topics[0].partitions[0];
             let offset = match wanted.timestamp {
                 -2 => 10,
+                -1 if request.isolation_level == 1 => 12,
                 -1 => 13,
                 _ => -1,
             };
@@ -366,6 +368,13 @@ fn reading_broker(stored: Bytes) -> (HostPort, Topic) {
                     partitions: vec![PartitionData {
                         error_code: code.code(),
                         records,
+                        // The script knows one transaction of producer 7, which was aborted.
+                        aborted_transactions: (request.isolation_level == 1).then(|| {
+                            vec![AbortedTransaction {
+                                producer_id: 7,
+                                first_offset: 10,
+                            }]
+                        }),
                         ..PartitionData::default()
                     }],
                 }],
@@ -393,10 +402,18 @@ fn reading_broker(stored: Bytes) -> (HostPort, Topic) {
 }
 
 fn read_from(offset: i64, stored: Bytes) -> Result<Vec<(i64, String)>, ClientError> {
+    read_as(Isolation::Uncommitted, offset, stored)
+}
+
+fn read_as(
+    isolation: Isolation,
+    offset: i64,
+    stored: Bytes,
+) -> Result<Vec<(i64, String)>, ClientError> {
     let (at, topic) = reading_broker(stored);
     let mut cluster = Cluster::new(&[at]);
     cluster.metadata(None, false)?;
-    let mut fetcher = Fetcher::new(&topic, &BTreeMap::from([(0, offset)]));
+    let mut fetcher = Fetcher::new(&topic, &BTreeMap::from([(0, offset)]), isolation);
     let mut got = Vec::new();
     while fetcher.offset(0).unwrap() < 13 {
         let polled = fetcher.poll(&mut cluster, 0, &mut |_, record| {
@@ -427,6 +444,20 @@ fn control_batches_are_passed_by() {
     let crc = millrace_engine::types::batch::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(read_from(10, batch.freeze()).unwrap(), []);
+}
+
+#[test]
+fn aborted_transactions_are_read_only_by_readers_of_everything() {
+    let mut batch = stored();
+    batch[22] |= 1 << 4;
+    batch[43..51].copy_from_slice(&7i64.to_be_bytes());
+    let crc = millrace_engine::types::batch::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    let batch = batch.freeze();
+    assert_eq!(read_from(10, batch.clone()).unwrap().len(), 3);
+    assert_eq!(read_as(Isolation::Committed, 10, batch).unwrap(), []);
+    let plain = read_as(Isolation::Committed, 10, stored().freeze());
+    assert_eq!(plain.unwrap().len(), 3);
 }
 
 #[test]
@@ -467,8 +498,24 @@ fn ends_are_looked_up() {
     cluster.metadata(None, false).unwrap();
     for (spec, offset) in [(Spec::Earliest, 10), (Spec::Latest, 13), (Spec::At(99), -1)] {
         assert_eq!(
-            offsets::list(&mut cluster, "t", &topic.partitions, spec).unwrap(),
+            offsets::list(
+                &mut cluster,
+                "t",
+                &topic.partitions,
+                spec,
+                Isolation::Uncommitted
+            )
+            .unwrap(),
             BTreeMap::from([(0, offset)])
         );
     }
+    // The script ends committed records earlier.
+    let committed = offsets::list(
+        &mut cluster,
+        "t",
+        &topic.partitions,
+        Spec::Latest,
+        Isolation::Committed,
+    );
+    assert_eq!(committed.unwrap(), BTreeMap::from([(0, 12)]));
 }

@@ -58,7 +58,9 @@ families! {
     BACKLOG_BYTES = Gauge "millrace_backlog_bytes" "Bytes appended that no commit has taken yet";
     REQUEST_BYTES = Gauge "millrace_request_memory_bytes" "Memory of requests under way";
     REQUEST_BYTES_MAX = Gauge "millrace_request_memory_limit_bytes" "Limit of the memory of requests under way";
-    MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by records, appends and requests";
+    RESPONSE_BYTES = Gauge "millrace_response_memory_bytes" "Memory of responses that clients have not taken";
+    RESPONSE_BYTES_MAX = Gauge "millrace_response_memory_limit_bytes" "Limit of the memory of responses";
+    MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by records, appends, requests and responses";
     CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
     STALLS = Counter "millrace_stalls" "Times the shard ran too long without yielding";
 }

@@ -132,8 +132,11 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
         (&metrics::READ_BYTES, shard.counters.read_bytes),
         (&metrics::APPENDS_REFUSED, shard.counters.appends_refused),
     ];
-    let memory_used = shard.cache_bytes as u64 + shard.backlog_bytes as u64 + shard.request_bytes;
-    let levels: [(&'static Family, u64); 8] = [
+    let memory_used = shard.cache_bytes as u64
+        + shard.backlog_bytes as u64
+        + shard.request_bytes
+        + shard.response_bytes;
+    let levels: [(&'static Family, u64); 10] = [
         (&metrics::PARTITIONS, shard.partitions as u64),
         (&metrics::JOURNAL_FILE_BYTES, shard.journal_file_bytes),
         (&metrics::CACHE_BYTES, shard.cache_bytes as u64),
@@ -141,6 +144,8 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
         (&metrics::BACKLOG_BYTES, shard.backlog_bytes as u64),
         (&metrics::REQUEST_BYTES, shard.request_bytes),
         (&metrics::REQUEST_BYTES_MAX, shard.request_bytes_max),
+        (&metrics::RESPONSE_BYTES, shard.response_bytes),
+        (&metrics::RESPONSE_BYTES_MAX, shard.response_bytes_max),
         (&metrics::MEMORY_USED, memory_used),
     ];
     let mut samples = vec![

@@ -139,6 +139,7 @@ struct FileSystem {
 impl FileSystem {
     fn of(place: &Path) -> FileSystem {
         let full = place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
+        // Without the list of mounts the file system is unknown, which is what is said then.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         FileSystem {
             name: file_system_at(&mounts, &full)

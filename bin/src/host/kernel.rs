@@ -8,6 +8,7 @@ use super::Finding;
 const KERNEL_MIN: (u32, u32) = (5, 8);
 
 pub fn version() -> Finding {
+    // Judged as an unknown version where it cannot be read.
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     judge_version(release.trim())
 }
@@ -49,6 +50,7 @@ pub fn io_uring() -> Finding {
         return Finding::fine("io_uring", "available");
     }
     let error = std::io::Error::last_os_error();
+    // Kernels before 6.6 have no such switch.
     let disabled =
         std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     judge_io_uring_error(

@@ -92,6 +92,7 @@ pub fn memory_bytes() -> u64 {
         .ok()
         .and_then(|text| mem_total(&text))
         .unwrap_or(1 << 30);
+    // Without control groups only the machine's own memory limits us.
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = group_files(&groups).into_iter().filter_map(|file| {
         let text = std::fs::read_to_string(file).ok()?;
@@ -152,6 +153,7 @@ fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
 /// Whether memlock does not bind this process (CAP_IPC_LOCK, as root has).
 fn may_lock_any_memory() -> bool {
     const CAP_IPC_LOCK: u32 = 14;
+    // Where it cannot be seen, the capability is taken to be missing: at worst the check is too strict.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
     effective

@@ -79,8 +79,11 @@ fn owner(port: u16) -> Option<String> {
             if std::fs::read_link(descriptor.path())
                 .is_ok_and(|to| to.as_os_str() == wanted.as_str())
             {
-                let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                return Some(format!("{} (process {pid})", name.trim()));
+                // Its name is an extra: its number is what one needs to find it.
+                return Some(match std::fs::read_to_string(process.path().join("comm")) {
+                    Ok(name) => format!("{} (process {pid})", name.trim()),
+                    Err(_) => format!("process {pid}"),
+                });
             }
         }
     }

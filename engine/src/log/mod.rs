@@ -75,6 +75,8 @@ pub struct Segment {
     /// As of the last sync, also while no file is open.
     pub sums: UnsavedSums,
     pub files: Option<Rc<SegmentFiles>>,
+    /// Whether the shard's list of open files has this one.
+    pub counted_open: bool,
 }
 
 impl Segment {
@@ -93,6 +95,7 @@ impl Segment {
             index_from: 0,
             sums: UnsavedSums::default(),
             files: None,
+            counted_open: false,
         }
     }
 }

@@ -447,8 +447,8 @@ impl Driver {
     }
 
     async fn propose(&mut self, proposals: Vec<Proposal>) -> Result<(), MetaError> {
-        let free = rt::fs::free_space(&self.file.path).await;
-        let free = in_file("see the free space of", &self.file.path, free)?;
+        let space = rt::fs::space(&self.file.path).await;
+        let free = in_file("see the free space of", &self.file.path, space)?.free;
         for proposal in proposals {
             let Proposal {
                 command,

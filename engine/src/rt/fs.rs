@@ -18,6 +18,14 @@ pub struct DirEntry {
     pub len: u64,
 }
 
+/// Bytes of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub total: u64,
+    /// What an ordinary user may still allocate.
+    pub free: u64,
+}
+
 /// Runs the simulated operation or, off the shard thread, the real one.
 macro_rules! dispatch {
     (|$core:ident| $sim:expr, |$($arg:ident),*| $real:expr) => {
@@ -106,10 +114,10 @@ pub async fn sync_file_system(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Bytes an ordinary user may still allocate on the file system of `path`.
-pub async fn free_space(path: &Path) -> io::Result<u64> {
-    dispatch!(|core| core.fs_free_space(path).await, |path| {
-        glommio::fs::free_space(&path)
+/// How large the file system of `path` is, and what is left of it.
+pub async fn space(path: &Path) -> io::Result<Space> {
+    dispatch!(|core| core.fs_space(path).await, |path| {
+        glommio::fs::space(&path)
     })
 }
 

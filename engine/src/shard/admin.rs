@@ -124,10 +124,8 @@ impl Shard {
     }
 
     pub async fn log_dirs(self: &Rc<Self>) -> Result<LogDirs, PartitionError> {
-        let path = self.config.data_dir.clone();
-        let space = rt::blocking(move || total_and_free(&path)).await;
-        let (total_bytes, usable_bytes) =
-            space.map_err(|e| PartitionError::Storage(e.to_string()))?;
+        let space = rt::fs::space(&self.config.data_dir).await;
+        let space = space.map_err(|e| PartitionError::Storage(e.to_string()))?;
         let mut partitions = Vec::new();
         for shard in 0..self.shards {
             let sizes = self.at(shard, |shard| async move { shard.sizes() }).await;
@@ -136,8 +134,8 @@ impl Shard {
         let path = self.config.data_dir.display().to_string();
         Ok(LogDirs {
             path,
-            total_bytes,
-            usable_bytes,
+            total_bytes: space.total,
+            usable_bytes: space.free,
             partitions,
         })
     }
@@ -189,17 +187,4 @@ impl Shard {
             Outcome::Done | Outcome::Topic(_) => panic!("AllocateProducerIds gives producer ids"),
         }
     }
-}
-
-/// Size and free bytes of the file system that holds `path`.
-fn total_and_free(path: &std::path::Path) -> std::io::Result<(u64, u64)> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: statvfs is plain data, valid when zeroed; `path` ends in NUL.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are valid for the call.
-    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }

@@ -6,12 +6,13 @@ use super::Shard;
 use crate::api::{Acks, AppendItem, AppendResult};
 use crate::error::PartitionError;
 use crate::log::append::{Accepted, Clock};
-use crate::rt::{self, Class, OneReceiver, OneSender};
+use crate::rt::{self, Class, Mono, OneReceiver, OneSender};
 use crate::types::batch::BatchHeader;
 use crate::types::PartitionId;
 use bytes::Bytes;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A checked batch on its way to the owner; `index` is its place in the request.
 pub struct Handed {
@@ -28,16 +29,26 @@ pub struct HandedOver {
 
 /// Appends that wait for room, in order.
 pub struct ParkedAppend {
+    /// Counts up, so that the one who waits finds it again.
+    number: u64,
     items: Vec<Handed>,
     done: OneSender<HandedOver>,
 }
 
 enum Local {
     Done(HandedOver),
-    Parked(OneReceiver<HandedOver>, Vec<usize>),
+    Parked(OneReceiver<HandedOver>, u64, Vec<usize>),
 }
 
 type Indexed = Vec<(usize, AppendResult)>;
+
+/// What `f` gives, or `None` once the deadline has passed before that.
+async fn until<T>(deadline: Option<Mono>, f: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        None => Some(f.await),
+        Some(deadline) => rt::timeout(deadline.since(rt::now()), f).await,
+    }
+}
 
 impl Shard {
     /// See `Broker::append`.
@@ -45,7 +56,9 @@ impl Shard {
         self: &Rc<Self>,
         items: Vec<AppendItem>,
         acks: Acks,
+        limit: Option<Duration>,
     ) -> impl Future<Output = Vec<AppendResult>> + 'static {
+        let deadline = limit.map(|limit| rt::now() + limit);
         let total = items.len();
         let mut failed: Indexed = Vec::new();
         let mut by_owner: Vec<Vec<Handed>> = Vec::new();
@@ -79,7 +92,7 @@ impl Shard {
                 let handed = shard.hand_over(items, acks);
                 let shard = shard.clone();
                 rt::spawn(Class::Network, async move {
-                    reply.send(shard.settle(handed, acks).await)
+                    reply.send(shard.settle(handed, acks, deadline).await)
                 });
             });
             remote.push((receiver, indexes));
@@ -90,7 +103,7 @@ impl Shard {
             let mut put = |list: Indexed| list.into_iter().for_each(|(i, r)| results[i] = Some(r));
             put(failed);
             if let Some(local) = local {
-                put(shard.settle(local, acks).await);
+                put(shard.settle(local, acks, deadline).await);
             }
             for (receiver, indexes) in remote {
                 let list = receiver.await;
@@ -116,11 +129,17 @@ impl Shard {
         {
             let (done, receiver) = rt::oneshot();
             let indexes = items.iter().map(|i| i.index).collect();
-            self.parked_appends
-                .borrow_mut()
-                .push_back((ParkedAppend { items, done }, acks));
+            let mut parked = self.parked_appends.borrow_mut();
+            let number = parked.back().map_or(0, |(last, _)| last.number + 1);
+            let append = ParkedAppend {
+                number,
+                items,
+                done,
+            };
+            parked.push_back((append, acks));
+            drop(parked);
             self.append_parked.notify_all();
-            return Local::Parked(receiver, indexes);
+            return Local::Parked(receiver, number, indexes);
         }
         Local::Done(self.append_now(items, acks))
     }
@@ -162,18 +181,44 @@ impl Shard {
         Ok(accepted)
     }
 
-    async fn settle(&self, local: Local, acks: Acks) -> Indexed {
-        let handed = match local {
-            Local::Done(handed) => handed,
-            Local::Parked(receiver, indexes) => match receiver.await {
-                Some(handed) => handed,
-                None => {
-                    return indexes
-                        .into_iter()
-                        .map(|i| (i, Err(PartitionError::Stopping)))
-                        .collect()
-                }
-            },
+    /// Takes a parked append back out, so that it holds no memory for nobody.
+    fn give_up(&self, number: u64) {
+        let mut parked = self.parked_appends.borrow_mut();
+        let found = parked.iter().position(|(p, _)| p.number == number);
+        // Taking it in and telling so are one step, and the telling is looked at before the time.
+        let at = found.expect("what nobody has told of is still parked");
+        parked.remove(at);
+    }
+
+    /// Waits for the room that parked appends need; the error where it does not come or not in time.
+    async fn handed(
+        &self,
+        local: Local,
+        deadline: Option<Mono>,
+    ) -> Result<HandedOver, (PartitionError, Vec<usize>)> {
+        let (receiver, number, indexes) = match local {
+            Local::Done(handed) => return Ok(handed),
+            Local::Parked(receiver, number, indexes) => (receiver, number, indexes),
+        };
+        let handed = match until(deadline, receiver).await {
+            Some(handed) => handed,
+            None => {
+                self.give_up(number);
+                return Err((PartitionError::TimedOut, indexes));
+            }
+        };
+        handed.ok_or((PartitionError::Stopping, indexes))
+    }
+
+    async fn settle(&self, local: Local, acks: Acks, deadline: Option<Mono>) -> Indexed {
+        let handed = match self.handed(local, deadline).await {
+            Ok(handed) => handed,
+            Err((error, indexes)) => {
+                return indexes
+                    .into_iter()
+                    .map(|i| (i, Err(error.clone())))
+                    .collect()
+            }
         };
         let waits = |a: &Accepted| acks != Acks::None && !a.cached;
         let last = handed
@@ -184,13 +229,19 @@ impl Shard {
             .map(|a| a.sequence)
             .max();
         let failure = match last {
-            Some(sequence) => self.journal.wait_durable(sequence).await.err(),
+            Some(sequence) => match until(deadline, self.journal.wait_durable(sequence)).await {
+                Some(durable) => durable.err().map(PartitionError::Storage),
+                None => Some(PartitionError::TimedOut),
+            },
             None => None,
         };
+        let durable = self.journal.durable_sequence();
         let finish = |result: Result<Accepted, PartitionError>| match (result, &failure) {
-            (Ok(accepted), Some(reason)) if waits(&accepted) => {
-                Err(PartitionError::Storage(reason.clone()))
+            // The time that others take is not held against an item that is durable.
+            (Ok(accepted), Some(PartitionError::TimedOut)) if accepted.sequence <= durable => {
+                Ok(accepted.appended)
             }
+            (Ok(accepted), Some(failure)) if waits(&accepted) => Err(failure.clone()),
             (Ok(accepted), _) => Ok(accepted.appended),
             (Err(error), _) => Err(error),
         };
@@ -212,7 +263,7 @@ impl Shard {
                 let next = self.parked_appends.borrow_mut().pop_front();
                 if let Some((parked, acks)) = next {
                     let handed = self.append_now(parked.items, acks);
-                    // The request may have been given up; its records are in the log all the same.
+                    // Its connection may have ended; the records are in the log all the same.
                     let _given_up = parked.done.send(handed);
                 }
             } else {

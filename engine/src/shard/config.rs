@@ -90,11 +90,13 @@ impl EngineConfig {
             cache_bytes: memory / 2,
             backlog_bytes_max: (memory / 16) as usize,
             request_bytes_max: memory / 8,
+            response_bytes_max: memory / 8,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
             retention_check: self.retention_check,
             producer_expiry: self.producer_expiry,
         };
         assert!(config.backlog_bytes_max >= COMMIT_BYTES);
+        assert!(config.memory_bytes() <= memory);
         assert!(journal_file_bytes * 3 <= memory / 2);
         config
     }
@@ -113,9 +115,21 @@ pub struct ShardConfig {
     pub backlog_bytes_max: usize,
     /// Bodies of requests under way.
     pub request_bytes_max: u64,
+    /// Responses that clients have not taken yet; beyond it fetches get little.
+    pub response_bytes_max: u64,
     pub open_segments_max: usize,
     pub retention_check: Duration,
     pub producer_expiry: Duration,
+}
+
+impl ShardConfig {
+    /// All parts of the budget together; the rest is for what is counted by numbers, not bytes.
+    fn memory_bytes(&self) -> u64 {
+        self.cache_bytes
+            + self.backlog_bytes_max as u64
+            + self.request_bytes_max
+            + self.response_bytes_max
+    }
 }
 
 #[cfg(test)]
@@ -129,10 +143,17 @@ mod tests {
                 let mut config = EngineConfig::new("x".into());
                 config.memory_bytes = memory;
                 let shard = config.for_shard(shards);
-                assert!(
-                    shard.cache_bytes + shard.request_bytes_max + shard.backlog_bytes_max as u64
-                        <= SHARD_MEMORY_BYTES_MIN.max(memory / shards as u64)
-                );
+                let budget = SHARD_MEMORY_BYTES_MIN.max(memory / shards as u64);
+                assert!(shard.memory_bytes() <= budget, "{memory} over {shards}");
+                // No part is forgotten by the sum, nor starved.
+                for part in [
+                    shard.cache_bytes,
+                    shard.backlog_bytes_max as u64,
+                    shard.request_bytes_max,
+                    shard.response_bytes_max,
+                ] {
+                    assert!(part >= budget / 16 && part <= shard.memory_bytes() - budget / 4);
+                }
             }
         }
     }

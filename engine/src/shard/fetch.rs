@@ -3,7 +3,9 @@
 //! whatever it parked on other shards ends with it.
 
 use super::Shard;
-use crate::api::{Diverging, FetchItem, FetchOptions, FetchResult, Fetched, RecordChunk};
+use crate::api::{
+    AbortedTransaction, Diverging, FetchItem, FetchOptions, FetchResult, Fetched, RecordChunk,
+};
 use crate::error::PartitionError;
 use crate::log::read::ReadRequest;
 use crate::log::Partition;
@@ -19,6 +21,7 @@ type Item = (usize, FetchItem);
 struct Shipped {
     bounds: Bounds,
     records: Bytes,
+    aborted: Option<Vec<AbortedTransaction>>,
 }
 
 /// High watermark, last stable offset, log start and divergence of a `Fetched`.
@@ -365,6 +368,7 @@ impl Shipped {
                 fetched.log_start,
                 fetched.diverging,
             ),
+            aborted: fetched.aborted,
             records: records.freeze(),
         }
     }
@@ -381,7 +385,7 @@ impl Shipped {
             last_stable,
             log_start,
             diverging,
-            aborted: None,
+            aborted: self.aborted,
             records,
         }
     }
@@ -395,6 +399,8 @@ impl Partition {
             high_watermark: log.high_watermark(),
             last_stable: log.last_stable(),
             log_start: log.log_start,
+            // Readers of committed records are told that there were no aborted ones.
+            aborted: read_committed.then(Vec::new),
             ..Fetched::default()
         };
         let end = if read_committed {

@@ -175,16 +175,10 @@ impl Shard {
     /// Keeps open segment descriptors within their bound: the longest open go first.
     pub(super) fn limit_open_files(&self, partition: &Rc<Partition>) {
         let mut open = self.open_segments.borrow_mut();
-        for segment in partition
-            .log
-            .borrow()
-            .segments
-            .iter()
-            .filter(|s| s.files.is_some())
-        {
-            let key = (partition.id, segment.base);
-            if !open.iter().any(|known| *known == key) {
-                open.push_back(key);
+        for segment in &mut partition.log.borrow_mut().segments {
+            if segment.files.is_some() && !segment.counted_open {
+                segment.counted_open = true;
+                open.push_back((partition.id, segment.base));
             }
         }
         while open.len() > self.config.open_segments_max {
@@ -195,6 +189,7 @@ impl Shard {
                 let mut log = partition.log.borrow_mut();
                 if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
                     segment.files = None;
+                    segment.counted_open = false;
                 }
             }
         }

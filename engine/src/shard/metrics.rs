@@ -31,6 +31,8 @@ pub struct ShardMetrics {
     pub backlog_bytes: usize,
     pub request_bytes: u64,
     pub request_bytes_max: u64,
+    pub response_bytes: u64,
+    pub response_bytes_max: u64,
     pub cross_shard_calls: u64,
     pub counters: Counters,
 }
@@ -67,6 +69,8 @@ impl Shard {
             backlog_bytes: self.journal.backlog_bytes(),
             request_bytes: self.request_memory.capacity() - self.request_memory.available(),
             request_bytes_max: self.request_memory.capacity(),
+            response_bytes: self.response_bytes.get(),
+            response_bytes_max: self.config.response_bytes_max,
             cross_shard_calls: self.calls.sent(),
             counters: *self.counters.borrow(),
         }

@@ -56,6 +56,8 @@ pub struct Shard {
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<HashMap<(usize, u64), Rc<Notify>>>,
     pub request_memory: Semaphore,
+    /// Bytes of responses that are ready and that clients have not taken yet.
+    pub response_bytes: Rc<Cell<u64>>,
     pub stopping: Cell<bool>,
     stop: Notify,
     /// Only on shard 0.

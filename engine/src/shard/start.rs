@@ -325,6 +325,7 @@ async fn recover_shard(
         calls: Calls::new(boxes.hub.clone(), index),
         watches: RefCell::default(),
         request_memory: Semaphore::new(limits.request_bytes_max),
+        response_bytes: Rc::default(),
         stopping: Cell::new(false),
         stop: Notify::new(),
         meta: RefCell::new(None),

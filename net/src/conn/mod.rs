@@ -91,7 +91,10 @@ pub(crate) struct Conn {
     task: RefCell<Option<Waker>>,
     ended: rt::Notify,
     // What timeouts are judged by.
-    last_read: Cell<rt::Mono>,
+    /// When bytes last came or went, or the broker last had what the client waits for.
+    last_active: Cell<rt::Mono>,
+    /// A request that has come waits for memory.
+    waits_for_room: Cell<bool>,
     frame_begun: Cell<Option<(rt::Mono, usize)>>,
     write_begun: Cell<Option<rt::Mono>>,
     finish_begun: Cell<Option<rt::Mono>>,
@@ -143,7 +146,8 @@ impl Conn {
             yielding: Cell::new(false),
             task: RefCell::new(None),
             ended: rt::Notify::new(),
-            last_read: Cell::new(now),
+            last_active: Cell::new(now),
+            waits_for_room: Cell::new(false),
             frame_begun: Cell::new(None),
             write_begun: Cell::new(None),
             finish_begun: Cell::new(None),
@@ -340,10 +344,12 @@ impl Conn {
             }
         }
         let quiet = self.queue.borrow().is_empty()
+            && self.request_bytes.get() == 0
+            && !self.waits_for_room.get()
             && self.out.borrow().is_empty()
             && self.writing_bytes.get() == 0;
         if quiet && self.frame_begun.get().is_none() {
-            let idle = now.since(self.last_read.get());
+            let idle = now.since(self.last_active.get());
             if idle > config.idle_timeout {
                 return self.abort(CloseReason::Idle);
             }

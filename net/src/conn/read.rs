@@ -91,7 +91,7 @@ impl Conn {
                 Some(Ok(0)) => return Err(CloseReason::Eof),
                 Some(Ok(count)) => {
                     inbuf.read(count);
-                    self.last_read.set(rt::now());
+                    self.last_active.set(rt::now());
                     self.shard.metrics.bytes_in(count);
                 }
             }
@@ -102,6 +102,7 @@ impl Conn {
     /// is not held against the client. Gives no memory when the connection is to end.
     async fn frame_begun_waits(&self, size: usize, memory: &mut Option<rt::Permit>) {
         let begun = self.frame_begun.take();
+        self.waits_for_room.set(true);
         if self.until(|| self.has_room(size)).await {
             let mut permit = pin!(self.shard.broker.request_memory(size));
             *memory = poll_fn(|cx| {
@@ -112,8 +113,10 @@ impl Conn {
             })
             .await;
         }
-        self.frame_begun
-            .set(begun.map(|(_, size)| (rt::now(), size)));
+        self.waits_for_room.set(false);
+        let now = rt::now();
+        self.last_active.set(now);
+        self.frame_begun.set(begun.map(|(_, size)| (now, size)));
     }
 
     /// One read; `None` when the state of the connection is to be looked at again instead.
@@ -241,7 +244,7 @@ impl Conn {
                 if !self.until(|| self.has_room(reserved)).await {
                     return Err(CloseReason::Stopping);
                 }
-                let (results, reply) = fetch::start(self, request, version);
+                let (results, reply) = fetch::start(self, request, version, reserved);
                 self.push(in_flight(Work::Fetch { results, reply }, reserved));
             }
             ApiKey::ListOffsets

@@ -6,7 +6,7 @@ use super::Conn;
 use crate::handlers::{fetch, produce};
 use crate::out::Out;
 use crate::wire::ApiKey;
-use millrace_engine::api::{AppendResult, FetchResult};
+use millrace_engine::api::AppendResult;
 use millrace_engine::rt;
 use std::future::{poll_fn, Future};
 use std::io;
@@ -35,7 +35,7 @@ pub(super) enum Work {
         reply: produce::Reply,
     },
     Fetch {
-        results: Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>,
+        results: Pin<Box<dyn Future<Output = Option<fetch::Found>>>>,
         reply: fetch::Reply,
     },
 }
@@ -47,7 +47,8 @@ enum Gathered {
 
 enum Answer {
     Produce(Vec<AppendResult>),
-    Fetch(Vec<FetchResult>),
+    /// None: the fetch gave up because the connection ended.
+    Fetch(Option<fetch::Found>),
 }
 
 impl Conn {
@@ -59,12 +60,13 @@ impl Conn {
             }
             let out = self.out.replace(self.spare.take());
             self.writing_bytes.set(out.len());
-            self.shard.unsent(out.len(), 0);
+            let held = self.shard.broker.hold_response(out.len());
             self.write_begun.set(Some(rt::now()));
             let result = self.write(half, &out).await;
             self.shard.metrics.bytes_out(out.len());
-            self.shard.unsent(0, out.len());
+            drop(held);
             self.write_begun.set(None);
+            self.last_active.set(rt::now());
             self.writing_bytes.set(0);
             self.look_again.set(true);
             let mut out = out;
@@ -145,8 +147,8 @@ impl Conn {
                 version,
                 &mut self.out.borrow_mut(),
             ),
-            (Work::Fetch { reply, .. }, Answer::Fetch(results)) => reply.encode(
-                results,
+            (Work::Fetch { reply, .. }, Answer::Fetch(found)) => reply.encode(
+                found,
                 &self.shard,
                 correlation_id,
                 version,
@@ -167,11 +169,7 @@ impl InFlight {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         match &mut self.work {
             Work::Produce { results, .. } => results.as_mut().poll(cx).map(Answer::Produce),
-            // No results: the fetch gave up because the connection ended.
-            Work::Fetch { results, .. } => results
-                .as_mut()
-                .poll(cx)
-                .map(|results| Answer::Fetch(results.unwrap_or_default())),
+            Work::Fetch { results, .. } => results.as_mut().poll(cx).map(Answer::Fetch),
         }
     }
 }

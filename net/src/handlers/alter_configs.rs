@@ -6,10 +6,9 @@ use super::admin::{self, Refusal, Resource};
 use super::Outcome;
 use crate::shard::ShardNet;
 use crate::wire::alter_configs::{
-    AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
-    AlterableConfig,
+    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
 };
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::meta::ConfigEdit;
 
 impl Outcome for AlterConfigsResponse {
@@ -21,49 +20,66 @@ impl Outcome for AlterConfigsResponse {
 }
 
 pub(crate) async fn handle(shard: &ShardNet, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let counts = admin::occurrences(
-        request
-            .resources
-            .iter()
-            .map(|r| (r.resource_type, r.resource_name.clone())),
-    );
-    let counts = &counts;
-    let one = |resource: AlterConfigsResource| async move {
-        let AlterConfigsResource {
-            resource_type,
-            resource_name,
-            configs,
-        } = resource;
-        let repeated = counts[&(resource_type, resource_name.clone())] > 1;
-        let edit = edit(configs);
-        let result = alter(
-            shard,
-            resource_type,
-            &resource_name,
-            edit,
-            repeated,
-            request.validate_only,
-        )
-        .await;
-        let (error, error_message) = match result {
-            Ok(()) => (ErrorCode::None, None),
-            Err(refusal) => (refusal.code, Some(refusal.message.into())),
-        };
-        AlterConfigsResourceResponse {
-            error_code: error.code(),
-            error_message,
-            resource_type,
-            resource_name,
-        }
+    let wanted = request.resources.into_iter().map(|resource| Wanted {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        edit: edit(resource.configs),
+    });
+    let altered = alter_all(shard, wanted.collect(), request.validate_only).await;
+    let answer = |altered: Altered| AlterConfigsResourceResponse {
+        error_code: altered.error.code(),
+        error_message: altered.message,
+        resource_type: altered.kind,
+        resource_name: altered.name,
     };
     AlterConfigsResponse {
-        responses: super::for_each(request.resources, one).await,
+        responses: altered.into_iter().map(answer).collect(),
         ..Default::default()
     }
 }
 
-/// Changes the settings of one resource; both kinds of AlterConfigs end here.
-pub(super) async fn alter(
+/// A resource and what is to become of its settings.
+pub(super) struct Wanted {
+    pub(super) kind: i8,
+    pub(super) name: Str,
+    pub(super) edit: Result<ConfigEdit, Refusal>,
+}
+
+/// A resource and what became of it.
+pub(super) struct Altered {
+    pub(super) kind: i8,
+    pub(super) name: Str,
+    pub(super) error: ErrorCode,
+    pub(super) message: Option<Str>,
+}
+
+/// Changes the settings of resources, each by itself; both kinds of AlterConfigs end here.
+pub(super) async fn alter_all(
+    shard: &ShardNet,
+    wanted: Vec<Wanted>,
+    validate_only: bool,
+) -> Vec<Altered> {
+    let counts = admin::occurrences(wanted.iter().map(|w| (w.kind, w.name.clone())));
+    let counts = &counts;
+    let one = |wanted: Wanted| async move {
+        let Wanted { kind, name, edit } = wanted;
+        let repeated = counts[&(kind, name.clone())] > 1;
+        let (error, message) = match alter(shard, kind, &name, edit, repeated, validate_only).await
+        {
+            Ok(()) => (ErrorCode::None, None),
+            Err(refusal) => (refusal.code, Some(refusal.message.into())),
+        };
+        Altered {
+            kind,
+            name,
+            error,
+            message,
+        }
+    };
+    super::for_each(wanted, one).await
+}
+
+async fn alter(
     shard: &ShardNet,
     kind: i8,
     name: &str,

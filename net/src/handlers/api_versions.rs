@@ -4,7 +4,7 @@
 
 use super::Outcome;
 use crate::out::Out;
-use crate::wire::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{versions, ApiKey, ErrorCode, WireError};
 
 impl Outcome for ApiVersionsResponse {
@@ -50,17 +50,7 @@ pub(crate) fn unknown_version(frame: &[u8]) -> Option<i32> {
 
 /// Answers such a request: in version 0, with what is served of ApiVersions itself, so that the client can ask again.
 pub(crate) fn refuse(out: &mut Out, correlation_id: i32) -> Result<(), WireError> {
-    let own = versions::served(ApiKey::ApiVersions.code()).expect("it is served");
-    let response = ApiVersionsResponse {
-        error_code: ErrorCode::UnsupportedVersion.code(),
-        api_keys: vec![ApiVersion {
-            api_key: own.key.code(),
-            min_version: own.min,
-            max_version: own.max,
-        }],
-        ..Default::default()
-    };
-    out.respond::<ApiVersionsRequest>(correlation_id, 0, &response)
+    out.respond::<ApiVersionsRequest>(correlation_id, 0, &versions::refusal())
 }
 
 #[cfg(test)]

@@ -27,18 +27,13 @@ pub(crate) async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let image = shard.broker.image();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let known = image.topic(&topic.name);
-        let one = |asked: DeleteRecordsPartition| one(shard, known.map(|known| &**known), asked);
-        let partitions = super::for_each(topic.partitions, one).await;
-        topics.push(DeleteRecordsTopicResult {
-            name: topic.name,
-            partitions,
-        });
-    }
+    let asked = request.topics.into_iter().map(|t| (t.name, t.partitions));
+    let one = |topic, asked| one(shard, topic, asked);
     DeleteRecordsResponse {
-        topics,
+        topics: super::for_each_partition(&image, asked, one, |name, partitions| {
+            DeleteRecordsTopicResult { name, partitions }
+        })
+        .await,
         ..Default::default()
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::{ErrorCode, Message, WireError};
 use futures_lite::future::or;
 use millrace_engine::api::meta::Topic;
-use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image};
+use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image, ResponseBytes};
 use millrace_engine::rt::{self, Class};
 use millrace_engine::types::PartitionId;
 use std::future::Future;
@@ -58,31 +58,37 @@ pub(crate) struct Reply {
     rows: Vec<Row>,
 }
 
-type Results = Pin<Box<dyn Future<Output = Option<Vec<FetchResult>>>>>;
+/// What was read, and its bytes in the ledger of the shard.
+pub(crate) struct Found {
+    results: Vec<FetchResult>,
+    _held: Option<ResponseBytes>,
+}
 
-/// Most record bytes of a fetch response while slow readers hold too much.
+type Results = Pin<Box<dyn Future<Output = Option<Found>>>>;
+
+/// Record bytes that a fetch may get however much slow readers hold, so that they cost the others speed but never an
+/// answer.
 const PRESSED_BYTES: usize = 64 << 10;
 
 /// Most record bytes that the answer to a request may hold.
 pub(crate) fn response_bytes_max(shard: &ShardNet, request: &FetchRequest) -> usize {
-    bytes_max(
-        request.max_bytes,
-        shard.config.fetch_bytes_max,
-        shard.is_pressed(),
-    )
+    let left = shard.broker.response_bytes_left();
+    bytes_max(request.max_bytes, shard.config.fetch_bytes_max, left)
 }
 
-fn bytes_max(asked: i32, configured: usize, pressed: bool) -> usize {
-    let most = if pressed {
-        configured.min(PRESSED_BYTES)
-    } else {
-        configured
-    };
+fn bytes_max(asked: i32, configured: usize, left: usize) -> usize {
+    let most = configured.min(left.max(PRESSED_BYTES));
     usize::try_from(asked).unwrap_or(0).min(most)
 }
 
-/// Has the engine read and gives what it will find; `None` when the connection ended meanwhile.
-pub(crate) fn start(conn: &Conn, request: FetchRequest, version: i16) -> (Results, Reply) {
+/// Has the engine read, at the most `max_bytes` of records, and gives what it will find; `None` when the connection
+/// ended meanwhile.
+pub(crate) fn start(
+    conn: &Conn,
+    request: FetchRequest,
+    version: i16,
+    max_bytes: usize,
+) -> (Results, Reply) {
     let shard = &conn.shard;
     let plan = if version < SESSION_VERSION_MIN {
         Plan::Sessionless
@@ -121,20 +127,34 @@ pub(crate) fn start(conn: &Conn, request: FetchRequest, version: i16) -> (Result
     let reply = Reply { plan, topics, rows };
     if items.is_empty() {
         // Nothing to read is nothing to wait for.
-        return (Box::pin(std::future::ready(Some(Vec::new()))), reply);
+        let found = Found {
+            results: Vec::new(),
+            _held: None,
+        };
+        return (Box::pin(std::future::ready(Some(found))), reply);
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let options = FetchOptions {
         max_wait: wait,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-        max_bytes: response_bytes_max(shard, &request),
+        max_bytes,
         read_committed: request.isolation_level == 1,
     };
     let read = shard.broker.fetch(items, options);
+    let broker = shard.broker.clone();
+    let found = async move {
+        let results = read.await;
+        // From here on it takes memory, also while it waits for the responses before it.
+        let bytes = results.iter().flatten().map(Fetched::bytes).sum();
+        Found {
+            _held: Some(broker.hold_response(bytes)),
+            results,
+        }
+    };
     let ended = conn.ended();
     let task = rt::spawn_joined(
         Class::Network,
-        or(async { Some(read.await) }, async {
+        or(async { Some(found.await) }, async {
             ended.await;
             None
         }),
@@ -218,14 +238,14 @@ impl Reply {
     /// Writes the answer. Gives whether anything failed.
     pub(crate) fn encode(
         self,
-        results: Vec<FetchResult>,
+        found: Option<Found>,
         shard: &ShardNet,
         correlation_id: i32,
         version: i16,
         out: &mut Out,
     ) -> Result<bool, CloseReason> {
         let Reply { plan, topics, rows } = self;
-        let mut results = results.into_iter();
+        let mut results = found.into_iter().flat_map(|found| found.results);
         let mut answers = Vec::with_capacity(rows.len());
         for Row {
             topic,
@@ -535,12 +555,13 @@ mod tests {
 
     #[test]
     fn what_a_client_may_ask_for_is_capped() {
-        let max = |asked| bytes_max(asked, 1000, false);
+        let max = |asked| bytes_max(asked, 1000, 1 << 30);
         assert_eq!(
             [max(-5), max(0), max(999), max(i32::MAX)],
             [0, 0, 999, 1000]
         );
-        assert_eq!(bytes_max(i32::MAX, 1 << 30, true), PRESSED_BYTES);
-        assert_eq!(bytes_max(10, 1 << 30, true), 10);
+        assert_eq!(bytes_max(i32::MAX, 1 << 30, 1 << 20), 1 << 20);
+        assert_eq!(bytes_max(i32::MAX, 1 << 30, 0), PRESSED_BYTES);
+        assert_eq!(bytes_max(10, 1 << 30, 0), 10);
     }
 }

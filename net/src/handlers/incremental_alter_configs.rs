@@ -2,14 +2,14 @@
 //! Does not know which settings exist, nor which of them are lists.
 //! Invariant: each resource changes as a whole or not at all; one that is named twice does not change.
 
-use super::admin::{self, Refusal};
-use super::alter_configs::{alter, null_value};
+use super::admin::Refusal;
+use super::alter_configs::{alter_all, null_value, Altered, Wanted};
 use super::Outcome;
 use crate::shard::ShardNet;
 use crate::wire::config_codes::operation;
 use crate::wire::incremental_alter_configs::{
-    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
 };
 use crate::wire::ErrorCode;
 use millrace_engine::api::meta::{ConfigEdit, ConfigOp};
@@ -26,47 +26,25 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let counts = admin::occurrences(
-        request
-            .resources
-            .iter()
-            .map(|r| (r.resource_type, r.resource_name.clone())),
-    );
-    let counts = &counts;
-    let one = |resource: AlterConfigsResource| async move {
-        let AlterConfigsResource {
-            resource_type,
-            resource_name,
-            configs,
-        } = resource;
-        let repeated = counts[&(resource_type, resource_name.clone())] > 1;
-        let edit = configs
+    let wanted = request.resources.into_iter().map(|resource| Wanted {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        edit: resource
+            .configs
             .into_iter()
             .map(operation)
             .collect::<Result<_, _>>()
-            .map(ConfigEdit::Incremental);
-        let result = alter(
-            shard,
-            resource_type,
-            &resource_name,
-            edit,
-            repeated,
-            request.validate_only,
-        )
-        .await;
-        let (error, error_message) = match result {
-            Ok(()) => (ErrorCode::None, None),
-            Err(refusal) => (refusal.code, Some(refusal.message.into())),
-        };
-        AlterConfigsResourceResponse {
-            error_code: error.code(),
-            error_message,
-            resource_type,
-            resource_name,
-        }
+            .map(ConfigEdit::Incremental),
+    });
+    let altered = alter_all(shard, wanted.collect(), request.validate_only).await;
+    let answer = |altered: Altered| AlterConfigsResourceResponse {
+        error_code: altered.error.code(),
+        error_message: altered.message,
+        resource_type: altered.kind,
+        resource_name: altered.name,
     };
     IncrementalAlterConfigsResponse {
-        responses: super::for_each(request.resources, one).await,
+        responses: altered.into_iter().map(answer).collect(),
         ..Default::default()
     }
 }

@@ -55,26 +55,13 @@ pub(crate) async fn handle(
 ) -> ListOffsetsResponse {
     let read_committed = request.isolation_level == 1;
     let image = shard.broker.image();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let known = image.topic(&topic.name);
-        let one = |asked: ListOffsetsPartition| {
-            one(
-                shard,
-                known.map(|known| &**known),
-                asked,
-                version,
-                read_committed,
-            )
-        };
-        let partitions = super::for_each(topic.partitions, one).await;
-        topics.push(ListOffsetsTopicResponse {
-            name: topic.name,
-            partitions,
-        });
-    }
+    let asked = request.topics.into_iter().map(|t| (t.name, t.partitions));
+    let one = |topic, asked| one(shard, topic, asked, version, read_committed);
     ListOffsetsResponse {
-        topics,
+        topics: super::for_each_partition(&image, asked, one, |name, partitions| {
+            ListOffsetsTopicResponse { name, partitions }
+        })
+        .await,
         ..Default::default()
     }
 }

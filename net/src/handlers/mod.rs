@@ -26,7 +26,8 @@ pub(crate) mod produce;
 use crate::conn::CloseReason;
 use crate::out::Out;
 use crate::shard::ShardNet;
-use crate::wire::{ApiKey, Reader, Request};
+use crate::wire::{ApiKey, Reader, Request, Str};
+use millrace_engine::api::meta::{Image, Topic};
 use std::cell::RefCell;
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
@@ -157,6 +158,23 @@ pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
                 .map(|result| result.expect("all have ended")),
         );
     }
+}
+
+/// Answers topic by topic what is asked of single partitions, some partitions of a topic at a time; `one` gets the
+/// topic as the metadata has it, or none.
+pub(crate) async fn for_each_partition<'a, Q, A, T, F: Future<Output = A>>(
+    image: &'a Image,
+    topics: impl ExactSizeIterator<Item = (Str, Vec<Q>)>,
+    one: impl Fn(Option<&'a Topic>, Q) -> F,
+    answer: impl Fn(Str, Vec<A>) -> T,
+) -> Vec<T> {
+    let mut answers = Vec::with_capacity(topics.len());
+    for (name, partitions) in topics {
+        let known = image.topic(&name).map(|known| &**known);
+        let partitions = for_each(partitions, |asked| one(known, asked)).await;
+        answers.push(answer(name, partitions));
+    }
+    answers
 }
 
 #[cfg(test)]

@@ -27,18 +27,13 @@ pub(crate) async fn handle(
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let image = shard.broker.image();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let known = image.topic(&topic.topic);
-        let one = |asked: OffsetForLeaderPartition| one(shard, known.map(|known| &**known), asked);
-        let partitions = super::for_each(topic.partitions, one).await;
-        topics.push(OffsetForLeaderTopicResult {
-            topic: topic.topic,
-            partitions,
-        });
-    }
+    let asked = request.topics.into_iter().map(|t| (t.topic, t.partitions));
+    let one = |topic, asked| one(shard, topic, asked);
     OffsetForLeaderEpochResponse {
-        topics,
+        topics: super::for_each_partition(&image, asked, one, |topic, partitions| {
+            OffsetForLeaderTopicResult { topic, partitions }
+        })
+        .await,
         ..Default::default()
     }
 }

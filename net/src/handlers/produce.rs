@@ -18,6 +18,7 @@ use millrace_engine::types::limits::BATCH_HEADER_BYTES;
 use millrace_engine::types::PartitionId;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// First version that may carry zstd.
 const ZSTD_VERSION_MIN: i16 = 7;
@@ -115,7 +116,8 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
     let results: Results = if items.is_empty() {
         Box::pin(std::future::ready(Vec::new()))
     } else {
-        Box::pin(broker.append(items, acks.unwrap_or(Acks::None)))
+        let limit = time_limit(request.timeout_ms);
+        Box::pin(broker.append_within(items, acks.unwrap_or(Acks::None), limit))
     };
     (results, reply)
 }
@@ -129,6 +131,13 @@ fn acks(acks: i16) -> Option<Acks> {
         1 => Some(Acks::Leader),
         _ => None,
     }
+}
+
+/// How long a producer waits for its records to be durable. Kafka needs no time to acknowledge what only one replica
+/// has to store, so that a client may send 0 there and succeed: here that is no limit.
+fn time_limit(timeout_ms: i32) -> Option<Duration> {
+    let ms = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis)
 }
 
 /// The one batch of a partition, by the rules that depend on the request's version; the engine checks the rest.
@@ -336,5 +345,58 @@ mod tests {
             [Some(Acks::All), Some(Acks::None), Some(Acks::Leader)]
         );
         assert_eq!([acks(-2), acks(2), acks(i16::MAX)], [None; 3]);
+    }
+
+    #[test]
+    fn a_client_that_asked_the_wrong_node_is_told_the_leader() {
+        use millrace_engine::api::meta::{machine, Command};
+        let mut image = Image::new("c".into(), 1, Default::default()).unwrap();
+        let node = |id: i32| Command::RegisterNode {
+            id,
+            host: format!("host{id}"),
+            port: 9090 + id as u16,
+            rack: (id == 2).then(|| "r".into()),
+        };
+        let topic = Command::CreateTopic {
+            id: millrace_engine::types::TopicId([5; 16]),
+            name: "t".into(),
+            internal: false,
+            partitions: -1,
+            replication_factor: -1,
+            assignment: vec![vec![2], vec![1], vec![2]],
+            overrides: Default::default(),
+        };
+        for command in [node(1), node(2), topic] {
+            machine::apply(&mut image, &command).unwrap();
+        }
+        let answer = |index, error: ErrorCode| PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            ..Default::default()
+        };
+        let mut reply = Reply {
+            response: ProduceResponse {
+                responses: vec![TopicProduceResponse {
+                    name: "t".into(),
+                    partition_responses: vec![
+                        answer(0, ErrorCode::NotLeaderOrFollower),
+                        answer(1, ErrorCode::NotLeaderOrFollower),
+                        answer(2, ErrorCode::None),
+                        answer(0, ErrorCode::NotLeaderOrFollower),
+                    ],
+                }],
+                ..Default::default()
+            },
+            items: Vec::new(),
+            acknowledged: true,
+        };
+        reply.tell_leaders(&image);
+        let told = reply.response.responses[0].partition_responses.iter();
+        let told: Vec<i32> = told.map(|p| p.current_leader.leader_id).collect();
+        assert_eq!(told, [2, -1, -1, 2], "not itself, and only of errors");
+        let nodes = &reply.response.node_endpoints;
+        let node = (nodes[0].node_id, &*nodes[0].host, nodes[0].port);
+        assert_eq!((nodes.len(), node), (1, (2, "host2", 9092)));
+        assert_eq!(nodes[0].rack.as_deref(), Some("r"));
     }
 }

@@ -2,6 +2,7 @@
 //! Does not know structs or versions.
 //! Keeps: an array is allocated only after its count was checked and charged.
 use bytes::Bytes;
+use std::convert::identity;
 use uuid::Uuid;
 
 use super::error::WireError;
@@ -40,73 +41,51 @@ impl Field for Uuid {
     }
 }
 
-impl Field for Str {
-    fn bytes_min(_: i16, flexible: bool) -> usize {
-        if flexible {
-            1
-        } else {
-            2
+/// Bytes of a length at the least: a varint where the version is flexible, else `fixed`.
+fn length_bytes_min(flexible: bool, fixed: usize) -> usize {
+    if flexible {
+        1
+    } else {
+        fixed
+    }
+}
+
+/// Types whose length says whether they are null: the method of reader and writer, what the writer takes, and the width
+/// of the length.
+macro_rules! length_prefixed_field {
+    ($($ty:ty, $name:ident, $borrowed:path, $length_bytes:literal;)*) => {$(
+        impl Field for $ty {
+            fn bytes_min(_: i16, flexible: bool) -> usize {
+                length_bytes_min(flexible, $length_bytes)
+            }
+            fn read(reader: &mut Reader, version: i16, flexible: bool) -> Result<Self, WireError> {
+                not_null(stringify!($name), version, reader.$name(flexible)?)
+            }
+            fn write(&self, writer: &mut Writer, _: i16, flexible: bool) -> Result<(), WireError> {
+                writer.$name(flexible, Some($borrowed(self)))
+            }
         }
-    }
-    fn read(reader: &mut Reader, version: i16, flexible: bool) -> Result<Self, WireError> {
-        not_null("string", version, reader.string(flexible)?)
-    }
-    fn write(&self, writer: &mut Writer, _: i16, flexible: bool) -> Result<(), WireError> {
-        writer.string(flexible, Some(self))
-    }
-}
 
-impl Nullable for Str {
-    fn read_nullable(
-        reader: &mut Reader,
-        _: i16,
-        flexible: bool,
-    ) -> Result<Option<Self>, WireError> {
-        reader.string(flexible)
-    }
-    fn write_nullable(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        _: i16,
-        flexible: bool,
-    ) -> Result<(), WireError> {
-        writer.string(flexible, value.map(Str::as_str))
-    }
-}
-
-impl Field for Bytes {
-    fn bytes_min(_: i16, flexible: bool) -> usize {
-        if flexible {
-            1
-        } else {
-            4
+        impl Nullable for $ty {
+            fn read_nullable(
+                reader: &mut Reader,
+                _: i16,
+                flexible: bool,
+            ) -> Result<Option<Self>, WireError> {
+                reader.$name(flexible)
+            }
+            fn write_nullable(
+                value: Option<&Self>,
+                writer: &mut Writer,
+                _: i16,
+                flexible: bool,
+            ) -> Result<(), WireError> {
+                writer.$name(flexible, value.map($borrowed))
+            }
         }
-    }
-    fn read(reader: &mut Reader, version: i16, flexible: bool) -> Result<Self, WireError> {
-        not_null("bytes", version, reader.bytes(flexible)?)
-    }
-    fn write(&self, writer: &mut Writer, _: i16, flexible: bool) -> Result<(), WireError> {
-        writer.bytes(flexible, Some(self))
-    }
+    )*};
 }
-
-impl Nullable for Bytes {
-    fn read_nullable(
-        reader: &mut Reader,
-        _: i16,
-        flexible: bool,
-    ) -> Result<Option<Self>, WireError> {
-        reader.bytes(flexible)
-    }
-    fn write_nullable(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        _: i16,
-        flexible: bool,
-    ) -> Result<(), WireError> {
-        writer.bytes(flexible, value)
-    }
-}
+length_prefixed_field! { Str, string, Str::as_str, 2; Bytes, bytes, identity, 4; }
 
 impl Field for Records {
     fn bytes_min(version: i16, flexible: bool) -> usize {
@@ -131,11 +110,7 @@ impl Field for Records {
 
 impl<T: Field> Field for Vec<T> {
     fn bytes_min(_: i16, flexible: bool) -> usize {
-        if flexible {
-            1
-        } else {
-            4
-        }
+        length_bytes_min(flexible, 4)
     }
     fn read(reader: &mut Reader, version: i16, flexible: bool) -> Result<Self, WireError> {
         not_null(

@@ -2,6 +2,14 @@
 //! Does not know the real runtime (a test of its own).
 //! Invariant: one binary, so that what the tests share is compiled once and used by all.
 
+mod bounds;
+mod configs;
 mod connection;
-mod requests;
+mod describe;
+mod fetch;
+mod metadata;
+mod offsets;
+mod placement;
+mod produce;
 mod support;
+mod topics;

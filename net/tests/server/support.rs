@@ -10,12 +10,17 @@ use millrace_engine::rt::{self, Class, Joined, Listener, TcpStream};
 use millrace_net::wire::batch::BatchBuilder;
 use millrace_net::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
 use millrace_net::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use millrace_net::wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use millrace_net::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use millrace_net::wire::record::Record;
 use millrace_net::wire::{frame, ApiKey, Request, Str};
 use millrace_net::{serve, NetConfig, NetShared};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +36,15 @@ pub struct Server {
 
 impl Server {
     pub async fn start(shards: usize, config: NetConfig) -> Server {
+        Server::start_within(shards, config, 128 << 20).await
+    }
+
+    /// Starts with a memory budget for all shards together.
+    pub async fn start_within(shards: usize, config: NetConfig, memory_bytes: u64) -> Server {
         let boxes = Mailboxes::new(shards);
-        // The files are simulated; that the directory exists on the real machine too matters to nothing but the sizes
-        // of its file system.
-        let mut engine = EngineConfig::new(std::env::temp_dir());
-        engine.memory_bytes = 128 << 20;
+        let mut engine = EngineConfig::new("/data".into());
+        engine.memory_bytes = memory_bytes;
+        engine.broker_settings = config.broker_settings();
         engine.on_fatal = OnFatal::new(|reason| panic!("the engine gave up: {reason}"));
         let starting: Vec<_> = (0..shards)
             .map(|shard| {
@@ -76,9 +85,10 @@ impl Server {
         }
         assert_eq!(self.shared.connections(), vec![0; self.brokers.len()]);
         for broker in &self.brokers {
+            let metrics = broker.metrics();
             assert_eq!(
-                broker.metrics().request_bytes,
-                0,
+                (metrics.request_bytes, metrics.response_bytes),
+                (0, 0),
                 "of shard {}",
                 broker.shard()
             );
@@ -123,6 +133,30 @@ pub fn simulate<F: Future<Output = ()>>(test: impl Fn(u64) -> F) {
     }
 }
 
+/// Runs a test against a broker of its own and one client, then stops the broker.
+pub fn with_server<F: Future<Output = ()>>(
+    shards: usize,
+    config: NetConfig,
+    test: impl Fn(Rc<Server>, Client) -> F,
+) {
+    let (config, test) = (&config, &test);
+    simulate(|_| async move {
+        let server = Rc::new(Server::start(shards, config.clone()).await);
+        test(server.clone(), Client::connect().await).await;
+        let server = Rc::into_inner(server).expect("the test has let go of it");
+        server.stop().await;
+    });
+}
+
+/// The same with two shards and usual settings, for tests that look at answers only.
+pub fn with_broker<F: Future<Output = ()>>(test: impl Fn(Client) -> F) {
+    let config = NetConfig {
+        advertised_port: 9192,
+        ..NetConfig::default()
+    };
+    with_server(2, config, |_, client| test(client));
+}
+
 /// A connection.
 pub struct Client {
     stream: TcpStream,
@@ -149,6 +183,11 @@ impl Client {
             frame::encode_request(correlation, Some(Str::from("test")), request, version).unwrap();
         self.send_raw(&frame).await.unwrap();
         correlation
+    }
+
+    /// Correlation id of the last request sent.
+    pub fn last_sent(&self) -> i32 {
+        self.next_correlation - 1
     }
 
     /// The next frame, without its size; `None` at the end of the stream.
@@ -318,6 +357,50 @@ pub fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
         }],
         ..Default::default()
     }
+}
+
+/// One topic of a Metadata request.
+pub fn named(name: &'static str) -> MetadataRequestTopic {
+    MetadataRequestTopic {
+        name: Some(name.into()),
+        ..Default::default()
+    }
+}
+
+pub fn ask(topics: Option<Vec<MetadataRequestTopic>>, create: bool) -> MetadataRequest {
+    MetadataRequest {
+        topics,
+        allow_auto_topic_creation: create,
+        ..Default::default()
+    }
+}
+
+/// Asks for the offsets at a timestamp.
+fn offsets_at(topic: &'static str, timestamp: i64, partitions: &[i32]) -> ListOffsetsRequest {
+    let partition = |index: &i32| ListOffsetsPartition {
+        partition_index: *index,
+        timestamp,
+        ..Default::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: topic.into(),
+        partitions: partitions.iter().map(partition).collect(),
+    };
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// Asks where partition 0 of a topic ends.
+pub fn latest(topic: &'static str) -> ListOffsetsRequest {
+    offsets_at(topic, -1, &[0])
+}
+
+/// Asks for the offsets at a timestamp of a partition of topic `t` that exists and of one that does not.
+pub fn listed(timestamp: i64) -> ListOffsetsRequest {
+    offsets_at("t", timestamp, &[0, 5])
 }
 
 pub fn millis(ms: u64) -> Duration {

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::super::fs::{parent, tmp_name, DirEntry};
+use super::super::fs::{parent, tmp_name, DirEntry, Space};
 
 pub(in crate::rt) fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
@@ -82,7 +82,7 @@ pub(in crate::rt) fn sync_file_system(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(in crate::rt) fn free_space(path: &Path) -> io::Result<u64> {
+pub(in crate::rt) fn space(path: &Path) -> io::Result<Space> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: an all-zero statvfs is valid, and the path is a C string.
     let st = unsafe {
@@ -92,7 +92,10 @@ pub(in crate::rt) fn free_space(path: &Path) -> io::Result<u64> {
         }
         st
     };
-    Ok(st.f_bavail.saturating_mul(st.f_frsize))
+    Ok(Space {
+        total: st.f_blocks.saturating_mul(st.f_frsize),
+        free: st.f_bavail.saturating_mul(st.f_frsize),
+    })
 }
 
 /// The directory entry becomes durable before the first byte is written, so a file that is not empty needs no further

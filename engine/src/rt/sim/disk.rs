@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::super::fs::Space;
 use super::super::time::Mono;
 use super::core::Core;
 use super::{CrashPolicy, Unsynced};
@@ -691,9 +692,12 @@ impl Disk {
         self.used
     }
 
-    pub(super) fn free(&mut self) -> u64 {
+    pub(super) fn space(&mut self) -> Space {
         self.recount();
-        self.capacity.saturating_sub(self.used)
+        Space {
+            total: self.capacity,
+            free: self.capacity.saturating_sub(self.used),
+        }
     }
 
     pub(super) fn flip_bit(&mut self, path: &Path, byte: u64, bit: u8) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::super::file::OpenOptions;
-use super::super::fs::{parent, tmp_name, DirEntry};
+use super::super::fs::{parent, tmp_name, DirEntry, Space};
 use super::core::Core;
 use super::disk::{Disk, Entry, FaultOp};
 use super::{NodeId, SimFile};
@@ -184,9 +184,9 @@ impl Core {
         })
     }
 
-    pub(in crate::rt) async fn fs_free_space(self: Rc<Self>, path: &Path) -> io::Result<u64> {
+    pub(in crate::rt) async fn fs_space(self: Rc<Self>, path: &Path) -> io::Result<Space> {
         self.step(|d| match d.lookup(path)? {
-            Some(_) => Ok(d.free()),
+            Some(_) => Ok(d.space()),
             None => Err(errno(libc::ENOENT)),
         })
         .await
