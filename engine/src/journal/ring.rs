@@ -214,7 +214,8 @@ impl Ring {
             .is_some_and(|f| f.last_sequence.get() <= sequence)
         {
             let file = state.used.pop_front().expect("just seen");
-            let files = state.free.len() + state.used.len() + 1;
+            let current = usize::from(state.current.is_some());
+            let files = state.free.len() + state.used.len() + current + 1;
             if files > self.config.files_max
                 || (file.bytes < self.config.file_bytes && !state.free.is_empty())
             {

@@ -198,6 +198,35 @@ fn files_are_used_again_only_after_they_were_given_back() {
 }
 
 #[test]
+fn a_full_ring_grows_for_what_the_freeing_of_files_waits_for_and_shrinks_again() {
+    let sim = Sim::new(5, SimConfig::default());
+    sim.block_on(async {
+        let journal = journal(3).await;
+        let ring = journal.ring().clone();
+        let mut last = 0;
+        while !ring.is_full() {
+            last = append(&journal, 0, &[1; 9_000]);
+            let fits = rt::timeout(Duration::from_millis(50), journal.wait_durable(last));
+            if fits.await.is_none() {
+                break;
+            }
+        }
+        // As much as several files hold, of which none comes free before all of it is durable.
+        for _ in 0..5 * FILE_BYTES / 9_000 {
+            last = append(&journal, 0, &[2; 9_000]);
+        }
+        let stuck = rt::timeout(Duration::from_secs(60), journal.wait_durable(last));
+        assert!(stuck.await.is_none(), "nobody asked for more files yet");
+        let urgent = ring.urgent(5 * FILE_BYTES);
+        journal.wait_durable(last).await.unwrap();
+        drop(urgent);
+        assert!(ring.bytes() > 3 * FILE_BYTES);
+        ring.recycle(last);
+        assert!(ring.bytes() <= 3 * FILE_BYTES, "{} bytes", ring.bytes());
+    });
+}
+
+#[test]
 fn after_a_failed_flush_nothing_is_acknowledged() {
     let sim = Sim::new(5, SimConfig::default());
     let disk = sim.disk();

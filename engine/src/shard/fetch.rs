@@ -333,7 +333,11 @@ impl Shard {
         }
         let batches = match partition.read_memory(request, end) {
             Some(batches) => batches,
-            None => partition.read(request, end).await?,
+            None => {
+                let batches = partition.read(request, end).await?;
+                self.limit_open_files(partition);
+                batches
+            }
         };
         self.count_read(&batches);
         fetched.records = batches.records;

@@ -71,7 +71,11 @@ impl RealFile {
 
     pub(in crate::rt) async fn read_at(&self, pos: u64, len: usize) -> io::Result<Bytes> {
         if len <= READ_BYTES_MAX {
-            let r = self.file.read_at_aligned(pos, len).await.map_err(io_error)?;
+            let r = self
+                .file
+                .read_at_aligned(pos, len)
+                .await
+                .map_err(io_error)?;
             if r.len() == len || pos + r.len() as u64 >= self.size()? {
                 return Ok(Bytes::Direct(r));
             }
@@ -82,7 +86,11 @@ impl RealFile {
         while done < len {
             let want = (len - done).min(READ_BYTES_MAX);
             let at = pos + done as u64;
-            let r = self.file.read_at_aligned(at, want).await.map_err(io_error)?;
+            let r = self
+                .file
+                .read_at_aligned(at, want)
+                .await
+                .map_err(io_error)?;
             out[done..done + r.len()].copy_from_slice(&r);
             done += r.len();
             if r.is_empty() || !done.is_multiple_of(BLOCK) {

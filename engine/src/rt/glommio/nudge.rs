@@ -109,12 +109,7 @@ fn run() {
                 // SAFETY: plain numbers. The thread lives (its pulse does); were it gone, the call
                 // would fail, and there would be nobody to wake.
                 let sent = unsafe {
-                    libc::syscall(
-                        libc::SYS_tgkill,
-                        libc::getpid(),
-                        pulse.thread,
-                        SIGNAL,
-                    )
+                    libc::syscall(libc::SYS_tgkill, libc::getpid(), pulse.thread, SIGNAL)
                 };
                 if sent != 0 {
                     let error = std::io::Error::last_os_error();

@@ -565,7 +565,9 @@ impl Disk {
     /// A sync of the whole file system that began at `point`. It fails for all when it fails for one.
     pub(super) fn sync_all(&mut self, core: &Core, point: u64, random: bool) -> io::Result<()> {
         let inos: Vec<Ino> = self.inodes.keys().copied().collect();
-        let faults = inos.iter().filter_map(|ino| self.fault(FaultOp::Sync, *ino));
+        let faults = inos
+            .iter()
+            .filter_map(|ino| self.fault(FaultOp::Sync, *ino));
         let mut failed = faults.last();
         if random {
             failed = Some(errno(libc::EIO));

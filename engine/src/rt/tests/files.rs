@@ -222,3 +222,12 @@ fn open_refuses_nonsense() {
         assert_eq!(e.kind(), ErrorKind::NotFound);
     });
 }
+
+#[test]
+fn a_whole_file_system_is_synced() {
+    both("sync_file_system", |dir| async move {
+        fs::sync_file_system(&dir).await.unwrap();
+        let missing = fs::sync_file_system(&dir.join("missing")).await;
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    });
+}

@@ -213,6 +213,32 @@ fn lengths_and_names_need_their_sync() {
 }
 
 #[test]
+fn a_sync_of_the_file_system_covers_every_file_and_name() {
+    for seed in 0..50 {
+        let sim = Sim::new(seed, SimConfig::default());
+        sim.block_on(async {
+            let f = base().await;
+            f.write_at(filled(BLOCK, 2), 0).await.unwrap();
+            fs::create_dir_all(Path::new("/d")).await.unwrap();
+            let new = File::open(Path::new("/d/new"), rw().create_new(true));
+            let new = new.await.unwrap();
+            new.write_at(filled(BLOCK, 3), 0).await.unwrap();
+            fs::sync_file_system(Path::new("/d")).await.unwrap();
+            new.write_at(filled(BLOCK, 4), BLOCK as u64).await.unwrap();
+        });
+        sim.crash(CrashPolicy::Power {
+            data: Unsynced::Lost,
+            names: Unsynced::Lost,
+        });
+        let disk = sim.disk();
+        assert_eq!(disk.read_raw(Path::new("/a")).unwrap()[..BLOCK], [2; BLOCK]);
+        let new = disk.read_raw(Path::new("/d/new")).unwrap();
+        assert_eq!(new[..BLOCK], [3; BLOCK]);
+        assert!(new[BLOCK..].iter().all(|b| *b != 4), "written after it");
+    }
+}
+
+#[test]
 fn a_process_crash_keeps_what_was_complete() {
     for seed in 0..20 {
         let sim = Sim::new(seed, SimConfig::default());
