@@ -96,6 +96,16 @@ impl Index {
         }
     }
 
+    /// Where the batch of the last entry begins.
+    pub fn last_position(&self) -> Option<u32> {
+        self.offsets.last().map(|e| e.position)
+    }
+
+    /// Goes on behind the batch of the last entry, which has `bytes`.
+    pub fn resume(&mut self, bytes: u32) {
+        self.bytes_since_entry = u64::from(bytes);
+    }
+
     /// Byte position to begin scanning from for `relative`: a batch at or before it.
     pub fn position_for(&self, relative: u32) -> u32 {
         let after = self.offsets.partition_point(|e| e.relative < relative);

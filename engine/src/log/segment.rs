@@ -15,6 +15,9 @@ use std::rc::Rc;
 const SUM_MAGIC: &[u8; 8] = b"MLSUM\0\0\x01";
 const SUM_HEADER_BYTES: usize = SUM_MAGIC.len() + 8;
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// An index that leaves out no more than this at its end is whole: the last entries may be that far
+/// apart where batches are large, and to scan so much is nothing.
+const UNINDEXED_INTERVALS_MAX: u64 = 16;
 /// Space allocated beyond a write, in writes of its size and in bytes.
 const ALLOCATE_AHEAD: u64 = 7;
 const ALLOCATE_AHEAD_BYTES_MAX: u64 = 8 << 20;
@@ -322,9 +325,13 @@ impl SegmentFiles {
         if let Some(index) = self.index.borrow().as_ref() {
             return Ok(index.clone());
         }
-        let index = match self.read_index(bytes).await? {
-            Some(index) => index,
-            None => self.scan_index(bytes, interval).await?,
+        let known = self.read_index(bytes).await?.unwrap_or_default();
+        let index = match self.extend_index(known, bytes, interval).await {
+            // The file points at something that is no batch.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.extend_index(Index::default(), bytes, interval).await?
+            }
+            result => result?,
         };
         let index = Rc::new(index);
         *self.index.borrow_mut() = Some(index.clone());
@@ -349,10 +356,19 @@ impl SegmentFiles {
         Ok(Index::decode(&offsets, &times, bytes))
     }
 
-    async fn scan_index(&self, bytes: u64, interval: u64) -> io::Result<Index> {
-        let mut index = Index::default();
-        let mut scan = Scan::new(self, 0, bytes);
+    /// Adds the batches behind the last entry. There are many where the file is missing, or was
+    /// written before the segment's last bytes and a crash came between.
+    async fn extend_index(&self, mut index: Index, bytes: u64, interval: u64) -> io::Result<Index> {
+        let from = index.last_position().map(u64::from);
+        if from.is_some_and(|from| bytes - from <= interval * UNINDEXED_INTERVALS_MAX) {
+            return Ok(index);
+        }
+        let mut scan = Scan::new(self, from.unwrap_or(0), bytes);
         while let Some((position, header)) = scan.next().await? {
+            if from == Some(position) {
+                index.resume(header.size as u32);
+                continue;
+            }
             let relative = (header.last_offset() - self.base) as u32;
             index.note(
                 relative,
@@ -585,6 +601,52 @@ mod tests {
                 assert!(error.to_string().contains(&format!("block {block} ")));
             });
         }
+    }
+
+    fn batch(offset: Offset, bytes: usize) -> Vec<u8> {
+        let mut b = vec![0; bytes];
+        b[..8].copy_from_slice(&offset.to_be_bytes());
+        b[8..12].copy_from_slice(&(bytes as i32 - 12).to_be_bytes());
+        b[16] = 2;
+        b[35..43].copy_from_slice(&offset.to_be_bytes());
+        b[57..61].copy_from_slice(&1i32.to_be_bytes());
+        b
+    }
+
+    /// After a clean stop, more appends and a crash, the index file covers only the first part.
+    #[test]
+    fn an_index_that_ends_early_or_points_nowhere_is_completed() {
+        let sim = Sim::new(3, SimConfig::default());
+        sim.block_on(async {
+            let all: Vec<u8> = (7..407).flat_map(|offset| batch(offset, 1_024)).collect();
+            let files = open(0, &UnsavedSums::default()).await.unwrap();
+            let mut buf = DirectBuf::with_len(all.len());
+            buf.copy_from_slice(&all);
+            files.write(0, Rc::new(buf)).await.unwrap();
+            let bytes = all.len() as u64;
+            let whole = (*files.index(bytes, 4_096).await.unwrap()).clone();
+            assert!(whole.position_for(399) > 390 << 10);
+            let quarter = files.extend_index(Index::default(), bytes / 4, 4_096);
+            files.write_index(quarter.await.unwrap()).await.unwrap();
+
+            let again = open(bytes, &files.unsaved_sums()).await.unwrap();
+            let completed = again.index(bytes, 4_096).await.unwrap();
+            assert_eq!(completed.encode_offsets(), whole.encode_offsets());
+            // The first part ended with a time entry of its own, as a roll writes it.
+            for time in [107, 200, 300, 406] {
+                let same = whole.relative_for_time(time);
+                assert_eq!(completed.relative_for_time(time), same, "{time}");
+            }
+
+            let stem = Path::new(DIR).join(segment_stem(7));
+            let nowhere = [0, 0, 0, 9, 0, 0, 17, 17];
+            rt::fs::write_atomic(&stem.with_extension("index"), &nowhere)
+                .await
+                .unwrap();
+            let again = open(bytes, &files.unsaved_sums()).await.unwrap();
+            let rebuilt = again.index(bytes, 4_096).await.unwrap();
+            assert_eq!(rebuilt.encode_offsets(), whole.encode_offsets());
+        });
     }
 
     /// The checkpoint still describes the whole block when a cut is repeated after a crash.
