@@ -12,6 +12,8 @@ pub mod records;
 pub mod restore;
 pub mod retain;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 pub mod time_lookup;
 
 use crate::api::RecordChunk;

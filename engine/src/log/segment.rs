@@ -358,7 +358,12 @@ impl SegmentFiles {
 
     /// Adds the batches behind the last entry. There are many where the file is missing, or was
     /// written before the segment's last bytes and a crash came between.
-    async fn extend_index(&self, mut index: Index, bytes: u64, interval: u64) -> io::Result<Index> {
+    pub(super) async fn extend_index(
+        &self,
+        mut index: Index,
+        bytes: u64,
+        interval: u64,
+    ) -> io::Result<Index> {
         let from = index.last_position().map(u64::from);
         if from.is_some_and(|from| bytes - from <= interval * UNINDEXED_INTERVALS_MAX) {
             return Ok(index);
@@ -526,161 +531,4 @@ pub async fn remove_files(dir: &Path, base: Offset) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
-
-    const DIR: &str = "/p";
-    const LOST: CrashPolicy = CrashPolicy::Power {
-        data: Unsynced::Lost,
-        names: Unsynced::Lost,
-    };
-
-    fn blocks(count: usize, byte: u8) -> Rc<DirectBuf> {
-        let mut buf = DirectBuf::with_len(count * BLOCK_BYTES);
-        buf.fill(byte);
-        Rc::new(buf)
-    }
-
-    async fn open(bytes: u64, unsaved: &UnsavedSums) -> io::Result<SegmentFiles> {
-        rt::fs::create_dir_all(Path::new(DIR)).await?;
-        SegmentFiles::open(Path::new(DIR), 7, bytes, unsaved, bytes == 0).await
-    }
-
-    #[test]
-    fn checksums_come_back_from_their_file_and_from_the_checkpoint() {
-        let sim = Sim::new(1, SimConfig::default());
-        let unsaved = sim.block_on(async {
-            let files = open(0, &UnsavedSums::default()).await.unwrap();
-            files.write(0, blocks(5, 1)).await.unwrap();
-            files.write_sums(4).await.unwrap();
-            files.sync().await.unwrap();
-            files.write(5 * BLOCK, blocks(3, 2)).await.unwrap();
-            files.write_sums(4).await.unwrap();
-            files.sync().await.unwrap();
-            files.unsaved_sums()
-        });
-        assert_eq!((unsaved.saved, unsaved.sums.len()), (5, 3));
-        sim.crash(LOST);
-        sim.block_on(async {
-            let files = open(8 * BLOCK, &unsaved).await.unwrap();
-            let bytes = files.read(0, 8 * BLOCK_BYTES).await.unwrap();
-            assert_eq!((bytes[0], bytes[7 * BLOCK_BYTES]), (1, 2));
-            // A rewritten block is not the file's any more, wherever it lies.
-            files.write(2 * BLOCK, blocks(6, 3)).await.unwrap();
-            assert_eq!(files.unsaved_sums().saved, 2);
-            let short = UnsavedSums {
-                saved: 5,
-                sums: vec![0; 2],
-            };
-            assert!(open(8 * BLOCK, &short).await.is_err());
-        });
-    }
-
-    #[test]
-    fn damage_is_seen_whoever_keeps_the_checksum() {
-        for block in [0, 4, 5, 7] {
-            let sim = Sim::new(block, SimConfig::default());
-            let unsaved = sim.block_on(async {
-                let files = open(0, &UnsavedSums::default()).await.unwrap();
-                files.write(0, blocks(5, 1)).await.unwrap();
-                files.write_sums(4).await.unwrap();
-                files.sync().await.unwrap();
-                files.write(5 * BLOCK, blocks(3, 2)).await.unwrap();
-                files.sync().await.unwrap();
-                files.unsaved_sums()
-            });
-            let path = Path::new(DIR).join(segment_stem(7)).with_extension("log");
-            sim.disk().flip_bit(&path, block * BLOCK + 9, 3);
-            sim.block_on(async {
-                let files = open(8 * BLOCK, &unsaved).await.unwrap();
-                let error = files.read(0, 8 * BLOCK_BYTES).await.unwrap_err();
-                assert!(error.to_string().contains(&format!("block {block} ")));
-            });
-        }
-    }
-
-    fn batch(offset: Offset, bytes: usize) -> Vec<u8> {
-        let mut b = vec![0; bytes];
-        b[..8].copy_from_slice(&offset.to_be_bytes());
-        b[8..12].copy_from_slice(&(bytes as i32 - 12).to_be_bytes());
-        b[16] = 2;
-        b[35..43].copy_from_slice(&offset.to_be_bytes());
-        b[57..61].copy_from_slice(&1i32.to_be_bytes());
-        b
-    }
-
-    /// After a clean stop, more appends and a crash, the index file covers only the first part.
-    #[test]
-    fn an_index_that_ends_early_or_points_nowhere_is_completed() {
-        let sim = Sim::new(3, SimConfig::default());
-        sim.block_on(async {
-            let all: Vec<u8> = (7..407).flat_map(|offset| batch(offset, 1_024)).collect();
-            let files = open(0, &UnsavedSums::default()).await.unwrap();
-            let mut buf = DirectBuf::with_len(all.len());
-            buf.copy_from_slice(&all);
-            files.write(0, Rc::new(buf)).await.unwrap();
-            let bytes = all.len() as u64;
-            let whole = (*files.index(bytes, 4_096).await.unwrap()).clone();
-            assert!(whole.position_for(399) > 390 << 10);
-            let quarter = files.extend_index(Index::default(), bytes / 4, 4_096);
-            files.write_index(quarter.await.unwrap()).await.unwrap();
-
-            let again = open(bytes, &files.unsaved_sums()).await.unwrap();
-            let completed = again.index(bytes, 4_096).await.unwrap();
-            assert_eq!(completed.encode_offsets(), whole.encode_offsets());
-            // The first part ended with a time entry of its own, as a roll writes it.
-            for time in [107, 200, 300, 406] {
-                let same = whole.relative_for_time(time);
-                assert_eq!(completed.relative_for_time(time), same, "{time}");
-            }
-
-            let stem = Path::new(DIR).join(segment_stem(7));
-            let nowhere = [0, 0, 0, 9, 0, 0, 17, 17];
-            rt::fs::write_atomic(&stem.with_extension("index"), &nowhere)
-                .await
-                .unwrap();
-            let again = open(bytes, &files.unsaved_sums()).await.unwrap();
-            let rebuilt = again.index(bytes, 4_096).await.unwrap();
-            assert_eq!(rebuilt.encode_offsets(), whole.encode_offsets());
-        });
-    }
-
-    /// The checkpoint still describes the whole block when a cut is repeated after a crash.
-    #[test]
-    fn a_cut_inside_a_block_can_be_repeated_after_every_crash() {
-        let bytes = 2 * BLOCK + 100;
-        for seed in 0..200 {
-            let sim = Sim::new(seed, SimConfig::default());
-            let unsaved = sim.block_on(async {
-                let files = open(0, &UnsavedSums::default()).await.unwrap();
-                files.write(0, blocks(3, 9)).await.unwrap();
-                files.sync().await.unwrap();
-                files.unsaved_sums()
-            });
-            for _ in 0..3 {
-                let unsaved = unsaved.clone();
-                sim.block_on(async move {
-                    let cut = rt::spawn_joined(rt::Class::Storage, async move {
-                        let files = open(bytes, &unsaved).await.unwrap();
-                        files.cut(bytes).await.unwrap();
-                    });
-                    let moment = std::time::Duration::from_micros(rt::random_u64() % 2_000);
-                    // Whether it gets done in time is the point.
-                    let _done = rt::timeout(moment, cut).await;
-                });
-                sim.crash(CrashPolicy::POWER);
-            }
-            sim.block_on(async {
-                let files = open(bytes, &unsaved).await.unwrap();
-                files.cut(bytes).await.unwrap();
-                let read = files.read(0, 3 * BLOCK_BYTES).await.unwrap();
-                assert_eq!(read.len() as u64, bytes);
-                assert!(read.iter().all(|b| *b == 9));
-            });
-        }
-    }
 }
