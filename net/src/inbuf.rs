@@ -1,7 +1,7 @@
 //! Owns the bytes a connection has read and not yet handed on, and cuts them into frames without copying.
 //! Does not know sockets, headers or what a frame means.
-//! Invariant: memory held is at most one read block or one announced frame, whichever is larger; an idle connection
-//! holds the smallest block.
+//! Invariant: memory held is at most one read block or one announced frame, whichever is larger, beside blocks whose
+//! frames are still being worked on; an idle connection holds the smallest block.
 
 use crate::wire::frame::{self, SIZE_PREFIX_BYTES};
 use crate::wire::WireError;
@@ -10,6 +10,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Block of a connection that says little, and of one that streams.
 const BLOCK_BYTES_MIN: usize = 4 << 10;
 const BLOCK_BYTES_MAX: usize = 256 << 10;
+
+/// Blocks that come back to be read into again once their frames are done with: as many as frames under way fill.
+const LENT_BLOCKS_MAX: usize = 4;
 
 /// Room below which reading on in the same block is not worth a system call.
 const ROOM_BYTES_MIN: usize = 1 << 10;
@@ -32,6 +35,8 @@ pub(crate) struct InBuf {
     buf: BytesMut,
     filled: usize,
     block_bytes: usize,
+    /// Blocks that others held parts of when they were full, empty but for those.
+    lent: Vec<BytesMut>,
 }
 
 impl InBuf {
@@ -40,6 +45,7 @@ impl InBuf {
             buf: BytesMut::new(),
             filled: 0,
             block_bytes: BLOCK_BYTES_MIN,
+            lent: Vec::new(),
         }
     }
 
@@ -105,20 +111,43 @@ impl InBuf {
         }
     }
 
-    /// A block of at least `bytes`, the unread bytes at its front: the old block, if nobody else holds a part of it.
+    /// A block of at least `bytes`, the unread bytes at its front: the old block, if nobody else holds a part of it, or
+    /// one that was full earlier.
     fn renew(&mut self, bytes: usize) {
         assert!(bytes > self.filled);
-        let additional = bytes.saturating_sub(self.buf.len());
-        if bytes <= BLOCK_BYTES_MAX && self.buf.try_reclaim(additional) {
-            // SAFETY: `try_reclaim` never allocates, so the capacity is memory of the one allocation that `zeroed`
-            // made below, every byte of which is initialised.
-            unsafe { self.buf.set_len(self.buf.capacity()) };
+        if bytes <= BLOCK_BYTES_MAX && reclaim(&mut self.buf, bytes) {
             return;
         }
-        let mut fresh = BytesMut::zeroed(bytes);
+        let mut fresh = self
+            .lent_block(bytes)
+            .unwrap_or_else(|| BytesMut::zeroed(bytes));
         fresh[..self.filled].copy_from_slice(&self.buf[..self.filled]);
-        self.buf = fresh;
+        let mut full = std::mem::replace(&mut self.buf, fresh);
+        if self.block_bytes == BLOCK_BYTES_MAX {
+            full.clear();
+            self.lent.truncate(LENT_BLOCKS_MAX - 1);
+            self.lent.push(full);
+        }
     }
+
+    fn lent_block(&mut self, bytes: usize) -> Option<BytesMut> {
+        if bytes > BLOCK_BYTES_MAX {
+            return None;
+        }
+        let index = self.lent.iter_mut().position(|b| reclaim(b, bytes))?;
+        Some(self.lent.swap_remove(index))
+    }
+}
+
+/// Makes a block `bytes` long again, or longer, if nobody else holds a part of it. What is in it stays at its front.
+fn reclaim(block: &mut BytesMut, bytes: usize) -> bool {
+    if !block.try_reclaim(bytes.saturating_sub(block.len())) {
+        return false;
+    }
+    // SAFETY: `try_reclaim` never allocates, so the capacity is memory of the one allocation that `zeroed` made, every
+    // byte of which is initialised.
+    unsafe { block.set_len(block.capacity()) };
+    true
 }
 
 #[cfg(test)]
@@ -211,6 +240,44 @@ mod tests {
         }
         assert!(buf.buf.capacity() <= BLOCK_BYTES_MIN);
         assert!(addresses.len() <= 2, "{} different places", addresses.len());
+    }
+
+    #[test]
+    fn frames_under_way_take_turns_in_a_few_blocks() {
+        let mut buf = InBuf::new();
+        let mut addresses = std::collections::BTreeSet::new();
+        let mut under_way = std::collections::VecDeque::new();
+        const FRAME: usize = 60_000;
+        for i in 0..2_000u32 {
+            while !matches!(buf.framed(1 << 20).unwrap(), Framed::Whole { .. }) {
+                let partial = match buf.framed(1 << 20).unwrap() {
+                    Framed::Partial { size } => Some(size),
+                    Framed::Nothing | Framed::Whole { .. } => None,
+                };
+                // The stream is the same frame again and again: what comes next depends on what is there.
+                let at = buf.filled;
+                let room = buf.room(partial);
+                let count = room.len().min(200_000);
+                for (j, byte) in room[..count].iter_mut().enumerate() {
+                    *byte = match (at + j) % (FRAME + 4) {
+                        head @ 0..4 => (FRAME as i32).to_be_bytes()[head],
+                        _ => 7,
+                    };
+                }
+                buf.read(count);
+            }
+            let frame = buf.take(FRAME);
+            assert!(frame.iter().all(|b| *b == 7), "frame {i}");
+            if i > 100 {
+                addresses.insert(frame.as_ptr() as usize);
+            }
+            under_way.push_back(frame);
+            if under_way.len() > 4 {
+                under_way.pop_front();
+            }
+        }
+        assert!(buf.lent.len() <= LENT_BLOCKS_MAX);
+        assert!(addresses.len() < 40, "{} places", addresses.len());
     }
 
     #[test]

@@ -46,9 +46,9 @@ const SHARES: [usize; 4] = [1000, 1000, 800, 100];
 /// glommio 0.9.0 goes to sleep with runnable tasks when the preempt timer fires between being armed and the first queue
 /// being looked at (`run_task_queues` then reports that nothing ran, and the executor parks): it takes a thread that is
 /// descheduled for 200 us just there, one start in ten on an overloaded machine. Only another event gets it going, so
-/// there is always one due. An idle wake-up every 50 ms costs about 0.3 % of a core.
+/// there is always one due. An idle wake-up every 50 ms cost about 0.3 % of a core.
 const HEARTBEAT_BUSY: Duration = Duration::from_millis(1);
-const HEARTBEAT_IDLE: Duration = Duration::from_millis(50);
+const HEARTBEAT_IDLE: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// Counts polls of tasks on this thread.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 /// Longer than the slowest heartbeat.
-const CHECK: Duration = Duration::from_millis(100);
+const CHECK: Duration = Duration::from_millis(500);
 /// Ignored by default and hardly used by anyone; Go's runtime takes it for the same purpose.
 const SIGNAL: libc::c_int = libc::SIGURG;
 
