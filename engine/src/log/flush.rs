@@ -307,10 +307,15 @@ impl Log {
         let mut end = segment.disk_bytes;
         // Where the bytes end that have to leave the journal now.
         let mut due = segment.disk_bytes;
+        let mut more = false;
         let mut pieces = Vec::new();
         for entry in self.tail.iter().skip(self.tail_flushed) {
             let over = entry.base_offset >= limit || entry.next_offset() > durable;
-            if over || end - segment.disk_bytes > PASS_BYTES_MAX {
+            if over {
+                break;
+            }
+            if end - segment.disk_bytes > PASS_BYTES_MAX {
+                more = true;
                 break;
             }
             let buf = partition
@@ -329,7 +334,7 @@ impl Log {
         }
         let complete = segment.closed && end == segment.bytes;
         let whole = end / BLOCK * BLOCK;
-        if due <= whole && !complete {
+        if more || (due <= whole && !complete) {
             end = whole;
         }
         (end > segment.disk_bytes).then_some(Plan {

@@ -181,17 +181,29 @@ impl Shard {
                 open.push_back((partition.id, segment.base));
             }
         }
-        while open.len() > self.config.open_segments_max {
+        let excess = open.len().saturating_sub(self.config.open_segments_max);
+        for _ in 0..excess {
             let Some((id, base)) = open.pop_front() else {
-                break;
+                return;
             };
-            if let Some(partition) = self.partitions.borrow().get(&id) {
-                let mut log = partition.log.borrow_mut();
-                if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
-                    segment.files = None;
-                    segment.counted_open = false;
-                }
+            let Some(partition) = self.partitions.borrow().get(&id).cloned() else {
+                continue;
+            };
+            let mut log = partition.log.borrow_mut();
+            let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) else {
+                continue;
+            };
+            // In use: a second set of files would not know what this one is writing.
+            if segment
+                .files
+                .as_ref()
+                .is_some_and(|f| Rc::strong_count(f) > 1)
+            {
+                open.push_back((id, base));
+                continue;
             }
+            segment.files = None;
+            segment.counted_open = false;
         }
     }
 
