@@ -13,6 +13,7 @@ mod failure;
 mod format;
 mod host;
 mod lock;
+mod log;
 mod produce;
 mod serve;
 mod text;
@@ -52,6 +53,8 @@ enum Command {
     Produce(produce::Args),
     /// Print the records of a topic
     Consume(consume::Args),
+    /// Check, show and mend the files of a broker that does not run
+    Log(log::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Log(args) => log::run(args),
         Command::Completions(args) => completions::run(args, &mut Cli::command()),
     };
     match result {

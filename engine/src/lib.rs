@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod error;
+pub mod inspect;
 pub mod meta;
 pub mod rt;
 pub mod types;

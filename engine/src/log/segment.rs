@@ -57,14 +57,7 @@ impl SegmentFiles {
     }
 
     fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.base.to_le_bytes());
-        hasher.update(&block.to_le_bytes());
-        hasher.update(bytes);
-        if bytes.len() < BLOCK_BYTES {
-            hasher.update(&[0u8; BLOCK_BYTES][bytes.len()..]);
-        }
-        hasher.finalize()
+        block_sum(self.base, block, bytes)
     }
 
     /// Writes whole blocks at a block boundary and remembers their checksums; not yet synced.
@@ -302,6 +295,23 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Checksum of one block, which its place seeds; a last block counts as if padded with zeros.
+pub fn block_sum(base: Offset, block: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&base.to_le_bytes());
+    hasher.update(&block.to_le_bytes());
+    hasher.update(bytes);
+    if bytes.len() < BLOCK_BYTES {
+        hasher.update(&[0u8; BLOCK_BYTES][bytes.len()..]);
+    }
+    hasher.finalize()
+}
+
+/// Byte of the checksum file at which the checksum of a block is.
+pub fn sum_position(block: u64) -> u64 {
+    SUM_HEADER_BYTES as u64 + 4 * block
+}
+
 /// The bytes of the checksum file from byte `start` (block-aligned) on.
 fn encode_sums(base: Offset, sums: &[u32], start: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -318,7 +328,8 @@ fn encode_sums(base: Offset, sums: &[u32], start: usize) -> Vec<u8> {
     out
 }
 
-async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u32>> {
+/// Reads the checksums of the first `blocks` blocks.
+pub async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u32>> {
     if blocks == 0 {
         return Ok(Vec::new());
     }

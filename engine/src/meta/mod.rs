@@ -14,6 +14,7 @@ pub mod machine;
 pub mod member;
 pub mod names;
 mod node;
+pub mod offline;
 mod raft_log;
 pub mod snapshot;
 pub mod store;

@@ -1,0 +1,202 @@
+//! Owns the proof that verify sees: one flipped bit in each file of a stopped node is named, by file.
+//! Does not know how damage is shown. Everything runs on the simulator.
+//! Invariant checked: damage is found before anything reads it, and nothing else is called damage.
+
+use bytes::Bytes;
+use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes};
+use millrace_engine::inspect::{self, Directories, Finding, Level, Summary};
+use millrace_engine::meta::{Command, Overrides};
+use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
+use millrace_engine::types::batch::{crc32c, CRC_START};
+use millrace_engine::types::{PartitionId, TopicId};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TOPIC: TopicId = TopicId([9; 16]);
+
+fn batch(tag: u8, bytes: usize, producer: Option<(i64, i32)>, timestamp: i64) -> Bytes {
+    let mut b = vec![tag; 61 + bytes];
+    b[..61].fill(0);
+    let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
+    let length = (b.len() - 12) as i32;
+    let (id, epoch, sequence) = producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
+    put(&mut b, 8, &length.to_be_bytes());
+    put(&mut b, 16, &[2]);
+    put(&mut b, 23, &0i32.to_be_bytes());
+    put(&mut b, 27, &timestamp.to_be_bytes());
+    put(&mut b, 35, &timestamp.to_be_bytes());
+    put(&mut b, 43, &id.to_be_bytes());
+    put(&mut b, 51, &epoch.to_be_bytes());
+    put(&mut b, 53, &sequence.to_be_bytes());
+    put(&mut b, 57, &1i32.to_be_bytes());
+    let crc = crc32c(&b[CRC_START..]);
+    put(&mut b, 17, &crc.to_be_bytes());
+    b.into()
+}
+
+fn config() -> EngineConfig {
+    let mut config = EngineConfig::new("/data".into());
+    config.memory_bytes = 1;
+    config.retention_check = Duration::from_secs(3600);
+    config
+}
+
+async fn start() -> Broker {
+    Broker::start(config(), 0, Mailboxes::new(1))
+        .await
+        .unwrap_or_else(|e| panic!("start: {e}"))
+}
+
+async fn create_topic(broker: &Broker) {
+    let mut overrides = Overrides::new();
+    overrides.insert("segment.bytes".into(), "1048576".into());
+    overrides.insert("retention.ms".into(), "-1".into());
+    let command = Command::CreateTopic {
+        id: TOPIC,
+        name: "t".into(),
+        internal: false,
+        partitions: 2,
+        replication_factor: 1,
+        assignment: Vec::new(),
+        overrides,
+    };
+    broker.propose(command).await.unwrap();
+}
+
+/// Some rolled segments in partition 0, a few records in partition 1.
+async fn fill(broker: &Broker, batches: i32) {
+    for n in 0..batches {
+        let (index, bytes) = if n % 10 == 9 { (1, 300) } else { (0, 100_000) };
+        let producer = (n % 10 == 3).then_some((77, n / 10));
+        let item = AppendItem {
+            partition: PartitionId::new(TOPIC, index),
+            batch: batch(n as u8, bytes, producer, 1_000 + i64::from(n)),
+        };
+        let done = broker.append(vec![item], Acks::All).await.remove(0);
+        done.unwrap_or_else(|e| panic!("append: {e}"));
+    }
+}
+
+async fn verify() -> (Vec<Finding>, Summary) {
+    let mut findings = Vec::new();
+    let dirs = Directories::new("/data".into(), None);
+    let summary = inspect::verify(&dirs, &mut |f| findings.push(f.clone()))
+        .await
+        .expect("readable");
+    (findings, summary)
+}
+
+fn damaged_files(findings: &[Finding]) -> Vec<PathBuf> {
+    let damage = findings.iter().filter(|f| f.level == Level::Damage);
+    damage.map(|f| f.file.clone()).collect()
+}
+
+/// A node with data that was stopped cleanly.
+fn stopped(sim: &Sim) {
+    sim.block_on(async {
+        let broker = start().await;
+        create_topic(&broker).await;
+        fill(&broker, 50).await;
+        broker.close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+}
+
+fn end_of(sim: &Sim, path: &Path) -> u64 {
+    sim.disk().read_raw(path).expect("is there").len() as u64
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_of_a_clean_directory_is_named() {
+    let sim = Sim::new(1, SimConfig::default());
+    stopped(&sim);
+    let (findings, summary) = sim.block_on(verify());
+    assert_eq!(damaged_files(&findings), Vec::<PathBuf>::new());
+    assert!(summary.clean && summary.segments >= 5, "{summary:?}");
+    assert_eq!((summary.partitions, summary.records), (2, 50));
+    let files: Vec<PathBuf> = sim
+        .disk()
+        .files()
+        .into_iter()
+        .filter(|f| !f.starts_with("/data/journal"))
+        .collect();
+    let mut checked = 0;
+    for file in files {
+        let size = end_of(&sim, &file);
+        // Metadata and checksum files are whole blocks whose padding says nothing.
+        let used = match file.extension().and_then(|e| e.to_str()) {
+            Some("sum") => {
+                let log = end_of(&sim, &file.with_extension("log"));
+                16 + 4 * log.div_ceil(4096)
+            }
+            Some(_) => size,
+            None if file.ends_with("metadata") => 200,
+            None => size,
+        };
+        let newline = file.ends_with("manifest.json");
+        for at in [0, 1, used / 3, used / 2, used - 2 - u64::from(newline)] {
+            if used < 12 {
+                continue; // an empty index has nothing to flip
+            }
+            sim.disk().flip_bit(&file, at, 3);
+            let (findings, _) = sim.block_on(verify());
+            let named = damaged_files(&findings);
+            assert!(
+                named.contains(&file),
+                "{} byte {at}: {findings:?}",
+                file.display()
+            );
+            sim.disk().flip_bit(&file, at, 3);
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "{checked}");
+    assert_eq!(
+        damaged_files(&sim.block_on(verify()).0),
+        Vec::<PathBuf>::new()
+    );
+}
+
+#[test]
+fn acknowledged_commits_that_are_damaged_are_told_from_a_torn_tail() {
+    let sim = Sim::new(2, SimConfig::default());
+    sim.block_on(async {
+        let broker = start().await;
+        create_topic(&broker).await;
+        fill(&broker, 20).await;
+    });
+    sim.crash(CrashPolicy::Process);
+    let (findings, summary) = sim.block_on(verify());
+    assert_eq!(damaged_files(&findings), Vec::<PathBuf>::new());
+    assert!(!summary.clean && summary.commits >= 20, "{summary:?}");
+
+    let journal = PathBuf::from("/data/journal/g1-s0/000000.journal");
+    sim.disk().flip_bit(&journal, 5000, 1);
+    let (findings, _) = sim.block_on(verify());
+    let damage: Vec<&Finding> = findings
+        .iter()
+        .filter(|f| f.level == Level::Damage)
+        .collect();
+    assert!(damage.iter().all(|f| f.file == journal), "{damage:?}");
+    assert!(damage[0].what.contains("acknowledged"), "{damage:?}");
+    assert!(damage[0].byte.is_some_and(|b| b <= 5000), "{damage:?}");
+    sim.disk().flip_bit(&journal, 5000, 1);
+
+    // The last commit was never named as flushed: damage there is a torn tail.
+    let raw = sim.disk().read_raw(&journal).unwrap();
+    let last = (0..raw.len() / 4096)
+        .rev()
+        .find(|b| raw[b * 4096..b * 4096 + 4] == *b"MLJ1")
+        .unwrap() as u64;
+    sim.disk().flip_bit(&journal, last * 4096 + 200, 1);
+    let (findings, _) = sim.block_on(verify());
+    assert_eq!(
+        damaged_files(&findings),
+        Vec::<PathBuf>::new(),
+        "{findings:?}"
+    );
+    assert!(
+        findings.iter().any(|f| f.level == Level::TornTail),
+        "{findings:?}"
+    );
+}
