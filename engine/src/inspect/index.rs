@@ -61,8 +61,8 @@ impl IndexCheck {
         }
     }
 
-    /// The first entry that fits no batch, once all batches went by. `whole`: the index is of all of
-    /// the segment, so that none may be left over.
+    /// The first entry that fits no batch, once all batches went by. `whole`: the index is of no
+    /// later moment than these batches, so that none may be left over.
     pub fn finish(self, whole: bool) -> Option<Misfit> {
         let left = |next: usize, all: usize| whole && next < all;
         if self.misfit.is_some() {

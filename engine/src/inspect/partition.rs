@@ -240,6 +240,7 @@ impl PartitionCheck<'_> {
             base: segment.base,
             bytes: segment.bytes,
             finished: segment.finished,
+            clean: self.clean,
             carried: self.known.added.carried.as_ref(),
             epochs,
         };

@@ -30,6 +30,8 @@ pub struct Expected<'a> {
     pub bytes: u64,
     /// Closed, cut to size, with index files.
     pub finished: bool,
+    /// The broker was stopped cleanly: index files are of no other moment than the checkpoint.
+    pub clean: bool,
     /// The block that a crash may have torn, as the journal has it.
     pub carried: Option<&'a CarryOver>,
     /// Leader epochs of the records.
@@ -208,8 +210,8 @@ impl Checker<'_> {
         }
         let bytes = self.expected.bytes;
         let Some(index) = Index::decode(&files[0], &files[1], bytes) else {
-            // That of an open segment may be of a later moment than the checkpoint.
-            if self.expected.finished {
+            // That of an open segment may be of a later moment than the checkpoint after a crash.
+            if self.expected.finished || self.expected.clean {
                 let offsets_are_sound = Index::decode(&files[0], &[], bytes).is_some();
                 let extension = if offsets_are_sound {
                     "timeindex"
@@ -468,7 +470,7 @@ impl Checker<'_> {
         if let Some(misfit) = self
             .index
             .take()
-            .and_then(|i| i.finish(self.expected.finished))
+            .and_then(|i| i.finish(self.expected.finished || self.expected.clean))
         {
             let (extension, byte) = match misfit {
                 Misfit::Offset(n) => ("index", n as u64 * 8),
