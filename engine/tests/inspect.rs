@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes};
 use millrace_engine::inspect::{self, Directories, Finding, Level, Summary};
 use millrace_engine::meta::{Command, Overrides};
+use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::batch::{crc32c, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
@@ -199,4 +200,33 @@ fn acknowledged_commits_that_are_damaged_are_told_from_a_torn_tail() {
         findings.iter().any(|f| f.level == Level::TornTail),
         "{findings:?}"
     );
+}
+
+/// Flips one bit of a finished segment's block while the broker runs; nobody reads.
+#[test]
+fn the_scrubber_reports_damage_that_no_reader_met() {
+    let sim = Sim::new(3, SimConfig::default());
+    stopped(&sim);
+    let inner = sim.clone();
+    sim.block_on(async move {
+        let broker = start().await;
+        let pass = config().scrub_pause + Duration::from_secs(60);
+        rt::sleep(pass).await;
+        let sound = broker.metrics().counters;
+        assert_eq!(sound.scrub_damaged_blocks, 0);
+        assert!(sound.scrubbed_bytes > 3 << 20, "{sound:?}");
+        let bound = config().scrub_bytes_per_second * 60;
+        assert!(sound.scrubbed_bytes < bound, "{sound:?}");
+
+        let segment = Path::new("/data/topics/t-0/00000000000000000000.log");
+        inner.disk().flip_bit(segment, 300_000, 5);
+        let sums = Path::new("/data/topics/t-0/00000000000000000010.sum");
+        inner.disk().flip_bit(sums, 40, 5);
+        rt::sleep(pass).await;
+        assert_eq!(broker.metrics().counters.scrub_damaged_blocks, 2);
+        rt::sleep(pass).await;
+        let told = broker.metrics().counters;
+        assert_eq!(told.scrub_damaged_blocks, 2, "each block once");
+        assert_eq!((told.reads_disk, told.reads_memory), (0, 0));
+    });
 }

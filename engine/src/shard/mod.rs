@@ -10,6 +10,7 @@ mod flusher;
 pub mod mail;
 pub mod metrics;
 mod recovery;
+mod scrub;
 mod start;
 
 use crate::error::PartitionError;

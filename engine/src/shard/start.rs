@@ -363,6 +363,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
     rt::spawn(Class::Network, shard.clone().run_parked());
     rt::spawn(Class::Background, shard.clone().run_housekeeping());
     rt::spawn(Class::Background, watch_stalls(shard.clone()));
+    rt::spawn(Class::Background, shard.clone().run_scrubber());
     if let Some(old) = old {
         for (number, journal) in old.journals.iter().enumerate() {
             if number % shard.shards == shard.index {
