@@ -2,6 +2,7 @@
 //! Does not know sockets' contents nor any Kafka request schema.
 //! Invariant: nothing is acknowledged before it is on stable storage, unless its topic asked for that.
 
+pub mod adopt;
 pub mod api;
 pub mod error;
 pub mod inspect;

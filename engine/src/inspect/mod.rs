@@ -8,7 +8,7 @@ mod journals;
 mod partition;
 mod segment;
 pub mod verify;
-mod walk;
+pub(crate) mod walk;
 
 use crate::types::{Offset, PartitionId};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ pub mod config;
 pub mod cow;
 mod error;
 pub mod format;
-mod id_text;
+pub mod id_text;
 pub mod image;
 pub mod limits;
 pub mod machine;

@@ -12,6 +12,7 @@ pub mod metrics;
 mod recovery;
 mod scrub;
 mod start;
+mod unknown;
 
 use crate::error::PartitionError;
 use crate::journal::entry::JournalId;
