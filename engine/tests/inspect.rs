@@ -3,12 +3,15 @@
 //! Invariant checked: damage is found before anything reads it, and nothing else is called damage.
 
 use bytes::Bytes;
-use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes};
-use millrace_engine::inspect::{self, Directories, Finding, Level, Summary};
+use millrace_engine::api::{
+    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
+};
+use millrace_engine::inspect::repair::{repair, AcceptLoss, RepairError, Repaired};
+use millrace_engine::inspect::{self, Directories, Finding, Level, Subject, Summary};
 use millrace_engine::meta::{Command, Overrides};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
-use millrace_engine::types::batch::{crc32c, CRC_START};
+use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -229,4 +232,163 @@ fn the_scrubber_reports_damage_that_no_reader_met() {
         assert_eq!(told.scrub_damaged_blocks, 2, "each block once");
         assert_eq!((told.reads_disk, told.reads_memory), (0, 0));
     });
+}
+
+async fn mended(accept: &[AcceptLoss]) -> Result<Repaired, RepairError> {
+    repair(&Directories::new("/data".into(), None), accept).await
+}
+
+fn give_up(partition: &str, from: i64) -> AcceptLoss {
+    AcceptLoss {
+        partition: partition.into(),
+        from,
+    }
+}
+
+/// Offsets of a partition from `offset` on, as a client reads them.
+async fn offsets(broker: &Broker, index: i32, mut offset: i64) -> Vec<i64> {
+    let mut out = Vec::new();
+    loop {
+        let item = FetchItem {
+            partition: PartitionId::new(TOPIC, index),
+            offset,
+            max_bytes: 1 << 20,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+        };
+        let options = FetchOptions {
+            max_wait: Duration::ZERO,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            read_committed: false,
+        };
+        let fetched = broker.fetch(vec![item], options).await.remove(0);
+        let fetched = fetched.unwrap_or_else(|e| panic!("fetch: {e}"));
+        if fetched.bytes() == 0 {
+            return out;
+        }
+        for chunk in &fetched.records {
+            let mut rest = chunk.as_ref();
+            while !rest.is_empty() {
+                let header = BatchHeader::parse(rest).unwrap();
+                assert!(header.crc_matches(rest));
+                out.push(header.base_offset);
+                offset = header.next_offset();
+                rest = &rest[header.size..];
+            }
+        }
+    }
+}
+
+/// Everything is served up to `end`, and the next record goes there.
+fn serves(sim: &Sim, index: i32, end: i64) {
+    sim.block_on(async move {
+        let broker = start().await;
+        assert_eq!(
+            offsets(&broker, index, 0).await,
+            (0..end).collect::<Vec<_>>()
+        );
+        let item = AppendItem {
+            partition: PartitionId::new(TOPIC, index),
+            batch: batch(7, 50, None, 9_000),
+        };
+        let appended = broker
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap();
+        assert_eq!(appended.base_offset, end);
+        broker.close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let (findings, _) = sim.block_on(verify());
+    assert_eq!(
+        damaged_files(&findings),
+        Vec::<PathBuf>::new(),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn what_the_batches_prove_is_made_again() {
+    let sim = Sim::new(4, SimConfig::default());
+    stopped(&sim);
+    let folder = Path::new("/data/topics/t-0");
+    let damaged = [
+        ("00000000000000000000.sum", 100),
+        ("00000000000000000010.index", 9),
+        ("00000000000000000020.timeindex", 3),
+        ("00000000000000000030.sum", 2),
+        ("partition.metadata", 20),
+    ];
+    for (name, byte) in damaged {
+        sim.disk().flip_bit(&folder.join(name), byte, 2);
+    }
+    let bad = sim.disk().read_raw(&folder.join(damaged[0].0));
+    let repaired = sim.block_on(mended(&[])).unwrap();
+    assert_eq!(repaired.left, Vec::new(), "{:?}", repaired.done);
+    assert_eq!(repaired.done.len(), damaged.len(), "{:?}", repaired.done);
+    let kept = repaired.evidence.unwrap().join("topics/t-0");
+    assert_eq!(sim.disk().read_raw(&kept.join(damaged[0].0)), bad);
+    serves(&sim, 0, 45);
+}
+
+#[test]
+fn damaged_records_go_only_where_the_operator_says_so() {
+    let sim = Sim::new(5, SimConfig::default());
+    stopped(&sim);
+    let log = Path::new("/data/topics/t-0/00000000000000000010.log");
+    let whole = sim.disk().read_raw(log);
+    sim.disk().flip_bit(log, 350_000, 2);
+    let damaged = sim.disk().read_raw(log);
+    // Offset 13 has what is at byte 350,000.
+    let repaired = sim.block_on(mended(&[])).unwrap();
+    assert!(!repaired.left.is_empty(), "nothing is cut unasked");
+    assert_eq!(sim.disk().read_raw(log), damaged);
+    let refused = sim.block_on(mended(&[give_up("t-0", 14)])).unwrap_err();
+    assert!(refused.to_string().contains("at most 13"), "{refused}");
+    let refused = sim.block_on(mended(&[give_up("t-1", 0)])).unwrap_err();
+    assert!(refused.to_string().contains("no damaged"), "{refused}");
+    let repaired = sim.block_on(mended(&[give_up("t-0", 13)])).unwrap();
+    assert_eq!(repaired.left, Vec::new(), "{:?}", repaired.done);
+    let kept = repaired
+        .evidence
+        .unwrap()
+        .join("topics/t-0/00000000000000000010.log");
+    assert_eq!(sim.disk().read_raw(&kept), damaged);
+    assert_ne!(whole, damaged);
+    serves(&sim, 0, 13);
+    serves(&sim, 1, 5);
+}
+
+#[test]
+fn a_damaged_journal_is_given_up_partition_by_partition() {
+    let sim = Sim::new(6, SimConfig::default());
+    sim.block_on(async {
+        let broker = start().await;
+        create_topic(&broker).await;
+        fill(&broker, 30).await;
+    });
+    sim.crash(CrashPolicy::Process);
+    let journal = PathBuf::from("/data/journal/g1-s0/000000.journal");
+    sim.disk().flip_bit(&journal, 1_200_000, 1);
+    let (findings, _) = sim.block_on(verify());
+    let lost: Vec<(PartitionId, i64)> = findings
+        .iter()
+        .filter_map(|f| match f.subject {
+            Subject::Records { partition, from } => Some((partition, from)),
+            _ => None,
+        })
+        .collect();
+    assert!(!lost.is_empty(), "{findings:?}");
+    let accept: Vec<AcceptLoss> = lost
+        .iter()
+        .map(|(id, from)| give_up(&format!("t-{}", id.index), *from))
+        .collect();
+    let repaired = sim.block_on(mended(&accept)).unwrap();
+    sim.crash(CrashPolicy::Process);
+    assert_eq!(repaired.left, Vec::new(), "{:?}", repaired.done);
+    for (id, from) in lost {
+        serves(&sim, id.index, from);
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: nothing here touches a data directory that a running broker has locked.
 
 mod dump;
+mod repair;
 mod verify;
 
 use crate::failure::Failure;
@@ -22,12 +23,15 @@ enum Command {
     Verify(verify::Args),
     /// Print the batches and records of segments and journal files
     Dump(dump::Args),
+    /// Mend what can be made again, and give up records that the operator names
+    Repair(repair::Args),
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Verify(args) => verify::run(args),
         Command::Dump(args) => dump::run(args),
+        Command::Repair(args) => repair::run(args),
     }
 }
 

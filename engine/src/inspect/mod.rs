@@ -6,6 +6,7 @@ pub mod dump;
 mod index;
 mod journals;
 mod partition;
+pub mod repair;
 mod segment;
 pub mod verify;
 pub(crate) mod walk;

@@ -15,6 +15,8 @@ use std::rc::Rc;
 const SUM_MAGIC: &[u8; 8] = b"MLSUM\0\0\x01";
 const SUM_HEADER_BYTES: usize = SUM_MAGIC.len() + 8;
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Bytes between the entries of an index made again: Kafka's default.
+const RENEWED_INDEX_INTERVAL_BYTES: u64 = 4096;
 /// Index files are bounded by the segment: one entry per batch at most.
 const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -54,6 +56,41 @@ impl SegmentFiles {
             sums: RefCell::new(sums),
             index: RefCell::new(None),
         })
+    }
+
+    /// Opens a segment whose checksums are damaged, with new ones of what its first `bytes` are now:
+    /// for repairs, after the batches were checked. They are written by `sync_from`.
+    pub async fn with_new_sums(dir: &Path, base: Offset, bytes: u64) -> io::Result<SegmentFiles> {
+        let stem = dir.join(segment_stem(base));
+        let options = OpenOptions::new().read(true).write(true);
+        let log = File::open(&stem.with_extension("log"), options).await?;
+        let sum = File::open(&stem.with_extension("sum"), options.create(true)).await?;
+        let mut sums = Vec::new();
+        let mut position = 0;
+        while position < bytes {
+            let read = log.read_at(position, IO_BYTES_MAX).await?;
+            if read.is_empty() {
+                break;
+            }
+            let blocks = read.chunks(BLOCK_BYTES).zip(position / BLOCK..);
+            sums.extend(blocks.map(|(block, number)| block_sum(base, number, block)));
+            position += read.len() as u64;
+        }
+        sums.truncate(bytes.div_ceil(BLOCK) as usize);
+        Ok(SegmentFiles {
+            dir: dir.to_path_buf(),
+            base,
+            log,
+            sum,
+            sums: RefCell::new(sums),
+            index: RefCell::new(None),
+        })
+    }
+
+    /// Makes the index files again from the first `bytes`.
+    pub async fn renew_index(&self, bytes: u64) -> io::Result<()> {
+        let index = self.scan_index(bytes, RENEWED_INDEX_INTERVAL_BYTES).await?;
+        self.write_index(index).await
     }
 
     fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
