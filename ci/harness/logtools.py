@@ -37,7 +37,7 @@ def parse():
 
 def produce(bootstrap, topic, partitions, numbers, codec, idempotent=True):
     config = {"bootstrap.servers": bootstrap, "enable.idempotence": idempotent, "compression.type": codec, "linger.ms": 5,
-              "batch.num.messages": 100}  # fmt: skip
+              "batch.num.messages": 100, "log_level": 2}  # fmt: skip
     producer = Producer(config)
     failures = []
     for number in numbers:
@@ -267,6 +267,102 @@ class Cases:
             found.append((*(int(fields[n]) for n in numbers), fields["compresscodec"].lower(), int(fields["crc"])))
         return found
 
+    # Damage ---------------------------------------------------------------------------------------------------------
+
+    def stopped(self, clean=True):
+        """A node with a few rolled segments that does not run any more."""
+        process = self.broker(options=["--shards", "1"])
+        process.start()
+        create(process.bootstrap, {"t": 1}, {"segment.bytes": SEGMENT_BYTES})
+        produce(process.bootstrap, "t", 1, range(6000), "none")
+        self.refuses_running(process)
+        if clean:
+            process.stop()
+        else:
+            process.kill()
+        return process
+
+    def refuses_running(self, process):
+        said = self.tool("log", "verify", process.data_dir, code=1)
+        demand(f"in use by process {process.process.pid}" in said, said)
+        said = self.tool("log", "repair", process.data_dir, code=1)
+        demand("in use" in said, said)
+
+    def verify_names_damage(self):
+        process = self.stopped()
+        data = process.data_dir
+        self.tool("log", "verify", data)
+        logs = sorted((data / "topics" / "t-0").glob("*.log"))
+        demand(len(logs) > 3, f"rolled: {logs}")
+        one = logs[1]
+        places = [(one, size(one) // 2), (logs[-1], size(logs[-1]) - 5)]
+        places += [(one.with_suffix(suffix), size(one.with_suffix(suffix)) // 2) for suffix in (".sum", ".index", ".timeindex")]
+        places += [(one.parent / "partition.metadata", 30), (data / "manifest.json", 40), (data / "meta" / "metadata", 100)]
+        places += [(path, size(path) // 2) for path in (data / "checkpoints").iterdir()]
+        # Of block checksums only the first ones are in use: the file is whole blocks.
+        places[2] = (one.with_suffix(".sum"), 60)
+        for path, byte in places:
+            flip(path, byte)
+            said = self.tool("log", "verify", data, code=1)
+            demand(f"DAMAGE: {path}" in said, f"names {path}, byte {byte}: {said}")
+            flip(path, byte)
+        self.tool("log", "verify", data)
+        return f"{len(places)} flips, each named"
+
+    def journal_damage_is_named(self):
+        process = self.stopped(clean=False)
+        data = process.data_dir
+        self.tool("log", "verify", data)
+        commits = []
+        for journal in sorted((data / "journal").glob("*/*.journal")):
+            lines = [json.loads(line) for line in self.tool("log", "dump", "--json", journal).splitlines()]
+            commits += [(line["commit"], journal, line["position"]) for line in lines if "commit" in line]
+        commits.sort()
+        demand(len(commits) > 10, f"commits: {commits}")
+        # Far enough from the end that a later commit says it was flushed.
+        _, journal, position = commits[-5]
+        flip(journal, position + 300)
+        said = self.tool("log", "verify", data, code=1)
+        demand(f"DAMAGE: {journal}, byte {position}" in said, said)
+        lost = re.search(r"t-0 has records from offset (\d+)", said)
+        demand(lost, said)
+        return self.given_up(process, int(lost[1]))
+
+    def given_up(self, process, offset):
+        data = process.data_dir
+        before = self.tool("log", "repair", data, code=1)
+        demand(f"offset {offset}" in before, f"nothing is cut unasked: {before}")
+        self.tool("log", "repair", data, "--partition", "t-0", "--accept-loss-from", offset + 1, code=1)
+        said = self.tool("log", "repair", data, "--partition", "t-0", "--accept-loss-from", offset)
+        demand((data / "repair-evidence").is_dir() and "repair-evidence" in said, said)
+        self.tool("log", "verify", data)
+        process.start()
+        low, high, records = read(process.bootstrap, "t", 0)
+        demand(low == 0 and high == offset == len(records), f"{low}..{high}, {len(records)} records, cut at {offset}")
+        for record_offset, _, _, value, *_ in records:
+            demand(value == value_of("t", record_offset), f"offset {record_offset} has what was sent")
+        produce(process.bootstrap, "t", 1, range(100), "lz4")
+        demand(read(process.bootstrap, "t", 0)[1] == offset + 100, "it takes records again")
+        process.stop()
+        self.tool("log", "verify", data)
+        return f"cut at offset {offset}"
+
+    def repair(self):
+        process = self.stopped()
+        data = process.data_dir
+        one = sorted((data / "topics" / "t-0").glob("*.log"))[1]
+        derived = [(one.with_suffix(".sum"), 60), (one.with_suffix(".index"), 9), (one.parent / "partition.metadata", 30)]
+        for path, byte in derived:
+            flip(path, byte)
+        said = self.tool("log", "repair", data)
+        demand(all(f"repaired: {path}" in said for path, _ in derived), said)
+        self.tool("log", "verify", data)
+        flip(one, size(one) // 2)
+        said = self.tool("log", "verify", data, code=1)
+        lost = re.search(r"records from offset (\d+) on may be lost", said)
+        demand(lost, said)
+        return self.given_up(process, int(lost[1]))
+
 
 def main():
     arguments = parse()
@@ -277,6 +373,9 @@ def main():
     try:
         lines.case("adopt", cases.adopt)
         lines.case("kafkas_tool_reads_ours", cases.kafkas_tool_reads_ours)
+        lines.case("verify_names_damage", cases.verify_names_damage)
+        lines.case("journal_damage_is_named", cases.journal_damage_is_named)
+        lines.case("repair", cases.repair)
     finally:
         cases.remove_all()
     os._exit(lines.finish())

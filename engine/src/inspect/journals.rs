@@ -28,8 +28,8 @@ pub struct JournalCheck<'a> {
     pub dir: &'a Path,
     pub checkpoint: &'a Checkpoint,
     pub known: &'a mut HashMap<PartitionId, Known>,
-    /// Whether the metadata has this partition.
-    pub exists: &'a dyn Fn(PartitionId) -> bool,
+    /// `<topic>-<partition>`, where the metadata has this partition.
+    pub name: &'a dyn Fn(PartitionId) -> Option<String>,
 }
 
 /// Where a commit is, for messages.
@@ -85,11 +85,10 @@ impl JournalCheck<'_> {
             return;
         };
         for (entry, payload) in entries {
-            if !(self.exists)(entry.partition) {
+            let Some(known) = self.known(entry.partition) else {
                 continue; // of a deleted topic
-            }
+            };
             seen.insert(entry.partition);
-            let known = self.known.entry(entry.partition).or_default();
             match entry.kind {
                 EntryKind::CarryOver => {
                     if let Some(carried) = CarryOver::decode(payload) {
@@ -115,6 +114,14 @@ impl JournalCheck<'_> {
         }
     }
 
+    /// What is known of a partition that the metadata has.
+    fn known(&mut self, id: PartitionId) -> Option<&mut Known> {
+        let name = (self.name)(id)?;
+        let known = self.known.entry(id).or_default();
+        known.name = name;
+        Some(known)
+    }
+
     fn entry_damage(&self, place: &Place, what: String) -> Finding {
         let what = format!("commit {}: {what}", place.sequence);
         Finding::new(Level::Damage, &place.file, Some(place.byte), what)
@@ -136,11 +143,10 @@ impl JournalCheck<'_> {
         for index in 0..scan.commits_beyond() {
             let commit = scan.commit_beyond(index).await?;
             for (entry, payload) in commit.checked_entries().unwrap_or_default() {
-                if !(self.exists)(entry.partition) {
+                let Some(known) = self.known(entry.partition) else {
                     continue;
-                }
+                };
                 seen.insert(entry.partition);
-                let known = self.known.entry(entry.partition).or_default();
                 let before = known.added.end;
                 if entry.kind == EntryKind::Append
                     && append(known, &entry, payload).is_ok()
@@ -157,7 +163,7 @@ impl JournalCheck<'_> {
         let mut lost: Vec<PartitionId> = seen
             .difference(&continued)
             .copied()
-            .filter(|id| (self.exists)(*id))
+            .filter(|id| (self.name)(*id).is_some())
             .collect();
         lost.sort_unstable();
         let what = format!(
@@ -178,10 +184,7 @@ impl JournalCheck<'_> {
         );
         for partition in lost {
             let from = self.known.get(&partition).map_or(0, |k| k.added.end);
-            let name = self
-                .known
-                .get(&partition)
-                .map_or_else(String::new, |k| k.name.clone());
+            let name = (self.name)(partition).unwrap_or_default();
             let what = format!(
                 "{name} has records from offset {from} on that only these commits had, if any"
             );

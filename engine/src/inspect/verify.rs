@@ -222,13 +222,13 @@ impl Verifier<'_> {
             }
             let Some(image) = image else { continue };
             self.name_all(image);
-            let exists = |id: PartitionId| topic_has(image, id);
+            let name = |id: PartitionId| topic_has(image, id).then(|| name_of(image, id));
             let mut check = JournalCheck {
                 number,
                 dir: &dir,
                 checkpoint: &checkpoint,
                 known: &mut self.known,
-                exists: &exists,
+                name: &name,
             };
             self.summary.commits += check.run(&mut self.findings).await?;
             self.summary.journals += 1;

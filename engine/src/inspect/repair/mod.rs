@@ -81,7 +81,12 @@ pub async fn repair(dirs: &Directories, accept: &[AcceptLoss]) -> Result<Repaire
     }
     // Cuts make new files: what is still there is to be made again.
     let (damage, _) = look(dirs).await?;
-    for finding in damage.iter().filter(|f| provable(f, &damage)) {
+    // Index files are made from blocks, whose checksums have to fit by then.
+    let (index, others): (Vec<&Finding>, Vec<&Finding>) = damage
+        .iter()
+        .filter(|f| provable(f, &damage))
+        .partition(|f| matches!(f.subject, Subject::Index { .. }));
+    for finding in others.into_iter().chain(index) {
         repair.derive(finding).await?;
     }
     let (left, summary) = look(dirs).await?;
