@@ -392,3 +392,26 @@ fn a_damaged_journal_is_given_up_partition_by_partition() {
         serves(&sim, id.index, from);
     }
 }
+
+#[test]
+fn what_was_given_up_does_not_come_back_from_the_journal() {
+    let sim = Sim::new(7, SimConfig::default());
+    sim.block_on(async {
+        let broker = start().await;
+        create_topic(&broker).await;
+        fill(&broker, 200).await;
+    });
+    sim.crash(CrashPolicy::Process);
+    let (_, summary) = sim.block_on(verify());
+    assert!(
+        !summary.clean && summary.segments > 3 && summary.commits > 10,
+        "{summary:?}"
+    );
+    let log = Path::new("/data/topics/t-0/00000000000000000010.log");
+    sim.disk().flip_bit(log, 350_000, 2);
+    let repaired = sim.block_on(mended(&[give_up("t-0", 13)])).unwrap();
+    sim.crash(CrashPolicy::Process);
+    assert_eq!(repaired.left, Vec::new(), "{:?}", repaired.done);
+    serves(&sim, 0, 13);
+    serves(&sim, 1, 20);
+}
