@@ -47,8 +47,9 @@ pub async fn cut(
     state.durable = end;
     // Entries of the journal that were written before are void from here on.
     state.truncation += 1;
-    let mut epochs = EpochHistory::from_pairs(std::mem::take(&mut state.epochs))
-        .unwrap_or_else(EpochHistory::default);
+    let epochs = EpochHistory::from_pairs(std::mem::take(&mut state.epochs));
+    let mut epochs = epochs
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "leader epochs do not grow"))?;
     epochs.truncate_to(end);
     state.epochs = epochs.pairs().to_vec();
     for (_, batches) in &mut state.producers {
