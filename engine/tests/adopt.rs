@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use millrace_engine::adopt::{adopt, AdoptError, Options, Report};
 use millrace_engine::api::{
-    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
+    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes, OffsetSpec,
 };
 use millrace_engine::inspect::{self, Directories, Finding, Level};
+use millrace_engine::meta::{Command, Overrides};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::batch::{crc32c, stamp, BatchHeader, CRC_START};
@@ -225,6 +226,72 @@ fn kafkas_directory_is_taken_in_whole() {
     let twice = sim.block_on(async { adopt(&options()).await });
     assert!(matches!(twice, Err(AdoptError::Refused(_))), "{twice:?}");
     served_as_kafka_had_it(&sim, 2);
+}
+
+#[test]
+fn a_used_directory_takes_more_in_and_kafkas_may_be_emptied() {
+    const MINE: TopicId = TopicId([8; 16]);
+    let sim = Sim::new(2, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    sim.block_on(async {
+        let brokers = start(2).await.unwrap();
+        let create = Command::CreateTopic {
+            id: MINE,
+            name: "mine".into(),
+            internal: false,
+            partitions: 1,
+            replication_factor: 1,
+            assignment: Vec::new(),
+            overrides: Overrides::new(),
+        };
+        brokers[0].propose(create).await.unwrap();
+        let item = AppendItem {
+            partition: PartitionId::new(MINE, 0),
+            batch: Bytes::from(batch(0, -1, 100, None)),
+        };
+        brokers[0]
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let unclean = sim.block_on(async { adopt(&options()).await });
+    assert!(
+        matches!(&unclean, Err(AdoptError::Refused(why)) if why[0].contains("stopped cleanly")),
+        "{unclean:?}"
+    );
+    sim.block_on(async {
+        let brokers = start(2).await.unwrap();
+        let (a, b) = (brokers[0].clone(), brokers[1].clone());
+        let other = rt::spawn_joined(rt::Class::Network, async move { b.close().await });
+        a.close().await.unwrap();
+        other.await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let mut moving = options();
+    moving.remove = true;
+    sim.block_on(async move { adopt(&moving).await }).unwrap();
+    let left = sim.disk().files();
+    assert!(
+        !left.iter().any(|f| f.starts_with("/kafka/orders-0")),
+        "moved"
+    );
+    assert!(
+        left.iter()
+            .any(|f| f.starts_with("/kafka/__consumer_offsets-3")),
+        "left"
+    );
+    served_as_kafka_had_it(&sim, 2);
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        let latest = OffsetSpec::Latest {
+            read_committed: false,
+        };
+        let mine = PartitionId::new(MINE, 0);
+        let end = brokers[0].list_offset(mine, -1, latest).await.unwrap();
+        assert_eq!(end.offset, 1, "what was there before still is");
+    });
 }
 
 #[test]

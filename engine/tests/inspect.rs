@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_engine::api::{
     Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
 };
+use millrace_engine::inspect::dump::{dump, Item};
 use millrace_engine::inspect::repair::{repair, AcceptLoss, RepairError, Repaired};
 use millrace_engine::inspect::{self, Directories, Finding, Level, Subject, Summary};
 use millrace_engine::meta::{Command, Overrides};
@@ -240,6 +241,75 @@ fn the_scrubber_reports_damage_that_no_reader_met() {
         assert_eq!(told.scrub_damaged_blocks, 2, "each block once");
         assert_eq!((told.reads_disk, told.reads_memory), (0, 0));
     });
+}
+
+/// Any bytes in any file: a verdict, never a panic, and what is read stays bounded.
+#[test]
+fn hostile_files_are_looked_at_without_harm() {
+    for seed in 0..12 {
+        let sim = Sim::new(100 + seed, SimConfig::default());
+        sim.block_on(async move {
+            let broker = start().await;
+            create_topic(&broker).await;
+            fill(&broker, 24).await;
+            if seed % 2 == 0 {
+                broker.close().await.unwrap();
+            }
+        });
+        sim.crash(CrashPolicy::Process);
+        let files = sim.disk().files();
+        for _ in 0..25 {
+            let file = &files[sim.random() as usize % files.len()];
+            let whole = sim.disk().read_raw(file).unwrap();
+            let spoilt = spoil(&sim, &whole);
+            sim.disk().write_raw(file, &spoilt);
+            let looked = file.clone();
+            sim.block_on(async move {
+                verify().await;
+                let mut bytes = 0;
+                let dumped = dump(&looked, &mut |item| {
+                    if let Item::Batch { header, .. } = item {
+                        bytes += header.size;
+                    }
+                    true
+                })
+                .await;
+                let known = looked
+                    .extension()
+                    .is_some_and(|e| e == "log" || e == "journal");
+                assert_eq!(dumped.is_ok(), known, "{}: {dumped:?}", looked.display());
+                assert!(bytes <= spoilt.len(), "no batch is longer than its file");
+            });
+            sim.disk().write_raw(file, &whole);
+        }
+    }
+}
+
+/// One of: noise over a stretch, cut, grown, emptied, stretches exchanged, bits flipped.
+fn spoil(sim: &Sim, whole: &[u8]) -> Vec<u8> {
+    let mut out = whole.to_vec();
+    let at = |n: usize| sim.random() as usize % n.max(1);
+    match at(6) {
+        0 => {
+            let (from, len) = (at(out.len()), at(5_000));
+            for byte in out.iter_mut().skip(from).take(len) {
+                *byte = sim.random() as u8;
+            }
+        }
+        1 => out.truncate(at(whole.len())),
+        2 => out.extend((0..at(9_000)).map(|_| sim.random() as u8)),
+        3 => out.clear(),
+        4 => out.rotate_left(at(whole.len())),
+        _ => {
+            for _ in 0..20 {
+                let bit = at(whole.len() * 8);
+                if let Some(byte) = out.get_mut(bit / 8) {
+                    *byte ^= 1 << (bit % 8);
+                }
+            }
+        }
+    }
+    out
 }
 
 async fn mended(accept: &[AcceptLoss]) -> Result<Repaired, RepairError> {

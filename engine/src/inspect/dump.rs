@@ -78,10 +78,10 @@ impl Bytes<'_> {
             while self.start + (self.window.len() as u64) < end {
                 let at = self.start + self.window.len() as u64;
                 let part = self.file.read_at(at, IO_BYTES_MAX).await?;
-                if part.is_empty() {
-                    break;
-                }
                 self.window.extend_from_slice(&part);
+                if part.len() < IO_BYTES_MAX {
+                    break; // the file ends here, maybe within a block
+                }
             }
         }
         let from = ((position - self.start) as usize).min(self.window.len());

@@ -286,7 +286,8 @@ impl Checker<'_> {
                 None => self.walk(&mut walker, &read[..here], on_batch),
             }
             position += here as u64;
-            if here == 0 {
+            // Less than was asked for: the file ends here.
+            if position < bytes && here < IO_BYTES_MAX {
                 let what = format!("ends at byte {position} where {bytes} bytes were written");
                 findings.push(self.records(&path, Some(position), what, self.due));
                 self.note_bad(self.due);

@@ -215,10 +215,10 @@ async fn read_range(file: &File, position: u64, bytes: usize) -> io::Result<Vec<
     while out.len() < bytes {
         let want = (bytes - out.len()).min(IO_BYTES_MAX);
         let part = file.read_at(position + out.len() as u64, want).await?;
-        if part.is_empty() {
-            break;
-        }
         out.extend_from_slice(&part);
+        if part.len() < want {
+            break; // the file ends here, maybe within a block
+        }
     }
     Ok(out)
 }

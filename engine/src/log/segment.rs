@@ -69,12 +69,12 @@ impl SegmentFiles {
         let mut position = 0;
         while position < bytes {
             let read = log.read_at(position, IO_BYTES_MAX).await?;
-            if read.is_empty() {
-                break;
-            }
             let blocks = read.chunks(BLOCK_BYTES).zip(position / BLOCK..);
             sums.extend(blocks.map(|(block, number)| block_sum(base, number, block)));
             position += read.len() as u64;
+            if read.len() < IO_BYTES_MAX {
+                break; // the file ends here, maybe within a block
+            }
         }
         sums.truncate(bytes.div_ceil(BLOCK) as usize);
         Ok(SegmentFiles {
@@ -377,10 +377,10 @@ pub async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Ve
             .next_multiple_of(BLOCK_BYTES)
             .min(IO_BYTES_MAX);
         let part = sum.read_at(bytes.len() as u64, len).await?;
-        if part.is_empty() {
-            break;
-        }
         bytes.extend_from_slice(&part);
+        if part.len() < len {
+            break; // the file ends here, maybe within a block
+        }
     }
     let sound =
         bytes.len() >= want && bytes[..8] == *SUM_MAGIC && bytes[8..16] == base.to_le_bytes();
