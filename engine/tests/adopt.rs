@@ -409,6 +409,33 @@ fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
 }
 
 #[test]
+fn a_name_that_collides_is_refused_before_anything_changes() {
+    let sim = Sim::new(13, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        let create = Command::CreateTopic {
+            id: TopicId([1; 16]),
+            name: "orders".into(),
+            internal: false,
+            partitions: 1,
+            replication_factor: 1,
+            assignment: Vec::new(),
+            overrides: Overrides::new(),
+        };
+        brokers[0].propose(create).await.unwrap();
+        brokers[0].close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let refused = sim.block_on(async { adopt(&options()).await });
+    assert!(
+        matches!(&refused, Err(AdoptError::Refused(why)) if why[0].contains("already exists")),
+        "{refused:?}"
+    );
+    assert!(sim.disk().read_raw(Path::new("/data/adopt.json")).is_none());
+}
+
+#[test]
 fn unknown_folders_are_set_aside_and_never_served() {
     let sim = Sim::new(12, SimConfig::default());
     sim.block_on(async {

@@ -10,8 +10,8 @@ mod source;
 use crate::checkpoint::{Checkpoint, PartitionState};
 use crate::journal::entry::JournalId;
 use crate::manifest::{JournalRef, Manifest};
-use crate::meta::offline;
 use crate::meta::{self, Command, Image, MetaError, MetaHandle, MetaOptions, NodeInfo, Overrides};
+use crate::meta::{machine, offline};
 use crate::rt;
 use crate::types::PartitionId;
 use plan::{Plan, PlannedPartition, PlannedTopic};
@@ -168,24 +168,27 @@ impl Target<'_> {
                 "the broker of {dir} was not stopped cleanly: start it once and stop it with SIGTERM"
             ));
         }
-        let Some(known) = offline::read(&self.options.data_dir).await? else {
-            return Ok(());
-        };
-        if known.node_id != self.options.node_id {
-            let (theirs, ours) = (known.node_id, self.options.node_id);
-            problems.push(format!(
-                "{dir} belongs to node {theirs}, not {ours}: give --node-id {theirs}"
-            ));
-        }
-        for (name, topic) in topics {
-            let by_name = known.image.topic(name);
-            let same = by_name.is_some_and(|t| t.id == topic.id);
-            if (by_name.is_some() || known.image.topic_by_id(topic.id).is_some())
-                && !(same && self.repeated)
-            {
+        let node = self.options.node_id;
+        let mut image = match offline::read(&self.options.data_dir).await? {
+            Some(known) if known.node_id != node => {
+                let theirs = known.node_id;
                 problems.push(format!(
-                    "{dir} has topic {name} already (--skip {name} leaves it out)"
+                    "{dir} belongs to node {theirs}, not {node}: give --node-id {theirs}"
                 ));
+                return Ok(());
+            }
+            Some(known) => known.image,
+            None => Image::new(String::new(), node, Default::default()).map_err(MetaError::from)?,
+        };
+        // On a copy, what will be proposed: a refusal later would leave the adoption half done.
+        machine::apply(&mut image, &register(node)).map_err(MetaError::from)?;
+        for (name, topic) in topics {
+            let here = image.topic(name).is_some_and(|t| t.id == topic.id);
+            if here && self.repeated {
+                continue;
+            }
+            if let Err(refused) = machine::apply(&mut image, &create(name, topic, false)) {
+                problems.push(format!("{refused} (--skip {name} leaves it out)"));
             }
         }
         Ok(())
@@ -232,13 +235,7 @@ impl Target<'_> {
         used: bool,
         report: &mut Report,
     ) -> Result<(), AdoptError> {
-        let node = NodeInfo {
-            id: self.options.node_id,
-            // Until the broker starts and says where it is.
-            host: "127.0.0.1".to_string(),
-            port: 9092,
-            rack: None,
-        };
+        let node = node_info(self.options.node_id);
         let options = MetaOptions {
             must_exist: used,
             ..MetaOptions::default()
@@ -338,6 +335,47 @@ fn state(id: PartitionId, partition: &PlannedPartition) -> PartitionState {
     }
 }
 
+/// This node as it is registered until it starts and says where it is.
+fn node_info(id: i32) -> NodeInfo {
+    NodeInfo {
+        id,
+        host: "127.0.0.1".to_string(),
+        port: 9092,
+        rack: None,
+    }
+}
+
+fn register(node: i32) -> Command {
+    let NodeInfo {
+        id,
+        host,
+        port,
+        rack,
+    } = node_info(node);
+    Command::RegisterNode {
+        id,
+        host,
+        port,
+        rack,
+    }
+}
+
+fn create(name: &str, topic: &PlannedTopic, kept_for_ever: bool) -> Command {
+    let mut overrides = Overrides::new();
+    if kept_for_ever {
+        overrides.insert("retention.ms".to_string(), "-1".to_string());
+    }
+    Command::CreateTopic {
+        id: topic.id,
+        name: name.to_string(),
+        internal: false,
+        partitions: topic.total(),
+        replication_factor: 1,
+        assignment: Vec::new(),
+        overrides,
+    }
+}
+
 async fn propose_all(
     meta: &MetaHandle,
     topics: &Topics,
@@ -347,20 +385,7 @@ async fn propose_all(
         let image = meta.image();
         let kept_for_ever = expires(&image, topic);
         if image.topic_by_id(topic.id).is_none() {
-            let mut overrides = Overrides::new();
-            if kept_for_ever {
-                overrides.insert("retention.ms".to_string(), "-1".to_string());
-            }
-            let create = Command::CreateTopic {
-                id: topic.id,
-                name: name.clone(),
-                internal: false,
-                partitions: topic.total(),
-                replication_factor: 1,
-                assignment: Vec::new(),
-                overrides,
-            };
-            meta.propose(create).await?;
+            meta.propose(create(name, topic, kept_for_ever)).await?;
         }
         let partitions = topic.partitions.values();
         let scanned = partitions.map(|p| &p.scanned);
