@@ -2,6 +2,7 @@
 //! Does not know what any subcommand does.
 //! Invariant: an error ends in one message on standard error and a non-zero exit code.
 
+mod adopt;
 mod broker;
 mod check;
 mod client;
@@ -14,6 +15,7 @@ mod failure;
 mod format;
 mod host;
 mod lock;
+mod log;
 mod produce;
 mod serve;
 mod text;
@@ -53,6 +55,10 @@ enum Command {
     Produce(produce::Args),
     /// Print the records of a topic
     Consume(consume::Args),
+    /// Take in the log directories of an Apache Kafka broker
+    Adopt(adopt::Args),
+    /// Check, show and mend the files of a broker that does not run
+    Log(log::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -76,6 +82,8 @@ fn main() -> ExitCode {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Adopt(args) => adopt::run(args),
+        Command::Log(args) => log::run(args),
         Command::Completions(args) => completions::run(args, &mut Cli::command()),
     };
     match result {

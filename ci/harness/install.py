@@ -14,6 +14,7 @@ from report import IN_CI
 
 MAVEN_REPOSITORY = INSTALLED / "m2"
 REFERENCE_LIBS = INSTALLED / "reference" / "libs"
+TOOLS_LIBS = INSTALLED / "reference-tools" / "libs"
 JAVA_LIBS = INSTALLED / "java" / "libs"
 JAVA_CLASSES = INSTALLED / "java" / "classes"
 NODE = INSTALLED / "node"
@@ -127,3 +128,9 @@ def reference_broker():
     need("java", "mvn")
     pom = HARNESS / "reference-broker.pom.xml"
     _once(REFERENCE_LIBS, [pom], lambda: _maven(pom, REFERENCE_LIBS))
+
+
+def reference_tools():
+    need("java", "mvn")
+    pom = HARNESS / "reference-tools.pom.xml"
+    _once(TOOLS_LIBS, [pom], lambda: _maven(pom, TOOLS_LIBS))

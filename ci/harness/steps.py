@@ -131,6 +131,12 @@ class Run:
     def process(self):
         self._program("process", 600)
 
+    def logtools(self):
+        # Demands java and mvn before anything is built.
+        install.reference_broker()
+        install.reference_tools()
+        self._program("logtools", 900)
+
     def crash(self):
         options = ["--kills", str(self.options.kills)]
         if self.options.seed:
@@ -138,7 +144,7 @@ class Run:
         self._program("crash", 300 + 20 * self.options.kills, options)
 
     def _program(self, name, seconds_max, options=()):
-        if self.options.broker == "kafka" and name == "process":
+        if self.options.broker == "kafka" and name in ("process", "logtools"):
             self.report.skip(name, "is about Millrace's own process")
             return
         install.python()
@@ -194,6 +200,7 @@ STEPS = {
     "java": "client suite (needs java, mvn)",
     "rdkafka": "client suite (Rust over librdkafka)",
     "process": "start, stop, locks, signals of the real process",
+    "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
     "crash": "SIGKILL under load and restart, many times",
 }
 

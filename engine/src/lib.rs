@@ -2,8 +2,10 @@
 //! Does not know sockets' contents nor any Kafka request schema.
 //! Invariant: nothing is acknowledged before it is on stable storage, unless its topic asked for that.
 
+pub mod adopt;
 pub mod api;
 pub mod error;
+pub mod inspect;
 pub mod meta;
 pub mod rt;
 pub mod types;

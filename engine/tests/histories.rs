@@ -8,6 +8,7 @@ use bytes::Bytes;
 use millrace_engine::api::{
     Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes, OffsetSpec,
 };
+use millrace_engine::inspect::{self, Directories, Finding, Level};
 use millrace_engine::meta::{Command, ConfigEdit, Overrides};
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
 use millrace_engine::rt::{self, Class};
@@ -353,7 +354,21 @@ fn history(seed: u64) {
             },
         ];
         sim.crash(policies[pick(&sim, 4) as usize]);
+        sim.block_on(inspected());
     }
+}
+
+/// What a crash leaves is never damage.
+async fn inspected() {
+    let dirs = Directories::new("/data".into(), None);
+    let mut damages = Vec::new();
+    let mut say = |finding: &Finding| {
+        if finding.level == Level::Damage {
+            damages.push(finding.clone());
+        }
+    };
+    let summary = inspect::verify(&dirs, &mut say).await.expect("readable");
+    assert_eq!(damages, Vec::new(), "{summary:?}");
 }
 
 #[test]

@@ -62,6 +62,8 @@ families! {
     RESPONSE_BYTES_MAX = Gauge "millrace_response_memory_limit_bytes" "Limit of the memory of responses";
     MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by records, appends, requests and responses";
     CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
+    SCRUBBED_BYTES = Counter "millrace_scrubbed_bytes" "Bytes of finished segments that the scrubber read and checked";
+    SCRUB_DAMAGED_BLOCKS = Counter "millrace_scrub_damaged_blocks" "Blocks that the scrubber found damaged";
     STALLS = Counter "millrace_stalls" "Times the shard ran too long without yielding";
 }
 

@@ -158,6 +158,11 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
             seconds_from_ns(&shard.journal.flush_ns),
         ),
         Sample::count(&metrics::CROSS_SHARD_CALLS, shard.cross_shard_calls),
+        Sample::count(&metrics::SCRUBBED_BYTES, shard.counters.scrubbed_bytes),
+        Sample::count(
+            &metrics::SCRUB_DAMAGED_BLOCKS,
+            shard.counters.scrub_damaged_blocks,
+        ),
         Sample::count(&metrics::STALLS, shard.counters.stalls),
     ];
     samples.extend(counts.map(|(family, count)| Sample::count(family, count)));

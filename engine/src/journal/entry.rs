@@ -72,6 +72,13 @@ impl CommitHeader {
         crc
     }
 
+    /// The journal that these bytes say they are of; only `decode` tells whether that is so.
+    pub fn claimed_journal(bytes: &[u8]) -> Option<JournalId> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
+        let id = bytes[8..24].try_into().expect("sixteen bytes");
+        (u32_at(bytes, 0) == MAGIC).then(|| JournalId(u128::from_le_bytes(id)))
+    }
+
     /// Reads a header and its CRC; None where the bytes are not one of this journal's at `position`.
     pub fn decode(id: JournalId, bytes: &[u8], position: u64) -> Option<(CommitHeader, u32)> {
         let bytes = bytes.get(..HEADER_BYTES)?;
@@ -99,6 +106,13 @@ impl CommitHeader {
 fn header_crc(id: JournalId, header: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(id.seed());
     hasher.update(&header[..CRC_AT]);
+    hasher.finalize()
+}
+
+/// Checksum of a commit's body.
+pub fn body_crc(id: JournalId, body: &[u8]) -> u32 {
+    let mut hasher = id.body_hasher();
+    hasher.update(body);
     hasher.finalize()
 }
 

@@ -5,9 +5,9 @@
 //! With E the end of the unbroken chain and D the highest durable sequence that any valid header
 //! names: E >= D is a torn tail, whatever lies behind E was never acknowledged. E < D is damage.
 
-use super::entry::{entries, CommitHeader, EntryHeader, JournalId, HEADER_BYTES};
+use super::entry::{body_crc, entries, CommitHeader, EntryHeader, JournalId, HEADER_BYTES};
 use super::ring::open_locked;
-use crate::rt::{self, File, ReadBuf};
+use crate::rt::{self, File, OpenOptions, ReadBuf};
 use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub struct Scan {
     chain: Vec<Found>,
     /// Intact commits behind a damaged one, up to D: only good for partitions they continue.
     beyond: Vec<Found>,
+    /// File and position of the whole header at which the chain ends.
+    stopped_at: Option<(usize, u64)>,
     /// E: last sequence of the chain (first needed - 1 where it is empty).
     pub end: u64,
     /// D: highest sequence known to have been flushed.
@@ -38,21 +40,32 @@ pub struct Scan {
 impl Scan {
     /// Reads all `*.journal` files of `dir`. `first` is the first sequence that is still needed.
     pub async fn read(dir: &Path, id: JournalId, generation: u64, first: u64) -> io::Result<Scan> {
-        let mut names: Vec<String> = rt::fs::list_dir(dir)
-            .await?
-            .into_iter()
-            .map(|e| e.name)
-            .filter(|n| n.ends_with(".journal"))
-            .collect();
-        names.sort_unstable();
-        let mut files = Vec::with_capacity(names.len());
-        for name in names {
-            let path = dir.join(name);
+        let mut files = Vec::new();
+        for path in journal_files(dir).await? {
             let file = open_locked(&path, false).await?;
             // What is read now must still be there after a power cut that follows.
             file.sync().await?;
             files.push((path, file));
         }
+        Scan::of_files(files, id, generation, first).await
+    }
+
+    /// The same for looking only: takes no lock and flushes nothing.
+    pub async fn look(dir: &Path, id: JournalId, generation: u64, first: u64) -> io::Result<Scan> {
+        let mut files = Vec::new();
+        for path in journal_files(dir).await? {
+            let file = File::open(&path, OpenOptions::new().read(true)).await?;
+            files.push((path, file));
+        }
+        Scan::of_files(files, id, generation, first).await
+    }
+
+    async fn of_files(
+        files: Vec<(PathBuf, File)>,
+        id: JournalId,
+        generation: u64,
+        first: u64,
+    ) -> io::Result<Scan> {
         let mut found = Vec::new();
         for (index, (_, file)) in files.iter().enumerate() {
             scan_file(index, file, id, &mut found).await?;
@@ -69,6 +82,7 @@ impl Scan {
         let mut chain: Vec<Found> = Vec::new();
         let mut beyond = Vec::new();
         let mut broken = false;
+        let mut stopped_at = None;
         for commit in found {
             let due = first + chain.len() as u64;
             let linked = chain
@@ -77,6 +91,9 @@ impl Scan {
             if !broken && commit.header.sequence == due && linked && commit.intact {
                 chain.push(commit);
                 continue;
+            }
+            if !broken && commit.header.sequence == due {
+                stopped_at = Some((commit.file, commit.header.position));
             }
             broken = true;
             if commit.intact && commit.header.sequence > due && commit.header.sequence <= durable {
@@ -89,9 +106,29 @@ impl Scan {
             id,
             chain,
             beyond,
+            stopped_at,
             end,
             durable,
         })
+    }
+
+    /// The first commit that is not part of the chain though its header is whole: its file and byte.
+    pub fn stopped_at(&self) -> Option<(&Path, u64)> {
+        let (file, position) = self.stopped_at?;
+        Some((&self.files[file].0, position))
+    }
+
+    /// File and byte behind the last commit of the chain.
+    pub fn chain_end(&self) -> Option<(&Path, u64)> {
+        let last = self.chain.last()?;
+        let end = last.header.position + last.header.padded_bytes() as u64;
+        Some((&self.files[last.file].0, end))
+    }
+
+    /// File and byte of commit `index` of the chain.
+    pub fn place(&self, index: usize) -> (&Path, u64) {
+        let found = &self.chain[index];
+        (&self.files[found.file].0, found.header.position)
     }
 
     /// Whether acknowledged commits are missing or damaged.
@@ -144,6 +181,17 @@ impl Scan {
     }
 }
 
+async fn journal_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names: Vec<String> = rt::fs::list_dir(dir)
+        .await?
+        .into_iter()
+        .map(|e| e.name)
+        .filter(|n| n.ends_with(".journal"))
+        .collect();
+    names.sort_unstable();
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
 /// The entries of one commit, read back and checked.
 pub struct Commit {
     bytes: Vec<u8>,
@@ -151,16 +199,15 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// The entries, where they add up: for bytes that nobody vouches for.
+    pub fn checked_entries(&self) -> Option<Vec<(EntryHeader, &[u8])>> {
+        entries(&self.bytes[HEADER_BYTES..self.end])
+    }
+
     pub fn entries(&self) -> Vec<(EntryHeader, &[u8])> {
         // A body whose seeded checksum fits was written by this code.
         entries(&self.bytes[HEADER_BYTES..self.end]).expect("a checked body splits into entries")
     }
-}
-
-fn body_crc(id: JournalId, body: &[u8]) -> u32 {
-    let mut hasher = id.body_hasher();
-    hasher.update(body);
-    hasher.finalize()
 }
 
 async fn read_range(file: &File, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
@@ -168,10 +215,10 @@ async fn read_range(file: &File, position: u64, bytes: usize) -> io::Result<Vec<
     while out.len() < bytes {
         let want = (bytes - out.len()).min(IO_BYTES_MAX);
         let part = file.read_at(position + out.len() as u64, want).await?;
-        if part.is_empty() {
-            break;
-        }
         out.extend_from_slice(&part);
+        if part.len() < want {
+            break; // the file ends here, maybe within a block
+        }
     }
     Ok(out)
 }

@@ -106,6 +106,14 @@ impl Index {
         self.bytes_since_entry = u64::from(bytes);
     }
 
+    pub fn offsets(&self) -> &[OffsetEntry] {
+        &self.offsets
+    }
+
+    pub fn times(&self) -> &[TimeEntry] {
+        &self.times
+    }
+
     /// Byte position to begin scanning from for `relative`: a batch at or before it.
     pub fn position_for(&self, relative: u32) -> u32 {
         let after = self.offsets.partition_point(|e| e.relative < relative);

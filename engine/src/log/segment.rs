@@ -21,6 +21,8 @@ const UNINDEXED_INTERVALS_MAX: u64 = 16;
 /// Space allocated beyond a write, in writes of its size and in bytes.
 const ALLOCATE_AHEAD: u64 = 7;
 const ALLOCATE_AHEAD_BYTES_MAX: u64 = 8 << 20;
+/// Bytes between the entries of an index made again: Kafka's default.
+const RENEWED_INDEX_INTERVAL_BYTES: u64 = 4096;
 /// Index files are bounded by the segment: one entry per batch at most.
 const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -54,6 +56,36 @@ pub struct UnsavedSums {
     pub sums: Vec<u32>,
 }
 
+impl UnsavedSums {
+    /// The file has those of all `bytes` of a segment.
+    pub fn none(bytes: u64) -> UnsavedSums {
+        UnsavedSums {
+            saved: bytes.div_ceil(BLOCK) as usize,
+            sums: Vec::new(),
+        }
+    }
+
+    /// Those of all `blocks` in use; `file` holds what was saved.
+    pub async fn load(
+        &self,
+        file: Option<File>,
+        base: Offset,
+        blocks: usize,
+    ) -> io::Result<Vec<u32>> {
+        let saved = self.saved.min(blocks);
+        let mut sums = match file {
+            Some(file) => load_sums(&file, base, saved).await?,
+            None => Vec::new(),
+        };
+        sums.extend(self.sums.iter().take(blocks - saved));
+        if sums.len() < blocks {
+            let reason = format!("segment {base} has more blocks than checksums");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        Ok(sums)
+    }
+}
+
 impl SegmentFiles {
     /// Opens (or creates, empty) the files of segment `base`. `disk_bytes` of it are in use;
     /// what lies behind is left over from before a crash and void.
@@ -72,7 +104,23 @@ impl SegmentFiles {
             log.truncate(0).await?;
             allocated = 0;
         }
-        let files = SegmentFiles {
+        let files = SegmentFiles::assemble(dir, base, log);
+        files.new_names.set(create);
+        files.allocated.set(allocated);
+        let blocks = disk_bytes.div_ceil(BLOCK) as usize;
+        let saved = unsaved.saved.min(blocks);
+        let file = match saved {
+            0 => None,
+            _ => Some(files.sum_file().await?),
+        };
+        let sums = unsaved.load(file, base, blocks).await?;
+        files.sums.replace(sums);
+        files.sums_saved.set(saved);
+        Ok(files)
+    }
+
+    fn assemble(dir: &Path, base: Offset, log: File) -> SegmentFiles {
+        SegmentFiles {
             dir: dir.to_path_buf(),
             base,
             log,
@@ -80,25 +128,11 @@ impl SegmentFiles {
             sums: RefCell::default(),
             sums_saved: Cell::new(0),
             sums_written: Cell::new(0),
-            new_names: Cell::new(create),
-            allocated: Cell::new(allocated),
+            new_names: Cell::new(false),
+            allocated: Cell::new(0),
             writes: Cell::new(0),
             index: RefCell::new(None),
-        };
-        let blocks = disk_bytes.div_ceil(BLOCK) as usize;
-        let saved = unsaved.saved.min(blocks);
-        let mut sums = Vec::with_capacity(blocks);
-        if saved > 0 {
-            sums = load_sums(&files.sum_file().await?, base, saved).await?;
         }
-        sums.extend(unsaved.sums.iter().take(blocks - saved));
-        if sums.len() < blocks {
-            let reason = format!("segment {base} has more blocks than checksums");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        files.sums.replace(sums);
-        files.sums_saved.set(saved);
-        Ok(files)
     }
 
     async fn sum_file(&self) -> io::Result<File> {
@@ -116,15 +150,37 @@ impl SegmentFiles {
         Ok(file)
     }
 
-    fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.base.to_le_bytes());
-        hasher.update(&block.to_le_bytes());
-        hasher.update(bytes);
-        if bytes.len() < BLOCK_BYTES {
-            hasher.update(&[0u8; BLOCK_BYTES][bytes.len()..]);
+    /// Opens a segment whose checksums are damaged, with new ones of what its first `bytes` are now:
+    /// for repairs, after the batches were checked. None of them is in its file yet.
+    pub async fn with_new_sums(dir: &Path, base: Offset, bytes: u64) -> io::Result<SegmentFiles> {
+        let stem = dir.join(segment_stem(base));
+        let options = OpenOptions::new().read(true).write(true);
+        let log = File::open(&stem.with_extension("log"), options).await?;
+        let mut sums = Vec::new();
+        let mut position = 0;
+        while position < bytes {
+            let read = log.read_at(position, IO_BYTES_MAX).await?;
+            let blocks = read.chunks(BLOCK_BYTES).zip(position / BLOCK..);
+            sums.extend(blocks.map(|(block, number)| block_sum(base, number, block)));
+            position += read.len() as u64;
+            if read.len() < IO_BYTES_MAX {
+                break; // the file ends here, maybe within a block
+            }
         }
-        hasher.finalize()
+        sums.truncate(bytes.div_ceil(BLOCK) as usize);
+        let files = SegmentFiles::assemble(dir, base, log);
+        files.sums.replace(sums);
+        Ok(files)
+    }
+
+    /// Makes the index files again from the first `bytes`.
+    pub async fn renew_index(&self, bytes: u64) -> io::Result<()> {
+        let index = self.extend_index(Index::default(), bytes, RENEWED_INDEX_INTERVAL_BYTES);
+        self.write_index(index.await?).await
+    }
+
+    fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
+        block_sum(self.base, block, bytes)
     }
 
     /// Writes whole blocks at a block boundary and remembers their checksums; not yet synced.
@@ -477,6 +533,23 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Checksum of one block, which its place seeds; a last block counts as if padded with zeros.
+pub fn block_sum(base: Offset, block: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&base.to_le_bytes());
+    hasher.update(&block.to_le_bytes());
+    hasher.update(bytes);
+    if bytes.len() < BLOCK_BYTES {
+        hasher.update(&[0u8; BLOCK_BYTES][bytes.len()..]);
+    }
+    hasher.finalize()
+}
+
+/// Byte of the checksum file at which the checksum of a block is.
+pub fn sum_position(block: u64) -> u64 {
+    SUM_HEADER_BYTES as u64 + 4 * block
+}
+
 /// The bytes of the checksum file from byte `start` (block-aligned) on.
 fn encode_sums(base: Offset, sums: &[u32], start: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -493,7 +566,8 @@ fn encode_sums(base: Offset, sums: &[u32], start: usize) -> Vec<u8> {
     out
 }
 
-async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u32>> {
+/// Reads the checksums of the first `blocks` blocks.
+pub async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u32>> {
     if blocks == 0 {
         return Ok(Vec::new());
     }
@@ -504,10 +578,10 @@ async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Vec<u3
             .next_multiple_of(BLOCK_BYTES)
             .min(IO_BYTES_MAX);
         let part = sum.read_at(bytes.len() as u64, len).await?;
-        if part.is_empty() {
-            break;
-        }
         bytes.extend_from_slice(&part);
+        if part.len() < len {
+            break; // the file ends here, maybe within a block
+        }
     }
     let sound =
         bytes.len() >= want && bytes[..8] == *SUM_MAGIC && bytes[8..16] == base.to_le_bytes();

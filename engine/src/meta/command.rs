@@ -57,6 +57,13 @@ pub enum Command {
     /// A node started again: the epoch of every partition it leads grows by one, so that nothing of its past can be mistaken
     /// for its present.
     BumpLeaderEpochs { node: i32 },
+    /// Records of this topic were written elsewhere: leader epochs and producer ids up to these are taken.
+    RaiseFloors {
+        #[serde(with = "id_text")]
+        id: TopicId,
+        leader_epoch: i32,
+        producer_id: i64,
+    },
 }
 
 /// What a command brought about.
@@ -147,7 +154,8 @@ impl Command {
             | Command::DeleteTopic { .. }
             | Command::SetTopicConfig { .. }
             | Command::SetBrokerConfig { .. }
-            | Command::BumpLeaderEpochs { .. } => false,
+            | Command::BumpLeaderEpochs { .. }
+            | Command::RaiseFloors { .. } => false,
             Command::CreateTopic { .. }
             | Command::AddPartitions { .. }
             | Command::AllocateProducerIds { .. } => true,

@@ -201,6 +201,12 @@ fn batch_header(file: &[u8], at: usize, log_id: u64) -> Option<BatchHeader> {
     })
 }
 
+/// The node that a file says it belongs to; only [`recover`] tells whether that can be believed.
+pub fn stored_node(file: &[u8]) -> Option<i32> {
+    let bytes = file.get(PREAMBLE..PREAMBLE + 4)?;
+    Some(i32::from_le_bytes(bytes.try_into().expect("four bytes")))
+}
+
 /// Reads a file back. `name` is for messages.
 ///
 /// # Errors

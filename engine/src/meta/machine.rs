@@ -107,7 +107,31 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, ApplyError
             bump_leader_epochs(image, *node);
             Ok(Outcome::Done)
         }
+        Command::RaiseFloors {
+            id,
+            leader_epoch,
+            producer_id,
+        } => raise_floors(image, *id, *leader_epoch, *producer_id),
     }
+}
+
+fn raise_floors(
+    image: &mut Image,
+    id: TopicId,
+    leader_epoch: i32,
+    producer_id: i64,
+) -> Result<Outcome, ApplyError> {
+    let mut topic = Topic::clone(&*known_topic(image, id)?);
+    let next = producer_id
+        .checked_add(1)
+        .ok_or(ApplyError::ProducerIdsExhausted)?;
+    image.next_producer_id = image.next_producer_id.max(next);
+    for partition in &mut topic.partitions {
+        partition.leader_epoch = partition.leader_epoch.max(leader_epoch);
+    }
+    let topic = Arc::new(topic);
+    image.put_topic(topic.clone());
+    Ok(Outcome::Topic(topic))
 }
 
 fn known_topic(image: &Image, id: TopicId) -> Result<Arc<Topic>, ApplyError> {

@@ -50,6 +50,10 @@ pub struct EngineConfig {
     pub retention_check: Duration,
     /// Idempotent producers silent for longer are forgotten.
     pub producer_expiry: Duration,
+    /// Bytes a second that the scrubbers of the node read together; 0 for none.
+    pub scrub_bytes_per_second: u64,
+    /// From the end of one pass of the scrubber to the next, and before the first.
+    pub scrub_pause: Duration,
     pub on_fatal: OnFatal,
 }
 
@@ -65,6 +69,9 @@ impl EngineConfig {
             broker_settings: Overrides::new(),
             retention_check: Duration::from_secs(30),
             producer_expiry: Duration::from_secs(24 * 3600),
+            // A terabyte in a day and a half: little beside what one disk can do.
+            scrub_bytes_per_second: 8 * MIB,
+            scrub_pause: Duration::from_secs(600),
             on_fatal: OnFatal::new(|reason| {
                 tracing::error!(reason, "nothing can be acknowledged any more")
             }),
@@ -94,6 +101,8 @@ impl EngineConfig {
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
             retention_check: self.retention_check,
             producer_expiry: self.producer_expiry,
+            scrub_bytes_per_second: self.scrub_bytes_per_second.div_ceil(shards as u64),
+            scrub_pause: self.scrub_pause,
         };
         assert!(config.backlog_bytes_max >= COMMIT_BYTES);
         assert!(config.memory_bytes() <= memory);
@@ -120,6 +129,8 @@ pub struct ShardConfig {
     pub open_segments_max: usize,
     pub retention_check: Duration,
     pub producer_expiry: Duration,
+    pub scrub_bytes_per_second: u64,
+    pub scrub_pause: Duration,
 }
 
 impl ShardConfig {

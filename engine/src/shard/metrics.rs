@@ -13,6 +13,9 @@ pub struct Counters {
     pub read_bytes: u64,
     pub appends_refused: u64,
     pub stalls: u64,
+    pub scrubbed_bytes: u64,
+    /// Blocks that the scrubber found damaged, each counted once.
+    pub scrub_damaged_blocks: u64,
 }
 
 /// One shard's figures; bytes and counts since start unless said otherwise.
@@ -55,6 +58,14 @@ impl Shard {
 
     pub(super) fn count_stall(&self) {
         self.counters.borrow_mut().stalls += 1;
+    }
+
+    pub(super) fn count_scrubbed(&self, bytes: u64) {
+        self.counters.borrow_mut().scrubbed_bytes += bytes;
+    }
+
+    pub(super) fn count_scrub_damage(&self) {
+        self.counters.borrow_mut().scrub_damaged_blocks += 1;
     }
 
     pub fn metrics(&self) -> ShardMetrics {

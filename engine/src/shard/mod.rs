@@ -10,7 +10,9 @@ mod flusher;
 pub mod mail;
 pub mod metrics;
 mod recovery;
+mod scrub;
 mod start;
+mod unknown;
 
 use crate::error::PartitionError;
 use crate::journal::entry::JournalId;

@@ -161,6 +161,9 @@ async fn lead(
     rt::fs::create_dir_all(&config.data_dir.join("topics")).await?;
     rt::fs::create_dir_all(&config.journal_root()).await?;
     rt::fs::sync_dir(&config.data_dir).await?;
+    if let Some(why) = crate::adopt::unfinished(&config.data_dir).await? {
+        return Err(StartError::Refused(why));
+    }
     let old = Manifest::read(&config.data_dir).await?;
     check_used_directory(&config, old.is_some()).await?;
     let node = NodeInfo {
@@ -177,6 +180,7 @@ async fn lead(
     let generation = old.as_ref().map_or(1, |m| m.generation + 1);
     remove_leftovers(&config.journal_root(), old.as_ref()).await?;
     let image = meta.image();
+    super::unknown::set_aside(&config.data_dir, &image).await?;
     for (sender, _) in &boxes.down[1..] {
         let down = Down::Recover {
             image: image.clone(),
@@ -365,6 +369,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
     rt::spawn(Class::Network, shard.clone().run_parked());
     rt::spawn(Class::Background, shard.clone().run_housekeeping());
     rt::spawn(Class::Background, watch_stalls(shard.clone()));
+    rt::spawn(Class::Background, shard.clone().run_scrubber());
     if let Some(old) = old {
         for (number, journal) in old.journals.iter().enumerate() {
             if number % shard.shards == shard.index {

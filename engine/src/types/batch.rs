@@ -149,11 +149,13 @@ impl BatchHeader {
     }
 
     pub fn last_offset(&self) -> Offset {
-        self.base_offset + i64::from(self.last_offset_delta)
+        // Bytes nobody has checked may claim any offset.
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
     }
 
     pub fn next_offset(&self) -> Offset {
-        self.last_offset() + 1
+        self.last_offset().saturating_add(1)
     }
 
     pub fn codec(&self) -> Result<Codec, BatchError> {

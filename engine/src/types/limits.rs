@@ -54,6 +54,12 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 20_000;
 /// Open segment descriptors cached per shard.
 pub const OPEN_SEGMENTS_PER_SHARD_MAX: usize = 1_024;
 
+/// Bytes the scrubber reads at a time: small enough to slip between the reads of clients.
+pub const SCRUB_READ_BYTES: usize = 256 << 10;
+
+/// Damaged blocks a shard's scrubber tells of one by one, each once per start.
+pub const SCRUB_DAMAGE_REMEMBERED_MAX: usize = 10_000;
+
 /// Calls from one shard to another that may be under way at once.
 pub const CROSS_SHARD_CALLS_MAX: u64 = 1_024;
 
@@ -68,6 +74,7 @@ const _: () = {
     assert!(COMMIT_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(IO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
     assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES_MIN && COMMIT_BYTES_MIN < COMMIT_BYTES);
+    assert!(SCRUB_READ_BYTES.is_multiple_of(BLOCK_BYTES) && SCRUB_READ_BYTES <= IO_BYTES_MAX);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);
 };

@@ -216,6 +216,37 @@ fn settings_take_effect_and_are_counted() {
 }
 
 #[test]
+fn floors_are_raised_and_never_lowered() {
+    let mut image = two_nodes();
+    let raise = |leader_epoch, producer_id| Command::RaiseFloors {
+        id: topic_id(1),
+        leader_epoch,
+        producer_id,
+    };
+    run(
+        &mut image,
+        &[create(1, "a", 2), raise(7, 4_000), raise(3, -1)],
+    );
+    let epochs: Vec<i32> = topic(&image, "a")
+        .partitions
+        .iter()
+        .map(|p| p.leader_epoch)
+        .collect();
+    assert_eq!((epochs, image.next_producer_id), (vec![7, 7], 4_001));
+    let unknown = Command::RaiseFloors {
+        id: topic_id(9),
+        leader_epoch: 1,
+        producer_id: 9_000,
+    };
+    assert!(machine::apply(&mut image, &unknown).is_err());
+    assert!(machine::apply(&mut image, &raise(8, i64::MAX)).is_err());
+    assert_eq!(
+        image.next_producer_id, 4_001,
+        "a refused command changes nothing"
+    );
+}
+
+#[test]
 fn epochs_grow_only_where_the_node_leads() {
     let mut image = two_nodes();
     run(

@@ -1,0 +1,360 @@
+//! Owns reading the segments of one Kafka partition, checking all of it, and copying it into ours.
+//! Does not know topics, checkpoints or the metadata.
+//! Invariant: what is copied is byte for byte what was checked.
+
+use super::source;
+use crate::checkpoint::SegmentState;
+use crate::inspect::walk::{Seen, Walker};
+use crate::log::epochs::EpochHistory;
+use crate::log::index::{segment_stem, Index};
+use crate::log::producers::Producers;
+use crate::log::segment::{SegmentFiles, UnsavedSums};
+use crate::rt::{self, DirectBuf, File, OpenOptions};
+use crate::types::batch::BatchHeader;
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
+use crate::types::{LeaderEpoch, Offset};
+use hashbrown::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
+/// Bytes between index entries; Kafka's default.
+const INDEX_INTERVAL_BYTES: u64 = 4096;
+/// Positions in index files have 32 bits.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// Why a partition cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("{path}, byte {byte}: {why}")]
+    Batch {
+        path: String,
+        byte: u64,
+        why: String,
+    },
+    #[error("{path}: {why}")]
+    File { path: String, why: String },
+    #[error("{0}")]
+    Log(String),
+}
+
+/// Everything known of one partition.
+#[derive(Debug)]
+pub struct Scanned {
+    pub segments: Vec<SegmentState>,
+    pub epochs: EpochHistory,
+    pub producers: Producers,
+    /// Largest producer id met; -1 without any.
+    pub producer_id_max: i64,
+    pub latest_epoch: LeaderEpoch,
+    /// First offset that is there.
+    pub first: Offset,
+    /// Offset behind the last record.
+    pub end: Offset,
+    pub records: u64,
+    pub bytes: u64,
+}
+
+/// Reads and checks a partition's folder.
+pub async fn scan(dir: &Path) -> Result<Scanned, Unfit> {
+    let bases = bases(dir).await?;
+    let mut walk = Walk::new();
+    let mut segments = Vec::new();
+    for base in &bases {
+        aborted(dir, *base).await?;
+        let (state, _) = segment(dir, *base, &mut walk, None).await?;
+        segments.push(state);
+    }
+    if let Some(open) = walk.open_transactions.iter().next() {
+        let why =
+            format!("producer {open} has a transaction that is neither committed nor aborted");
+        return Err(Unfit::Log(why));
+    }
+    let first = bases.first().copied().unwrap_or(0);
+    let end = walk.due.unwrap_or(first);
+    let latest = read_small(&dir.join("leader-epoch-checkpoint"), source::latest_epoch).await?;
+    let mut scanned = Scanned {
+        bytes: segments.iter().map(|s| s.bytes).sum(),
+        segments: segments.into_iter().filter(|s| s.bytes > 0).collect(),
+        latest_epoch: latest.flatten().max(walk.epochs.latest()).unwrap_or(0),
+        epochs: walk.epochs,
+        producers: walk.producers,
+        producer_id_max: walk.producer_id_max,
+        first,
+        end,
+        records: walk.records,
+    };
+    snapshot(dir, &mut scanned).await?;
+    Ok(scanned)
+}
+
+/// Copies a segment into `to`, with block checksums and index files; it must still be what `scan` saw.
+pub async fn copy(from: &Path, to: &Path, state: &SegmentState) -> Result<(), Unfit> {
+    let failed = |error: io::Error| Unfit::File {
+        path: to.display().to_string(),
+        why: error.to_string(),
+    };
+    let files = SegmentFiles::open(to, state.base, 0, &UnsavedSums::default(), true)
+        .await
+        .map_err(failed)?;
+    let mut walk = Walk::new();
+    walk.due = Some(state.base);
+    let (again, index) = segment(from, state.base, &mut walk, Some(&files)).await?;
+    if again != *state {
+        return Err(Unfit::File {
+            path: from.display().to_string(),
+            why: format!("segment {} changed while it was copied", state.base),
+        });
+    }
+    files.write_sums(0).await.map_err(failed)?;
+    files.sync().await.map_err(failed)?;
+    files.cut(state.bytes).await.map_err(failed)?;
+    files.write_index(index).await.map_err(failed)
+}
+
+/// Base offsets of the segments, in order.
+async fn bases(dir: &Path) -> Result<Vec<Offset>, Unfit> {
+    let entries = rt::fs::list_dir(dir).await.map_err(|e| Unfit::File {
+        path: dir.display().to_string(),
+        why: e.to_string(),
+    })?;
+    let mut bases: Vec<Offset> = entries
+        .iter()
+        .filter_map(|e| e.name.strip_suffix(".log"))
+        .filter(|stem| stem.len() == 20)
+        .filter_map(|stem| stem.parse().ok())
+        .collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Readers of committed records would see aborted ones: this version has no index of them.
+async fn aborted(dir: &Path, base: Offset) -> Result<(), Unfit> {
+    let path = dir.join(segment_stem(base)).with_extension("txnindex");
+    let found = read_small(&path, |bytes| Ok(!bytes.is_empty())).await?;
+    if found == Some(true) {
+        let why = "has aborted transactions, which this version cannot tell from committed ones";
+        return Err(Unfit::File {
+            path: path.display().to_string(),
+            why: why.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Producers whose batches retention has deleted: only the newest snapshot knows them.
+async fn snapshot(dir: &Path, scanned: &mut Scanned) -> Result<(), Unfit> {
+    let path = dir
+        .join(segment_stem(scanned.end))
+        .with_extension("snapshot");
+    let known = read_small(&path, source::producers).await?;
+    for (id, batch) in known.unwrap_or_default() {
+        scanned.producer_id_max = scanned.producer_id_max.max(id);
+        if batch.last_offset < scanned.first {
+            scanned.producers.restore(id, vec![batch], 0);
+        }
+    }
+    Ok(())
+}
+
+/// A small file, read through `parse`; None where it is not there.
+pub async fn read_small<T>(
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<Option<T>, Unfit> {
+    let unfit = |why: String| Unfit::File {
+        path: path.display().to_string(),
+        why,
+    };
+    match rt::fs::read(path, SMALL_FILE_BYTES_MAX).await {
+        Ok(bytes) => parse(&bytes).map(Some).map_err(unfit),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unfit(error.to_string())),
+    }
+}
+
+/// What is carried from segment to segment.
+struct Walk {
+    due: Option<Offset>,
+    epochs: EpochHistory,
+    producers: Producers,
+    producer_id_max: i64,
+    open_transactions: HashSet<i64>,
+    records: u64,
+    trouble: Option<(u64, String)>,
+}
+
+impl Walk {
+    fn new() -> Walk {
+        Walk {
+            due: None,
+            epochs: EpochHistory::default(),
+            producers: Producers::default(),
+            producer_id_max: -1,
+            open_transactions: HashSet::new(),
+            records: 0,
+            trouble: None,
+        }
+    }
+
+    fn see(&mut self, seen: Seen, state: &mut SegmentState, index: &mut Index) {
+        if self.trouble.is_some() {
+            return;
+        }
+        let (position, header, crc_fits) = match seen {
+            Seen::Batch {
+                position,
+                header,
+                crc_fits,
+            } => (position, header, crc_fits),
+            Seen::Lost { position, error } => {
+                self.trouble = Some((position, error.to_string()));
+                return;
+            }
+        };
+        if let Err(why) = self.take(&header, crc_fits, state) {
+            self.trouble = Some((position, why));
+            return;
+        }
+        let relative = (header.last_offset() - state.base) as u32;
+        index.note(
+            relative,
+            position as u32,
+            header.size as u32,
+            header.max_timestamp,
+            INDEX_INTERVAL_BYTES,
+        );
+    }
+
+    fn take(
+        &mut self,
+        header: &BatchHeader,
+        crc_fits: bool,
+        state: &mut SegmentState,
+    ) -> Result<(), String> {
+        let due = self.due.unwrap_or(state.base);
+        let at = header.base_offset;
+        if !crc_fits {
+            return Err(format!(
+                "the batch of offset {at} does not match its CRC-32C"
+            ));
+        }
+        if at > due && at >= state.base {
+            return Err(format!(
+                "offsets {due} to {} were compacted away: compacted logs are not supported yet",
+                at - 1
+            ));
+        }
+        if at != due || header.last_offset_delta < 0 {
+            return Err(format!("a batch begins at offset {at} where {due} was due"));
+        }
+        if header.last_offset() - state.base > Offset::from(i32::MAX) {
+            return Err("has offsets too far from its first one".to_string());
+        }
+        if self
+            .epochs
+            .latest()
+            .is_some_and(|e| header.leader_epoch < e)
+        {
+            return Err(format!(
+                "leader epoch {} follows a newer one",
+                header.leader_epoch
+            ));
+        }
+        self.due = Some(header.next_offset());
+        self.records += u64::try_from(header.record_count).unwrap_or(0);
+        self.epochs.observe(header.leader_epoch, at);
+        if header.has_producer() {
+            self.producer_id_max = self.producer_id_max.max(header.producer_id);
+            if header.is_control() {
+                self.open_transactions.remove(&header.producer_id);
+            } else {
+                if header.is_transactional() {
+                    self.open_transactions.insert(header.producer_id);
+                }
+                self.producers.record(header, 0, Offset::MAX);
+            }
+        }
+        state.next_offset = header.next_offset();
+        if header.max_timestamp > state.max_timestamp_ms {
+            state.max_timestamp_ms = header.max_timestamp;
+            state.max_timestamp_offset = at;
+        }
+        Ok(())
+    }
+}
+
+/// Reads one segment, checks every batch, and copies it where wanted.
+async fn segment(
+    dir: &Path,
+    base: Offset,
+    walk: &mut Walk,
+    to: Option<&SegmentFiles>,
+) -> Result<(SegmentState, Index), Unfit> {
+    let path: PathBuf = dir.join(segment_stem(base)).with_extension("log");
+    let name = path.display().to_string();
+    let failed = |error: io::Error| Unfit::File {
+        path: name.clone(),
+        why: error.to_string(),
+    };
+    let unfit = |byte: u64, why: String| Unfit::Batch {
+        path: name.clone(),
+        byte,
+        why,
+    };
+    if walk.due.is_some_and(|due| base < due) {
+        let why = "begins before the segment in front of it ends".to_string();
+        return Err(unfit(0, why));
+    }
+    let mut state = SegmentState {
+        base,
+        bytes: 0,
+        next_offset: base,
+        max_timestamp_ms: -1,
+        max_timestamp_offset: base,
+        closed: true,
+        finished: true,
+        sums: UnsavedSums::default(),
+    };
+    let mut index = Index::default();
+    let mut walker = Walker::new();
+    let file = File::open(&path, OpenOptions::new().read(true))
+        .await
+        .map_err(failed)?;
+    if file.size().await.map_err(failed)? > SEGMENT_BYTES_MAX {
+        return Err(unfit(0, "is larger than a segment can be".to_string()));
+    }
+    loop {
+        let bytes = file
+            .read_at(state.bytes, IO_BYTES_MAX)
+            .await
+            .map_err(failed)?;
+        walker.feed(&bytes, |seen| walk.see(seen, &mut state, &mut index));
+        if let Some((byte, why)) = walk.trouble.take() {
+            return Err(unfit(byte, why));
+        }
+        if let (Some(to), false) = (to, bytes.is_empty()) {
+            let mut buf = DirectBuf::with_len(bytes.len().next_multiple_of(BLOCK_BYTES));
+            buf[..bytes.len()].copy_from_slice(&bytes);
+            buf[bytes.len()..].fill(0);
+            to.write(state.bytes, Rc::new(buf)).await.map_err(failed)?;
+        }
+        state.bytes += bytes.len() as u64;
+        if bytes.len() < IO_BYTES_MAX {
+            break;
+        }
+    }
+    if let Some(byte) = walker.unfinished() {
+        return Err(unfit(byte, "the segment ends within a batch".to_string()));
+    }
+    file.close().await.map_err(failed)?;
+    index.finish();
+    let due = *walk.due.get_or_insert(base);
+    if state.bytes == 0 && due < base {
+        let why = format!("is empty, and offsets from {due} on in front of it are missing");
+        return Err(unfit(0, why));
+    }
+    state.sums = UnsavedSums::none(state.bytes);
+    Ok((state, index))
+}

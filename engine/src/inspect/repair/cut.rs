@@ -1,0 +1,103 @@
+//! Owns cutting one partition of a stopped node where the operator said.
+//! Does not know what is damaged. Changes segments first and gives the state for the checkpoint.
+//! Invariant: everything below the cut stays byte for byte, and all that goes is kept as evidence.
+
+use super::evidence::Evidence;
+use crate::checkpoint::{PartitionState, SegmentState};
+use crate::log::epochs::EpochHistory;
+use crate::log::index::segment_stem;
+use crate::log::segment::{remove_files, Scan, SegmentFiles};
+use crate::types::Offset;
+use std::io;
+use std::path::Path;
+
+/// Extensions of the files of a segment.
+pub const SEGMENT_FILES: [&str; 4] = ["log", "sum", "index", "timeindex"];
+
+/// Cuts the log so that it ends at or below `from`, at a batch's boundary; gives where.
+pub async fn cut(
+    dir: &Path,
+    state: &mut PartitionState,
+    from: Offset,
+    evidence: &Evidence,
+) -> io::Result<Offset> {
+    state.offline_from = None;
+    if from >= state.resume {
+        return Ok(state.resume);
+    }
+    let kept = state.segments.iter().filter(|s| s.base <= from).count();
+    for segment in state.segments.split_off(kept) {
+        keep(dir, segment.base, evidence).await?;
+        remove_files(dir, segment.base).await?;
+    }
+    let mut end = state.segments.last().map_or(from, |s| s.next_offset);
+    if let Some(last) = state.segments.last_mut().filter(|s| s.next_offset > from) {
+        keep(dir, last.base, evidence).await?;
+        shorten(dir, last, from).await?;
+        end = last.next_offset;
+        if last.bytes == 0 {
+            let base = last.base;
+            state.segments.pop();
+            remove_files(dir, base).await?;
+        }
+    }
+    // What the log start passed is gone anyhow.
+    let end = end.max(state.log_start);
+    state.resume = end;
+    state.durable = end;
+    // Entries of the journal that were written before are void from here on.
+    state.truncation += 1;
+    let epochs = EpochHistory::from_pairs(std::mem::take(&mut state.epochs));
+    let mut epochs = epochs
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "leader epochs do not grow"))?;
+    epochs.truncate_to(end);
+    state.epochs = epochs.pairs().to_vec();
+    for (_, batches) in &mut state.producers {
+        batches.retain(|b| b.last_offset < end);
+    }
+    state.producers.retain(|(_, batches)| !batches.is_empty());
+    Ok(end)
+}
+
+async fn keep(dir: &Path, base: Offset, evidence: &Evidence) -> io::Result<()> {
+    for extension in SEGMENT_FILES {
+        let file = dir.join(segment_stem(base)).with_extension(extension);
+        evidence.copy(&file).await?;
+    }
+    Ok(())
+}
+
+/// Lets a segment end before the batch that holds `from`.
+async fn shorten(dir: &Path, segment: &mut SegmentState, from: Offset) -> io::Result<()> {
+    let files = SegmentFiles::with_new_sums(dir, segment.base, segment.bytes).await?;
+    let mut scan = Scan::new(&files, 0, segment.bytes);
+    let mut shorter = SegmentState {
+        bytes: 0,
+        next_offset: segment.base,
+        max_timestamp_ms: -1,
+        max_timestamp_offset: segment.base,
+        closed: true,
+        finished: true,
+        ..segment.clone()
+    };
+    while shorter.next_offset < from {
+        let Some((position, header)) = scan.next().await? else {
+            break;
+        };
+        if header.base_offset != shorter.next_offset || header.next_offset() > from {
+            break;
+        }
+        shorter.bytes = position + header.size as u64;
+        shorter.next_offset = header.next_offset();
+        if header.max_timestamp > shorter.max_timestamp_ms {
+            shorter.max_timestamp_ms = header.max_timestamp;
+            shorter.max_timestamp_offset = header.base_offset;
+        }
+    }
+    drop(scan);
+    files.cut(shorter.bytes).await?;
+    files.renew_index(shorter.bytes).await?;
+    shorter.sums = files.unsaved_sums();
+    *segment = shorter;
+    Ok(())
+}

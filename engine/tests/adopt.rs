@@ -1,0 +1,455 @@
+//! Owns the proof that an adoption takes in what Kafka left, all of it or nothing, whenever it is cut short.
+//! Does not know Apache Kafka itself (the harness does); its files are built here. Runs on the simulator.
+//! Invariant checked: after any number of attempts every record is served at its offset, and none before the last one.
+
+use bytes::Bytes;
+use millrace_engine::adopt::{adopt, AdoptError, Options, Report};
+use millrace_engine::api::{
+    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes, OffsetSpec,
+};
+use millrace_engine::inspect::{self, Directories, Finding, Level};
+use millrace_engine::meta::{Command, Overrides};
+use millrace_engine::rt;
+use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
+use millrace_engine::types::batch::{crc32c, stamp, BatchHeader, CRC_START};
+use millrace_engine::types::{PartitionId, TopicId};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TOPIC: TopicId = TopicId([3; 16]);
+const RECORDS: i64 = 60;
+
+fn batch(offset: i64, epoch: i32, bytes: usize, producer: Option<(i64, i32)>) -> Vec<u8> {
+    let mut b = vec![offset as u8; 61 + bytes];
+    b[..61].fill(0);
+    let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
+    let length = (b.len() - 12) as i32;
+    let (id, producer_epoch, sequence) = producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
+    put(&mut b, 8, &length.to_be_bytes());
+    put(&mut b, 16, &[2]);
+    put(&mut b, 27, &offset.to_be_bytes());
+    put(&mut b, 35, &offset.to_be_bytes());
+    put(&mut b, 43, &id.to_be_bytes());
+    put(&mut b, 51, &producer_epoch.to_be_bytes());
+    put(&mut b, 53, &sequence.to_be_bytes());
+    put(&mut b, 57, &1i32.to_be_bytes());
+    let crc = crc32c(&b[CRC_START..]);
+    put(&mut b, 17, &crc.to_be_bytes());
+    stamp(&mut b, offset, epoch);
+    b
+}
+
+/// A log directory as Kafka leaves it: one topic of two partitions, three segments each, epochs 4 and 9.
+fn kafka_directory(sim: &Sim, root: &Path) {
+    let disk = sim.disk();
+    let put = |name: &str, content: &[u8]| disk.write_raw(&root.join(name), content);
+    put(".kafka_cleanshutdown", b"{\"version\":0,\"brokerEpoch\":5}");
+    put("meta.properties", b"node.id=1\n");
+    put("log-start-offset-checkpoint", b"0\n1\norders 0 7\n");
+    put(
+        "replication-offset-checkpoint",
+        b"0\n2\norders 0 60\norders 1 60\n",
+    );
+    put("__consumer_offsets-3/00000000000000000000.log", b"");
+    put("old-0.abc-delete/00000000000000000000.log", b"");
+    for partition in 0..2 {
+        let dir = format!("orders-{partition}");
+        let identity = format!("version: 0\ntopic_id: {TOPIC}\n");
+        put(&format!("{dir}/partition.metadata"), identity.as_bytes());
+        put(
+            &format!("{dir}/leader-epoch-checkpoint"),
+            b"0\n2\n4 0\n9 30\n",
+        );
+        for base in (0..RECORDS).step_by(20) {
+            let mut log = Vec::new();
+            for offset in base..base + 20 {
+                let epoch = if offset < 30 { 4 } else { 9 };
+                let producer = (offset % 2 == 0).then_some((500, offset as i32 / 2));
+                log.extend(batch(offset, epoch, 3_000 + offset as usize * 7, producer));
+            }
+            put(&format!("{dir}/{base:020}.log"), &log);
+            // Kafka's own index files are not taken over.
+            put(&format!("{dir}/{base:020}.index"), b"");
+        }
+    }
+}
+
+fn options() -> Options {
+    Options {
+        from: vec!["/kafka".into()],
+        data_dir: "/data".into(),
+        node_id: 1,
+        skip: Vec::new(),
+        partial: false,
+        remove: false,
+    }
+}
+
+async fn start(shards: usize) -> Result<Vec<Broker>, String> {
+    let mut config = EngineConfig::new("/data".into());
+    config.memory_bytes = 1;
+    let boxes = Mailboxes::new(shards);
+    let starting: Vec<_> = (0..shards)
+        .map(|i| {
+            let start = Broker::start(config.clone(), i, boxes.clone());
+            rt::spawn_joined(rt::Class::Network, start)
+        })
+        .collect();
+    let mut brokers = Vec::new();
+    for one in starting {
+        brokers.push(one.await.map_err(|e| e.to_string())?);
+    }
+    Ok(brokers)
+}
+
+/// (offset, leader epoch) of every record from `offset` on.
+async fn read(broker: &Broker, index: i32, mut offset: i64) -> Vec<(i64, i32)> {
+    let mut out = Vec::new();
+    loop {
+        let item = FetchItem {
+            partition: PartitionId::new(TOPIC, index),
+            offset,
+            max_bytes: 1 << 20,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+        };
+        let options = FetchOptions {
+            max_wait: Duration::ZERO,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            read_committed: false,
+        };
+        let fetched = broker.fetch(vec![item], options).await.remove(0);
+        let fetched = fetched.unwrap_or_else(|e| panic!("fetch: {e}"));
+        if fetched.bytes() == 0 {
+            return out;
+        }
+        for chunk in &fetched.records {
+            let mut rest = chunk.as_ref();
+            while !rest.is_empty() {
+                let header = BatchHeader::parse(rest).unwrap();
+                assert!(header.crc_matches(rest));
+                if header.base_offset >= offset {
+                    out.push((header.base_offset, header.leader_epoch));
+                    offset = header.next_offset();
+                }
+                rest = &rest[header.size..];
+            }
+        }
+    }
+}
+
+async fn append(broker: &Broker, index: i32, bytes: Vec<u8>) -> Result<i64, String> {
+    let item = AppendItem {
+        partition: PartitionId::new(TOPIC, index),
+        batch: Bytes::from(bytes),
+    };
+    let done = broker.append(vec![item], Acks::All).await.remove(0);
+    done.map(|a| a.base_offset).map_err(|e| e.to_string())
+}
+
+async fn damage() -> Vec<Finding> {
+    let mut out = Vec::new();
+    let dirs = Directories::new("/data".into(), None);
+    inspect::verify(&dirs, &mut |f| {
+        if f.level == Level::Damage {
+            out.push(f.clone());
+        }
+    })
+    .await
+    .expect("readable");
+    out
+}
+
+fn served_as_kafka_had_it(sim: &Sim, shards: usize) {
+    assert_eq!(sim.block_on(damage()), Vec::new());
+    sim.block_on(async move {
+        let brokers = start(shards).await.unwrap();
+        let broker = &brokers[shards - 1];
+        let had: Vec<(i64, i32)> = (0..RECORDS)
+            .map(|o| (o, if o < 30 { 4 } else { 9 }))
+            .collect();
+        assert_eq!(read(broker, 0, 7).await, had[7..]);
+        assert_eq!(read(broker, 1, 0).await, had);
+        let epoch = broker.image().topic("orders").unwrap().partitions[0].leader_epoch;
+        assert!(
+            epoch > 9,
+            "a new leader's epoch is newer than Kafka's: {epoch}"
+        );
+        let id = broker.new_producer_id().await.unwrap();
+        assert!(
+            id > 500,
+            "producer ids of Kafka are not given out again: {id}"
+        );
+        // The producer goes on where it was: its last batch is known, the next is taken.
+        let again = append(broker, 1, batch(58, -1, 3_000 + 58 * 7, Some((500, 29)))).await;
+        assert_eq!(
+            again,
+            Ok(58),
+            "a batch that Kafka stored is not stored twice"
+        );
+        assert!(append(broker, 1, batch(0, -1, 10, Some((500, 31))))
+            .await
+            .is_err());
+        assert_eq!(
+            append(broker, 1, batch(0, -1, 10, Some((500, 30)))).await,
+            Ok(60)
+        );
+        for one in &brokers {
+            let one = one.clone();
+            rt::spawn(rt::Class::Network, async move {
+                one.close().await.unwrap();
+            });
+        }
+        rt::sleep(Duration::from_secs(20)).await;
+    });
+    sim.crash(CrashPolicy::POWER_LOST);
+    assert_eq!(sim.block_on(damage()), Vec::new());
+}
+
+#[test]
+fn kafkas_directory_is_taken_in_whole() {
+    let sim = Sim::new(1, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    let report: Report = sim.block_on(async { adopt(&options()).await }).unwrap();
+    assert_eq!(report.topics.len(), 1);
+    assert_eq!(
+        (report.topics[0].partitions, report.topics[0].records),
+        (2, 120)
+    );
+    assert!(
+        report.topics[0].kept_for_ever,
+        "records of 1970 are not deleted by the default retention"
+    );
+    let skipped: Vec<&PathBuf> = report.skipped.iter().map(|s| &s.path).collect();
+    assert_eq!(skipped.len(), 2, "{skipped:?}");
+    let twice = sim.block_on(async { adopt(&options()).await });
+    assert!(matches!(twice, Err(AdoptError::Refused(_))), "{twice:?}");
+    served_as_kafka_had_it(&sim, 2);
+}
+
+#[test]
+fn a_used_directory_takes_more_in_and_kafkas_may_be_emptied() {
+    const MINE: TopicId = TopicId([8; 16]);
+    let sim = Sim::new(2, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    sim.block_on(async {
+        let brokers = start(2).await.unwrap();
+        let create = Command::CreateTopic {
+            id: MINE,
+            name: "mine".into(),
+            internal: false,
+            partitions: 1,
+            replication_factor: 1,
+            assignment: Vec::new(),
+            overrides: Overrides::new(),
+        };
+        brokers[0].propose(create).await.unwrap();
+        let item = AppendItem {
+            partition: PartitionId::new(MINE, 0),
+            batch: Bytes::from(batch(0, -1, 100, None)),
+        };
+        brokers[0]
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let unclean = sim.block_on(async { adopt(&options()).await });
+    assert!(
+        matches!(&unclean, Err(AdoptError::Refused(why)) if why[0].contains("stopped cleanly")),
+        "{unclean:?}"
+    );
+    sim.block_on(async {
+        let brokers = start(2).await.unwrap();
+        let (a, b) = (brokers[0].clone(), brokers[1].clone());
+        let other = rt::spawn_joined(rt::Class::Network, async move { b.close().await });
+        a.close().await.unwrap();
+        other.await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let mut moving = options();
+    moving.remove = true;
+    sim.block_on(async move { adopt(&moving).await }).unwrap();
+    let left = sim.disk().files();
+    assert!(
+        !left.iter().any(|f| f.starts_with("/kafka/orders-0")),
+        "moved"
+    );
+    assert!(
+        left.iter()
+            .any(|f| f.starts_with("/kafka/__consumer_offsets-3")),
+        "left"
+    );
+    served_as_kafka_had_it(&sim, 2);
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        let latest = OffsetSpec::Latest {
+            read_committed: false,
+        };
+        let mine = PartitionId::new(MINE, 0);
+        let end = brokers[0].list_offset(mine, -1, latest).await.unwrap();
+        assert_eq!(end.offset, 1, "what was there before still is");
+    });
+}
+
+#[test]
+fn an_adoption_that_is_cut_short_is_repeated_and_nothing_serves_before() {
+    let mut cut_short = 0;
+    for seed in 0..30 {
+        let sim = Sim::new(seed, SimConfig::default());
+        kafka_directory(&sim, Path::new("/kafka"));
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            // Longer each time, so that one attempt comes to its end.
+            let patience = Duration::from_micros(sim.random() % (3_000 * attempts));
+            let done = sim.block_on(async move { rt::timeout(patience, adopt(&options())).await });
+            if let Some(done) = done {
+                done.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+                break;
+            }
+            sim.crash(if seed % 2 == 0 {
+                CrashPolicy::Process
+            } else {
+                CrashPolicy::POWER
+            });
+            if sim.disk().read_raw(Path::new("/data/adopt.json")).is_some() {
+                let refused = sim.block_on(start(1)).map(|_| ());
+                cut_short += 1;
+                assert!(
+                    refused.as_ref().is_err_and(|e| e.contains("cut short")),
+                    "{refused:?}"
+                );
+                sim.crash(CrashPolicy::Process);
+            }
+        }
+        sim.crash(CrashPolicy::POWER_LOST);
+        served_as_kafka_had_it(&sim, 1 + seed as usize % 3);
+    }
+    assert!(cut_short > 30, "adoptions were cut short: {cut_short}");
+}
+
+#[test]
+fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
+    type Spoil = fn(&Sim);
+    let cases: [(&str, Spoil); 7] = [
+        ("clean", |sim| {
+            sim.disk()
+                .write_raw(Path::new("/kafka/.kafka_cleanshutdown.gone"), b"")
+        }),
+        ("CRC-32C", |sim| {
+            sim.disk().flip_bit(
+                Path::new("/kafka/orders-0/00000000000000000020.log"),
+                9_000,
+                1,
+            )
+        }),
+        ("compacted", |sim| {
+            sim.disk().write_raw(
+                Path::new("/kafka/orders-1/00000000000000000020.log"),
+                &batch(25, 4, 10, None),
+            )
+        }),
+        ("ends within a batch", |sim| {
+            let path = Path::new("/kafka/orders-1/00000000000000000040.log");
+            let mut log = sim.disk().read_raw(path).unwrap();
+            log.truncate(log.len() - 1);
+            sim.disk().write_raw(path, &log);
+        }),
+        ("aborted", |sim| {
+            sim.disk().write_raw(
+                Path::new("/kafka/orders-0/00000000000000000000.txnindex"),
+                b"x",
+            )
+        }),
+        ("never committed", |sim| {
+            sim.disk().write_raw(
+                Path::new("/kafka/replication-offset-checkpoint"),
+                b"0\n1\norders 0 59\n",
+            )
+        }),
+        ("topic's id", |sim| {
+            sim.disk().write_raw(
+                Path::new("/kafka/orders-0/partition.metadata"),
+                b"version: 0\n",
+            )
+        }),
+    ];
+    for (expected, spoil) in cases {
+        let sim = Sim::new(9, SimConfig::default());
+        kafka_directory(&sim, Path::new("/kafka"));
+        spoil(&sim);
+        let from = if expected == "clean" {
+            "/other"
+        } else {
+            "/kafka"
+        };
+        if expected == "clean" {
+            sim.disk()
+                .write_raw(Path::new("/other/meta.properties"), b"");
+        }
+        let mut options = options();
+        options.from = vec![from.into()];
+        let refused = sim.block_on(async move { adopt(&options).await });
+        let Err(AdoptError::Refused(why)) = refused else {
+            panic!("{expected}: {refused:?}");
+        };
+        let why = why.join(" ");
+        assert!(why.contains(expected), "{expected}: {why}");
+        let touched = sim
+            .disk()
+            .files()
+            .into_iter()
+            .filter(|f| f.starts_with("/data"))
+            .count();
+        assert_eq!(touched, 0, "{expected}: nothing was changed");
+    }
+}
+
+#[test]
+fn a_name_that_collides_is_refused_before_anything_changes() {
+    let sim = Sim::new(13, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        let create = Command::CreateTopic {
+            id: TopicId([1; 16]),
+            name: "orders".into(),
+            internal: false,
+            partitions: 1,
+            replication_factor: 1,
+            assignment: Vec::new(),
+            overrides: Overrides::new(),
+        };
+        brokers[0].propose(create).await.unwrap();
+        brokers[0].close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let refused = sim.block_on(async { adopt(&options()).await });
+    assert!(
+        matches!(&refused, Err(AdoptError::Refused(why)) if why[0].contains("already exists")),
+        "{refused:?}"
+    );
+    assert!(sim.disk().read_raw(Path::new("/data/adopt.json")).is_none());
+}
+
+#[test]
+fn unknown_folders_are_set_aside_and_never_served() {
+    let sim = Sim::new(12, SimConfig::default());
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        brokers[0].close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+    let unknown = Path::new("/data/topics/orders-0/00000000000000000000.log");
+    sim.disk().write_raw(unknown, b"not ours");
+    sim.block_on(async {
+        let brokers = start(1).await.unwrap();
+        assert!(brokers[0].image().topic("orders").is_none());
+    });
+    assert_eq!(sim.disk().read_raw(unknown), None);
+    let aside = Path::new("/data/set-aside/orders-0/00000000000000000000.log");
+    assert_eq!(sim.disk().read_raw(aside), Some(b"not ours".to_vec()));
+}
