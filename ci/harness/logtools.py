@@ -17,7 +17,7 @@ from pathlib import Path
 
 import broker
 import install
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from oracle import value_of
 from report_lines import Lines, demand
@@ -59,18 +59,21 @@ def produce(bootstrap, topic, partitions, numbers, codec, idempotent=True):
 
 def read(bootstrap, topic, partition):
     """(first offset, end offset, records with all that a client sees of them)."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "assigned", "enable.auto.commit": False, "check.crcs": True})
+    config = {"group.id": "assigned", "enable.auto.commit": False, "check.crcs": True, "enable.partition.eof": True}
+    consumer = Consumer({"bootstrap.servers": bootstrap, **config})
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)
         consumer.assign([TopicPartition(topic, partition, low)])
         found = []
-        while low + len(found) < high:
-            messages = consumer.consume(min(5000, high - low - len(found)), 20.0)
-            demand(messages, f"{topic}-{partition}: {len(found)} of {high - low} records in time")
-            for m in messages:
+        deadline = time.monotonic() + 60
+        while True:
+            demand(time.monotonic() < deadline, f"{topic}-{partition}: {len(found)} of {high - low} records in time")
+            for m in consumer.consume(1000, 0.2):
+                # The end, by offset: transaction markers take offsets too, and no client sees them.
+                if m.error() and m.error().code() == KafkaError._PARTITION_EOF:
+                    return low, high, found
                 demand(m.error() is None, f"{topic}-{partition}: {m.error()}")
                 found.append((m.offset(), m.timestamp(), m.key(), m.value(), m.headers(), m.leader_epoch()))
-        return low, high, found
     finally:
         consumer.close()
 
@@ -84,6 +87,21 @@ def create(bootstrap, topics, config):
     wanted = [NewTopic(topic, partitions, 1, config=config) for topic, partitions in topics.items()]
     for future in admin.create_topics(wanted).values():
         future.result(30)
+
+
+def produce_in_transactions(bootstrap, topic, ends):
+    """One transaction for each of `ends`: True commits it, False aborts it."""
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": topic, "log_level": 2})
+    producer.init_transactions(60)
+    for number, committed in enumerate(ends):
+        producer.begin_transaction()
+        for n in range(20):
+            producer.produce(topic, value_of(topic, number * 20 + n), partition=0)
+        producer.flush(30)
+        if committed:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
 
 
 def commit(bootstrap):
@@ -147,11 +165,13 @@ class Cases:
     # What Kafka wrote -----------------------------------------------------------------------------------------------
 
     def adopt(self):
-        topics = {"orders": 3, "events.v1": 2, "empty": 1}
+        topics = {"orders": 3, "events.v1": 2, "empty": 1, "committed": 1}
         kafka = broker.Kafka("logtools")
         self.brokers.append(kafka)
         kafka.start()
-        create(kafka.bootstrap, topics, {"segment.bytes": SEGMENT_BYTES})
+        create(kafka.bootstrap, {**topics, "aborted": 1}, {"segment.bytes": SEGMENT_BYTES})
+        produce_in_transactions(kafka.bootstrap, "committed", [True, True, True])
+        produce_in_transactions(kafka.bootstrap, "aborted", [True, False, True])
         for start, codec in enumerate(CODECS):
             # A restart between them: leader epochs grow.
             if codec == "lz4":
@@ -167,6 +187,7 @@ class Cases:
         before = read_all(kafka.bootstrap, topics)
         demand(before["orders", 1][0] == 777, f"log start: {before['orders', 1][:2]}")
         demand(max(r[5] for r in before["orders", 0][2]) > 0, "leader epochs grew")
+        demand(before["committed", 0][1] == 63, f"three markers among 60 records: {before['committed', 0][:2]}")
         kafka.stop()
         log = kafka.data_dir / "log"
         segments = list(log.glob("orders-0/*.log"))
@@ -174,9 +195,12 @@ class Cases:
 
         self.refuses_unclean(log)
         data = self.folder()
-        said = self.tool("adopt", log, "--data-dir", data)
+        said = self.tool("adopt", log, "--data-dir", data, code=1)
+        demand("aborted-0" in said and "aborted transactions" in said and "--skip aborted" in said, said)
+        said = self.tool("adopt", log, "--data-dir", data, "--skip", "aborted")
         demand("orders: 3 partitions" in said and "__consumer_offsets" in said, said)
-        self.tool("adopt", log, "--data-dir", data, code=1)
+        said = self.tool("adopt", log, "--data-dir", data, "--skip", "aborted", code=1)
+        demand("already exists" in said, said)
         self.tool("log", "verify", data)
         demand((log / "orders-0").is_dir(), "Kafka's directory is still there")
 
