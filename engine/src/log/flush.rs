@@ -358,6 +358,10 @@ impl Log {
             if entry.base_offset >= limit || entry.segment_end() > end {
                 break;
             }
+            let newest = &mut self.segments[index].disk_max_timestamp;
+            if entry.max_timestamp_ms > newest.0 {
+                *newest = (entry.max_timestamp_ms, entry.base_offset);
+            }
             self.tail_flushed += 1;
         }
         assert!(self.in_segment() <= self.progress.durable());

@@ -66,6 +66,8 @@ pub struct Segment {
     pub max_timestamp_ms: i64,
     /// Base offset of the batch with the largest timestamp.
     pub max_timestamp_offset: Offset,
+    /// The same two of the batches that are wholly on disk.
+    pub disk_max_timestamp: (i64, Offset),
     pub opened: Mono,
     /// No more appends: rolled, or left behind by a crash.
     pub closed: bool,
@@ -90,6 +92,7 @@ impl Segment {
             next_offset: base,
             max_timestamp_ms: -1,
             max_timestamp_offset: base,
+            disk_max_timestamp: (-1, base),
             opened,
             closed: false,
             finished: false,

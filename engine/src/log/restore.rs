@@ -36,10 +36,12 @@ impl Partition {
         let mut epochs = log.epochs.clone();
         epochs.truncate_to(durable.max(resume));
         let mut segments: Vec<SegmentState> = Vec::with_capacity(log.segments.len());
+        let mut disk_max_timestamp = (-1, 0);
         for segment in &log.segments {
             if segment.base > resume || (segment.base == resume && segment.bytes == 0) {
                 break;
             }
+            disk_max_timestamp = segment.disk_max_timestamp;
             segments.push(segment_state(segment));
         }
         if let Some(entry) = log.tail.get(log.tail_flushed) {
@@ -51,6 +53,7 @@ impl Partition {
                 Some(last) if last.next_offset > entry.base_offset => {
                     last.bytes = u64::from(entry.segment_position);
                     last.next_offset = entry.base_offset;
+                    (last.max_timestamp_ms, last.max_timestamp_offset) = disk_max_timestamp;
                     last.closed = false;
                     last.finished = false;
                 }
@@ -150,6 +153,7 @@ impl Log {
                 next_offset: s.next_offset,
                 max_timestamp_ms: s.max_timestamp_ms,
                 max_timestamp_offset: s.max_timestamp_offset,
+                disk_max_timestamp: (s.max_timestamp_ms, s.max_timestamp_offset),
                 closed: s.closed,
                 finished: s.finished,
                 sums: s.sums.clone(),
