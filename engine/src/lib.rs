@@ -5,6 +5,7 @@
 pub mod api;
 pub mod error;
 pub mod meta;
+pub mod plant;
 pub mod rt;
 pub mod types;
 

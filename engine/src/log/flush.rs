@@ -7,6 +7,7 @@ use super::index::Index;
 use super::segment::SegmentFiles;
 use super::{Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
+use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Semaphore};
 use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use crate::types::Offset;
@@ -82,6 +83,9 @@ impl Partition {
             block_position,
             bytes: block[..kept].to_vec(),
         };
+        if plant::active(Plant::ForgetCarryOver) {
+            return Ok(carried.bytes);
+        }
         let payload = carried.encode();
         let entry = {
             let log = self.log.borrow();
@@ -126,7 +130,9 @@ impl Partition {
         }
         let files = Rc::new(SegmentFiles::open(&self.dir, base, disk_bytes, create).await?);
         if create {
-            rt::fs::sync_dir(&self.dir).await?;
+            if !plant::active(Plant::ForgetFileNameSync) {
+                rt::fs::sync_dir(&self.dir).await?
+            }
         }
         if let Some(segment) = self
             .log

@@ -8,6 +8,7 @@ use super::segment::{remove_files, SegmentFiles};
 use super::{Log, Partition, Segment};
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::journal::entry::{CarryOver, EntryHeader};
+use crate::plant::{self, Plant};
 use crate::replica::Progress;
 use crate::rt::{self, Mono};
 use crate::types::batch::BatchHeader;
@@ -101,7 +102,8 @@ impl Partition {
             location.position,
             u64::from(config.index_interval_bytes),
         );
-        if header.has_producer() && header.base_offset >= known_below {
+        let forgets = plant::active(Plant::ReplayForgetsProducers);
+        if header.has_producer() && header.base_offset >= known_below && !forgets {
             log.producers.record(
                 &header,
                 (clock.mono.as_nanos() / 1_000_000) as i64,

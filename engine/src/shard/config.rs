@@ -51,6 +51,17 @@ pub struct EngineConfig {
     /// Idempotent producers silent for longer are forgotten.
     pub producer_expiry: Duration,
     pub on_fatal: OnFatal,
+    /// Smaller parts than the memory alone would give, so that a simulation laps them with few bytes.
+    pub small: Option<SmallParts>,
+}
+
+/// Sizes of what is derived from the memory otherwise; bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallParts {
+    pub journal_file_bytes: u64,
+    pub journal_files_max: usize,
+    pub backlog_bytes_max: usize,
+    pub cache_bytes: u64,
 }
 
 impl EngineConfig {
@@ -68,6 +79,7 @@ impl EngineConfig {
             on_fatal: OnFatal::new(|reason| {
                 tracing::error!(reason, "nothing can be acknowledged any more")
             }),
+            small: None,
         }
     }
 
@@ -96,7 +108,10 @@ impl EngineConfig {
         };
         assert!(config.backlog_bytes_max >= COMMIT_BYTES);
         assert!(journal_file_bytes * 3 <= memory / 2);
-        config
+        match self.small {
+            None => config,
+            Some(small) => config.with(small),
+        }
     }
 }
 
@@ -116,6 +131,20 @@ pub struct ShardConfig {
     pub open_segments_max: usize,
     pub retention_check: Duration,
     pub producer_expiry: Duration,
+}
+
+impl ShardConfig {
+    fn with(self, small: SmallParts) -> ShardConfig {
+        assert!(small.journal_file_bytes <= self.journal_file_bytes);
+        assert!(small.cache_bytes <= self.cache_bytes);
+        ShardConfig {
+            journal_file_bytes: small.journal_file_bytes,
+            journal_files_max: small.journal_files_max,
+            backlog_bytes_max: small.backlog_bytes_max,
+            cache_bytes: small.cache_bytes,
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]

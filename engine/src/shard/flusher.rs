@@ -6,6 +6,7 @@
 use super::Shard;
 use crate::checkpoint::Checkpoint;
 use crate::log::Partition;
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -47,6 +48,9 @@ impl Shard {
             .wait_durable(target)
             .await
             .map_err(io::Error::other)?;
+        if plant::active(Plant::ReuseJournalFileEarly) {
+            self.journal.ring().recycle(target)
+        }
         let work = self.dirty.borrow_mut().drain(..).collect::<VecDeque<_>>();
         let done = self.flush_all(work, Some(target)).await;
         self.write_checkpoint(target + 1, done).await?;

@@ -294,7 +294,7 @@ async fn recover_shard(
     let dir = format!("g{generation}-s{index}");
     let ring = Ring::create(RingConfig {
         dir: limits.journal_root.join(&dir),
-        first_file_bytes: JOURNAL_FIRST_FILE_BYTES,
+        first_file_bytes: JOURNAL_FIRST_FILE_BYTES.min(limits.journal_file_bytes),
         file_bytes: limits.journal_file_bytes,
         files_max: limits.journal_files_max,
     })
