@@ -255,12 +255,12 @@ impl World {
             if let Some(violation) = self.shared.violation() {
                 return Err(violation);
             }
-            self.check_bounds()?;
             if self.died.load(Ordering::Relaxed) {
                 self.counts.deaths += 1;
                 self.kill(CrashPolicy::Process, "it gave up");
                 self.start(&[]).await?;
             }
+            self.check_bounds()?;
             if done(&self.shared) {
                 return Ok(());
             }

@@ -14,21 +14,21 @@ use crate::manifest::Manifest;
 use crate::plant::{self, Plant};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
-use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
 /// What one old journal says about the partitions that are now this shard's.
 struct Replay {
-    states: HashMap<PartitionId, PartitionState>,
+    states: BTreeMap<PartitionId, PartitionState>,
     /// Partitions whose files were put in order.
-    mended: HashSet<PartitionId>,
-    carried: HashMap<PartitionId, CarryOver>,
-    log_starts: HashMap<PartitionId, Offset>,
+    mended: BTreeSet<PartitionId>,
+    carried: BTreeMap<PartitionId, CarryOver>,
+    log_starts: BTreeMap<PartitionId, Offset>,
     /// Everything that this journal has something about.
-    seen: HashSet<PartitionId>,
+    seen: BTreeSet<PartitionId>,
     /// Partitions that provably lost nothing to a damaged commit.
-    continued: HashSet<PartitionId>,
+    continued: BTreeSet<PartitionId>,
     entered: u64,
 }
 
@@ -76,7 +76,7 @@ impl Shard {
             .partitions
             .into_iter()
             .filter(|s| self.is_mine(s.id));
-        let states: HashMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
+        let states: BTreeMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
         for state in states.values() {
             self.enter(state)?;
         }
@@ -102,9 +102,9 @@ impl Shard {
             seen: states.keys().copied().collect(),
             log_starts: states.values().map(|s| (s.id, s.log_start)).collect(),
             states,
-            mended: HashSet::new(),
-            carried: HashMap::new(),
-            continued: HashSet::new(),
+            mended: BTreeSet::new(),
+            carried: BTreeMap::new(),
+            continued: BTreeSet::new(),
             entered: 0,
         };
         for index in 0..scan.commits() {
