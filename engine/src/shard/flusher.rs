@@ -215,7 +215,6 @@ impl Shard {
             .wait_all_durable()
             .await
             .map_err(io::Error::other)?;
-        self.dirty.borrow_mut().clear();
         let all: VecDeque<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let flushed = self.flush_all(all, None).await;
         self.write_checkpoint(self.journal.next_sequence(), flushed)
