@@ -60,7 +60,8 @@ impl Partition {
         }
         PartitionState {
             id: self.id,
-            log_start: log.log_start,
+            // What is asked for becomes true with the checkpoint that says it.
+            log_start: log.log_start.max(log.log_start_asked),
             durable,
             truncation: log.truncation,
             offline_from: log.offline_from,

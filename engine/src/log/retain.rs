@@ -64,8 +64,7 @@ impl Partition {
             if target <= log.log_start {
                 return Ok(());
             }
-            log.log_start = target;
-            log.check_order();
+            log.log_start_asked = log.log_start_asked.max(target);
             let entry = EntryHeader {
                 kind: EntryKind::LogStart,
                 partition: self.id,
@@ -76,13 +75,16 @@ impl Partition {
             };
             self.journal.append(&entry, &[], |_| {}, |_| None)
         };
-        if plant::active(Plant::LogStartNotAwaited) {
-            return Ok(());
+        if !plant::active(Plant::LogStartNotAwaited) {
+            self.journal
+                .wait_durable(location.sequence)
+                .await
+                .map_err(PartitionError::Storage)?;
         }
-        self.journal
-            .wait_durable(location.sequence)
-            .await
-            .map_err(PartitionError::Storage)
+        let mut log = self.log.borrow_mut();
+        log.log_start = log.log_start.max(target);
+        log.check_order();
+        Ok(())
     }
 
     /// Lets go of segments wholly below the log start; their files are unlinked after the topic's
