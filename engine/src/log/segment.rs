@@ -173,8 +173,10 @@ impl SegmentFiles {
         } else {
             self.sums.borrow_mut().truncate(number as usize);
         }
+        // The checksum first: after a crash between the two it fits the beginning of the longer block, which is cut again.
+        self.sync_from(whole).await?;
         self.log.truncate(bytes).await?;
-        self.sync_from(whole).await
+        self.log.sync().await
     }
 
     /// The index of a closed segment, or of the part that a clean stop wrote: from its files, or
