@@ -133,6 +133,7 @@ impl Log {
         let mut log = Log::at(state.resume);
         // The replay may have to pass records below the log start: it is raised afterwards.
         log.log_start = state.log_start.min(state.resume);
+        log.log_start_asked = log.log_start;
         log.truncation = state.truncation;
         log.offline_from = state.offline_from;
         log.epochs = EpochHistory::from_pairs(state.epochs.clone()).ok_or_else(|| {

@@ -77,11 +77,9 @@ impl Shard {
             .into_iter()
             .filter(|s| self.is_mine(s.id));
         let states: BTreeMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
-        for state in states.values() {
-            self.enter(state)?;
-        }
         if clean {
             for state in states.values() {
+                self.enter(state)?;
                 let partition = self.partition(state.id).map_err(io::Error::other)?;
                 partition
                     .log
@@ -109,6 +107,15 @@ impl Shard {
         };
         for index in 0..scan.commits() {
             self.collect_carried(&scan.commit(index).await?, &mut replay);
+        }
+        for index in 0..scan.commits_beyond() {
+            self.collect_log_starts(&scan.commit_beyond(index).await?, &mut replay);
+        }
+        for state in replay.states.values_mut() {
+            let start = replay.log_starts.get(&state.id).copied().unwrap_or(0);
+            // What lies wholly below a durable log start may be unlinked already.
+            state.segments.retain(|s| s.next_offset > start);
+            self.enter(state)?;
         }
         for index in 0..scan.commits() {
             let commit = scan.commit(index).await?;
@@ -170,7 +177,18 @@ impl Shard {
         Ok(())
     }
 
+    fn collect_log_starts(&self, commit: &Commit, replay: &mut Replay) {
+        for (entry, _) in commit.entries() {
+            let forgets = plant::active(Plant::LogStartLowered);
+            if entry.kind == EntryKind::LogStart && self.is_mine(entry.partition) && !forgets {
+                let start = replay.log_starts.entry(entry.partition).or_insert(0);
+                *start = (*start).max(entry.base_offset);
+            }
+        }
+    }
+
     fn collect_carried(&self, commit: &Commit, replay: &mut Replay) {
+        self.collect_log_starts(commit, replay);
         for (entry, payload) in commit.entries() {
             if entry.kind == EntryKind::CarryOver && self.is_mine(entry.partition) {
                 let Some(carried) = CarryOver::decode(payload) else {
@@ -197,12 +215,8 @@ impl Shard {
         replay.seen.insert(id);
         match entry.kind {
             EntryKind::CarryOver => self.mend(id, replay).await,
-            EntryKind::LogStart if plant::active(Plant::LogStartLowered) => Ok(()),
-            EntryKind::LogStart => {
-                let start = replay.log_starts.entry(id).or_insert(0);
-                *start = (*start).max(entry.base_offset);
-                Ok(())
-            }
+            // Collected before anything was entered.
+            EntryKind::LogStart => Ok(()),
             EntryKind::Truncate => Err(invalid(format!(
                 "partition {id}: truncation entries are not known to this version"
             ))),
