@@ -129,6 +129,8 @@ impl Shard {
     /// `flushed`: how the flush before it ended; a checkpoint is only worth writing after success.
     async fn write_checkpoint(&self, replay_from: u64, flushed: io::Result<()>) -> io::Result<()> {
         flushed?;
+        // A stop and the flush of a full file may come together, and there is one temporary file.
+        let _one_at_a_time = self.checkpoints.acquire(1).await;
         let partitions: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let states = partitions.iter().map(|p| p.state()).collect();
         let checkpoint = Checkpoint {

@@ -50,6 +50,8 @@ pub struct Shard {
     dirty: RefCell<Vec<Rc<Partition>>>,
     /// Segment bytes being written: bounded, so that journal flushes stay short.
     segment_writes: Semaphore,
+    /// One checkpoint is written at a time.
+    checkpoints: Semaphore,
     open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,
     parked_appends: RefCell<VecDeque<(ParkedAppend, crate::api::Acks)>>,
     append_parked: Notify,

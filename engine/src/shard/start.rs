@@ -318,6 +318,7 @@ async fn recover_shard(
         partitions: RefCell::default(),
         dirty: RefCell::default(),
         segment_writes: Semaphore::new(SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX as u64),
+        checkpoints: Semaphore::new(1),
         open_segments: RefCell::default(),
         parked_appends: RefCell::default(),
         append_parked: Notify::new(),
