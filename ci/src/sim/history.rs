@@ -388,10 +388,6 @@ fn producing(rng: &mut Rng, topic: u8, pressure: bool) -> Producing {
 }
 
 fn policy(rng: &mut Rng) -> CrashPolicy {
-    let garbage = CrashPolicy::Power {
-        data: Unsynced::Garbage,
-        names: Unsynced::Random,
-    };
     let kept = CrashPolicy::Power {
         data: Unsynced::Kept,
         names: Unsynced::Lost,
@@ -401,8 +397,6 @@ fn policy(rng: &mut Rng) -> CrashPolicy {
         CrashPolicy::POWER,
         CrashPolicy::POWER,
         CrashPolicy::POWER_LOST,
-        garbage,
-        garbage,
         kept,
     ])
 }
@@ -427,7 +421,7 @@ fn damage(rng: &mut Rng) -> Step {
     Step::Damage {
         target,
         harm: rng.pick(&[Harm::Bit, Harm::Bit, Harm::Stale, Harm::Misdirected]),
-        choice: rng.next(),
+        choice: rng.draw(),
         live: matches!(target, Target::Log | Target::Sum | Target::Index) && rng.one_in(3),
         shards: rng.between(1, 3) as usize,
     }

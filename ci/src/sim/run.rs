@@ -25,6 +25,8 @@ pub struct Outcome {
     pub refusals: u64,
     /// Virtual time.
     pub virtual_ms: u64,
+    /// Depends on everything that happened: the same for the same history.
+    pub trace: u64,
 }
 
 /// Runs the steps that `keep` says.
@@ -38,7 +40,14 @@ pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
     let config = SimConfig {
         reset_ppm: history.settings.reset_ppm,
         slow_ppm: if faults { 20_000 } else { 2_000 },
-        sync: Between(us(20), us(if history.seed % 3 == 0 { 3_000 } else { 300 })),
+        sync: Between(
+            us(20),
+            us(if history.seed.is_multiple_of(3) {
+                3_000
+            } else {
+                300
+            }),
+        ),
         polls_max: 40_000_000,
         ..SimConfig::default()
     };
@@ -77,6 +86,7 @@ pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
         acked,
         refusals: driver.refusals,
         virtual_ms: sim.now().as_nanos() / 1_000_000,
+        trace: sim.trace(),
     }
 }
 
@@ -240,6 +250,11 @@ impl Driver {
             .world
             .until("", liveness::PATIENCE, Shared::settled)
             .await;
+        // What was sent over connections that are gone, or asked for no answer, may still be on its way.
+        let settled = match settled {
+            Ok(()) => self.world.wait(Duration::from_millis(150)).await,
+            Err(violation) => Err(violation),
+        };
         settled.map_err(|violation| match violation.what.starts_with(',') {
             true => {
                 let left = self.shared.under_way();

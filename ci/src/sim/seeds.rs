@@ -8,12 +8,12 @@ pub struct Rng(u64);
 impl Rng {
     /// Seeds that are neighbours give unrelated sequences.
     pub fn new(seed: u64) -> Rng {
-        let mut rng = Rng(seed ^ 0x5eed_0f_a_5eed_0f_a);
-        rng.next();
+        let mut rng = Rng(seed ^ 0x005e_ed0f_a5ee_d0fa);
+        rng.draw();
         rng
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Rng {
     /// Uniform in `0..n`.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "an empty range");
-        self.next() % n
+        self.draw() % n
     }
 
     /// Uniform in `from..=to`.

@@ -129,10 +129,8 @@ impl Partition {
             self.write_identity().await?;
         }
         let files = Rc::new(SegmentFiles::open(&self.dir, base, disk_bytes, create).await?);
-        if create {
-            if !plant::active(Plant::ForgetFileNameSync) {
-                rt::fs::sync_dir(&self.dir).await?
-            }
+        if create && !plant::active(Plant::ForgetFileNameSync) {
+            rt::fs::sync_dir(&self.dir).await?;
         }
         if let Some(segment) = self
             .log

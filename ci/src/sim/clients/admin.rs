@@ -31,6 +31,7 @@ async fn insist<R: Request>(
     code_of: impl Fn(&R::Response) -> i16,
 ) -> Option<R::Response> {
     let mut conn: Option<Conn> = None;
+    let mut tries = 0;
     while shared.violation().is_none() {
         if conn.is_none() {
             conn = Conn::open().await.ok();
@@ -44,7 +45,7 @@ async fn insist<R: Request>(
             Ok(_) => {}
             Err(Lost) => conn = None,
         }
-        shared.pause(20_000).await;
+        shared.back_off(&mut tries).await;
     }
     None
 }

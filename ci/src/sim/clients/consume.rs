@@ -148,6 +148,7 @@ async fn listed(conn: &mut Option<Conn>, place: Place, timestamp: i64) -> Option
 /// Reads everything a partition has, and says what that is.
 pub async fn verify(shared: Rc<Shared>, place: Place, out: Rc<RefCell<Vec<Digest>>>) {
     let mut conn: Option<Conn> = None;
+    let mut tries = 0;
     let bytes_max = [1, 10_000, 200_000, 1 << 20][shared.below(4) as usize];
     loop {
         if shared.violation().is_some() || !shared.model.borrow().is_certain(place) {
@@ -162,7 +163,7 @@ pub async fn verify(shared: Rc<Shared>, place: Place, out: Rc<RefCell<Vec<Digest
             }
             return;
         }
-        shared.pause(10_000).await;
+        shared.back_off(&mut tries).await;
     }
 }
 
@@ -183,9 +184,12 @@ async fn read_all(
             bytes_max,
             wait_ms: 0,
         };
-        match step(shared, conn, ask).await? {
-            Next::At(next) if next > offset => offset = next,
-            Next::At(_) | Next::OutOfRange | Next::Later => return None,
+        match step(shared, conn, ask).await {
+            Some(Next::At(next)) if next > offset => offset = next,
+            Some(Next::At(_) | Next::OutOfRange | Next::Later) => return None,
+            // The connection is gone, not what was read so far.
+            None if shared.violation().is_none() => shared.pause(5_000).await,
+            None => return None,
         }
     }
     // Retention may have gone on meanwhile; what counts is the end.
@@ -198,7 +202,7 @@ async fn read_all(
     Some(Digest {
         place,
         log_start,
-        high_watermark,
+        high_watermark: high_watermark.max(offset),
         batches,
     })
 }

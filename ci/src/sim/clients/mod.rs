@@ -119,6 +119,12 @@ impl Shared {
         rt::sleep(Duration::from_micros(1 + self.below(us_max))).await;
     }
 
+    /// A pause before trying again, longer with each try: what is stuck for minutes is cheap to watch.
+    pub async fn back_off(&self, tries: &mut u32) {
+        *tries += 1;
+        self.pause(4_000 << (*tries).min(9)).await;
+    }
+
     /// Takes in an acknowledgement.
     pub fn acked(&self, acked: &Acked) {
         let mut model = self.model.borrow_mut();

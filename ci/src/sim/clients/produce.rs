@@ -10,6 +10,7 @@ use super::{code, Shared};
 use bytes::Bytes;
 use millrace_engine::rt;
 use millrace_engine::types::batch::{crc32c, CRC_START};
+use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
 use millrace_net::wire::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
@@ -79,6 +80,7 @@ pub async fn run(shared: Rc<Shared>, work: Producing) {
 }
 
 async fn producer_id(shared: &Rc<Shared>, conn: &mut Option<Conn>) -> i64 {
+    let mut tries = 0;
     loop {
         if let Ok(open) = connected(conn).await {
             match open.call(&InitProducerIdRequest::default(), 2).await {
@@ -87,7 +89,7 @@ async fn producer_id(shared: &Rc<Shared>, conn: &mut Option<Conn>) -> i64 {
                 Err(Lost) => *conn = None,
             }
         }
-        shared.pause(5_000).await;
+        shared.back_off(&mut tries).await;
     }
 }
 
@@ -197,6 +199,13 @@ async fn send_once(shared: &Rc<Shared>, conn: &mut Option<Conn>, made: Vec<Reque
             }
         }
     }
+    if acks == 0 {
+        // An answer to anything says that all before it was taken in.
+        if open.call(&ApiVersionsRequest::default(), 0).await.is_err() {
+            *conn = None;
+        }
+        return;
+    }
     for (correlation, mut parts) in under_way {
         match answers(open, correlation).await {
             Ok(answers) => take(shared, &mut parts, &answers),
@@ -224,6 +233,7 @@ async fn send_until_answered(
             send_once(&also, &mut second, copies, -1).await;
         });
     }
+    let mut tries = 0;
     loop {
         made.iter_mut().for_each(|parts| parts.retain(|p| !p.done));
         made.retain(|parts| !parts.is_empty());
@@ -240,7 +250,7 @@ async fn send_until_answered(
             note_refusals(shared, &mut made);
         }
         if made.iter().flatten().any(|p| !p.done) {
-            shared.pause(8_000).await;
+            shared.back_off(&mut tries).await;
         }
     }
 }
