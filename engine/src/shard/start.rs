@@ -157,9 +157,16 @@ async fn lead(
     boxes: &Arc<Mailboxes>,
 ) -> Result<(Rc<Shard>, ShardStop), StartError> {
     let shards = boxes.hub.shards();
-    rt::fs::create_dir_all(&config.data_dir.join("checkpoints")).await?;
-    rt::fs::create_dir_all(&config.data_dir.join("topics")).await?;
-    rt::fs::create_dir_all(&config.journal_root()).await?;
+    let (checkpoints, topics) = (
+        config.data_dir.join("checkpoints"),
+        config.data_dir.join("topics"),
+    );
+    // A killed process may have left folders behind that are there and yet not durable, and whoever finds a folder does
+    // not flush its name again.
+    for dir in [&checkpoints, &topics, &config.journal_root()] {
+        rt::fs::create_dir_all(dir).await?;
+        rt::fs::sync_dir(dir).await?;
+    }
     rt::fs::sync_dir(&config.data_dir).await?;
     let old = Manifest::read(&config.data_dir).await?;
     check_used_directory(&config, old.is_some()).await?;
