@@ -11,6 +11,12 @@ import shell
 from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
 
 
+# Histories of every run; `ci/night` runs more, from another seed.
+SIM_SEEDS = 2000
+# Histories within which each deliberate bug has to be caught.
+PLANT_SEEDS = 400
+
+
 @dataclass
 class Options:
     broker: str
@@ -61,6 +67,40 @@ class Run:
             self.report.fail("unit", f"cargo test ended with {code}:\n{shell.tail(log)}")
         if code == 0 and counted.passed == 0:
             self.report.fail("unit", "no test was run")
+
+    def sim(self):
+        log = LOGS / "sim.log"
+        started = time.monotonic()
+        code = shell.run(["ci/sim", "--seeds", str(SIM_SEEDS)], log, 1500, cwd=ROOT)
+        self.count_histories("sim", log, code, SIM_SEEDS, time.monotonic() - started)
+
+    def plants(self):
+        log = LOGS / "plants.log"
+        code = shell.run(["ci/sim", "--plants", "--seeds", str(PLANT_SEEDS)], log, 1500, cwd=ROOT)
+        text = log.read_text(errors="replace")
+        ended = re.search(r"^(\d+) plants, (\d+) escaped$", text, re.MULTILINE)
+        if not ended:
+            self.report.fail("plants", f"did not come to its end (exit code {code}):\n{shell.tail(log)}")
+            return
+        plants, escaped = int(ended[1]), int(ended[2])
+        self.report.ok(plants - escaped)
+        self.report.say(f"plants: {plants - escaped} of {plants} caught")
+        if escaped or code != 0 or plants == 0:
+            self.report.fail("plants", f"exit code {code}:\n{shell.tail(log)}")
+
+    def count_histories(self, name, log, code, wanted, seconds):
+        text = log.read_text(errors="replace")
+        ended = re.search(r"^(\d+) histories, (\d+) violations$", text, re.MULTILINE)
+        if not ended or int(ended[1]) != wanted:
+            self.report.fail(name, f"did not come to its end (exit code {code}):\n{shell.tail(log)}")
+            return
+        histories, violations = int(ended[1]), int(ended[2])
+        self.report.ok(histories - violations)
+        for failure in re.findall(r"^(seed \d+: .*)$", text, re.MULTILINE):
+            self.report.fail(f"{name}/{failure}")
+        self.report.say(f"{name}: {histories} histories, {violations} violations ({seconds:.0f} s)")
+        if code != (1 if violations else 0):
+            self.report.fail(f"{name}/exit", f"exit code {code}:\n{shell.tail(log)}")
 
     def release(self):
         if self.built or self.options.broker == "kafka" or self.options.binary != str(MILLRACE):
@@ -191,6 +231,8 @@ STEPS = {
     "harness": "the harness itself: that it sees losses, duplicates and failures",
     "verify": "format, clippy, layering, style (ci/verify)",
     "unit": "the workspace's own tests (cargo test --workspace)",
+    "sim": "histories of a simulated node (ci/sim)",
+    "plants": "deliberate bugs, each of which the simulation has to catch (ci/sim --plants)",
     "release": "the release build that the following ones run against",
     "seed": "the first example: ten records with the Python client's defaults on port 9092",
     "kafka-python": "client suite",

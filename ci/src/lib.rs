@@ -1,9 +1,10 @@
-//! Owns the rules that the source tree itself must keep: layering, style, the README's map.
-//! Does not know what any crate does; it reads their text and what cargo says of their dependencies.
+//! Owns the rules that the source tree itself must keep (layering, style, the README's map) and the simulation of a node.
+//! Does not know what any crate does, the simulation apart: the rules read text and what cargo says of dependencies.
 //! Invariant: every rule is a pure function from text to findings, so each is shown to fail beside where it is written.
 
 pub mod layering;
 pub mod readme;
+pub mod sim;
 pub mod source;
 pub mod style;
 

@@ -7,6 +7,7 @@ pub mod api;
 pub mod error;
 pub mod inspect;
 pub mod meta;
+pub mod plant;
 pub mod rt;
 pub mod types;
 

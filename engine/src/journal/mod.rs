@@ -8,6 +8,7 @@ pub mod ring;
 #[cfg(test)]
 mod tests;
 
+use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Notify};
 use crate::types::limits::{
     COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX,
@@ -199,7 +200,7 @@ impl Journal {
         if state.filling.is_none() {
             let need = (HEADER_BYTES + bytes).next_multiple_of(rt::BLOCK);
             let spare = state.spare.take().filter(|b| b.len() >= need);
-            let len = need.max(state.buffer_bytes);
+            let len = need.max(state.buffer_bytes.min(self.commit_bytes()));
             let buf = spare.unwrap_or_else(|| DirectBuf::with_len(len));
             let hasher = self.id.body_hasher();
             state.filling = Some(Filling {
@@ -321,6 +322,11 @@ impl Journal {
         }
     }
 
+    /// Size at which a commit is sealed: several fit a file, however small.
+    fn commit_bytes(&self) -> usize {
+        COMMIT_BYTES.min(self.ring.commit_bytes_max() / 4)
+    }
+
     /// Largest batch that fits a commit of its own in a journal file.
     pub fn payload_bytes_max(&self) -> usize {
         self.ring.commit_bytes_max() - rt::BLOCK
@@ -364,7 +370,7 @@ impl Journal {
         let mut rest = VecDeque::from(group);
         while let Some(mut sealed) = rest.pop_front() {
             let (sequence, bytes) = (sealed.sequence, sealed.buf.len() as u64);
-            let place = if placed.is_empty() {
+            let place = if placed.is_empty() || plant::active(Plant::PlacedCommitsWait) {
                 Some(self.ring.place(sequence, bytes).await?)
             } else {
                 self.ring.try_place(sequence, bytes)

@@ -10,6 +10,7 @@ use crate::error::PartitionError;
 use crate::journal::entry::{EntryHeader, EntryKind};
 use crate::meta::config::TimestampType;
 use crate::meta::TopicConfig;
+use crate::plant::{self, Plant};
 use crate::rt::Mono;
 use crate::types::batch::{self, BatchHeader};
 use crate::types::limits::BATCH_BYTES_MAX;
@@ -72,7 +73,11 @@ impl Partition {
                         log_append_time_ms: if stamp_time { stored.timestamp_ms } else { -1 },
                         log_start: log.log_start,
                     },
-                    sequence: log.sequence_of(stored.last_offset),
+                    sequence: if plant::active(Plant::DuplicateAnsweredEarly) {
+                        0
+                    } else {
+                        log.sequence_of(stored.last_offset)
+                    },
                     cached: false,
                 });
             }
@@ -190,6 +195,9 @@ impl Log {
                 last.closed || full || aged || far
             }
         };
+        if due && plant::active(Plant::DropProducersAtRoll) {
+            self.producers = Default::default()
+        }
         if due {
             if let Some(last) = self.segments.back_mut() {
                 last.closed = true;

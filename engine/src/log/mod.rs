@@ -108,6 +108,8 @@ impl Segment {
 /// The mutable state of a partition. Borrowed only between awaits.
 pub struct Log {
     pub log_start: Offset,
+    /// Where the log start goes once that is durable: nobody is told before.
+    pub log_start_asked: Offset,
     pub next_offset: Offset,
     pub progress: Progress,
     /// Appended but not known durable: (journal sequence, end offset), oldest first.
@@ -234,6 +236,7 @@ impl Log {
     pub fn at(offset: Offset) -> Log {
         Log {
             log_start: offset,
+            log_start_asked: offset,
             next_offset: offset,
             progress: Progress::single(offset),
             pending: VecDeque::new(),

@@ -8,6 +8,7 @@ use super::segment::{remove_files, SegmentFiles, UnsavedSums};
 use super::{Log, Partition, Segment};
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::journal::entry::{CarryOver, EntryHeader};
+use crate::plant::{self, Plant};
 use crate::replica::Progress;
 use crate::rt::{self, Mono};
 use crate::types::batch::BatchHeader;
@@ -62,7 +63,8 @@ impl Partition {
         }
         PartitionState {
             id: self.id,
-            log_start: log.log_start,
+            // What is asked for becomes true with the checkpoint that says it.
+            log_start: log.log_start.max(log.log_start_asked),
             durable,
             truncation: log.truncation,
             offline_from: log.offline_from,
@@ -104,7 +106,8 @@ impl Partition {
             location.position,
             u64::from(config.index_interval_bytes),
         );
-        if header.has_producer() && header.base_offset >= known_below {
+        let forgets = plant::active(Plant::ReplayForgetsProducers);
+        if header.has_producer() && header.base_offset >= known_below && !forgets {
             log.producers.record(
                 &header,
                 (clock.mono.as_nanos() / 1_000_000) as i64,
@@ -134,6 +137,7 @@ impl Log {
         let mut log = Log::at(state.resume);
         // The replay may have to pass records below the log start: it is raised afterwards.
         log.log_start = state.log_start.min(state.resume);
+        log.log_start_asked = log.log_start;
         log.truncation = state.truncation;
         log.offline_from = state.offline_from;
         log.epochs = EpochHistory::from_pairs(state.epochs.clone()).ok_or_else(|| {

@@ -7,6 +7,7 @@ use super::{Log, Partition, Segment};
 use crate::error::PartitionError;
 use crate::journal::entry::{EntryHeader, EntryKind};
 use crate::meta::TopicConfig;
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class};
 use crate::types::Offset;
 use std::rc::Rc;
@@ -63,8 +64,7 @@ impl Partition {
             if target <= log.log_start {
                 return Ok(());
             }
-            log.log_start = target;
-            log.check_order();
+            log.log_start_asked = log.log_start_asked.max(target);
             let entry = EntryHeader {
                 kind: EntryKind::LogStart,
                 partition: self.id,
@@ -75,10 +75,16 @@ impl Partition {
             };
             self.journal.append(&entry, &[], |_| {}, |_| None)
         };
-        self.journal
-            .wait_durable(location.sequence)
-            .await
-            .map_err(PartitionError::Storage)
+        if !plant::active(Plant::LogStartNotAwaited) {
+            self.journal
+                .wait_durable(location.sequence)
+                .await
+                .map_err(PartitionError::Storage)?;
+        }
+        let mut log = self.log.borrow_mut();
+        log.log_start = log.log_start.max(target);
+        log.check_order();
+        Ok(())
     }
 
     /// Lets go of segments wholly below the log start; their files are unlinked after the topic's

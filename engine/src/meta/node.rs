@@ -339,8 +339,10 @@ impl MetaFile {
         }
         let image = recovered.image.clone();
         let member = Member::new(recovered, &bytes[image], node_id, fixed, jitter, &name)?;
-        let cut = rt::fs::truncate_sync(&self.path, tail.len).await;
-        in_file("flush", &self.path, cut)?;
+        // Written anew, because after a flush that failed it may be in a cache only, and no later flush changes that.
+        let sound = &bytes[..tail.len as usize];
+        let written = rt::fs::write_atomic(&self.path, sound).await;
+        in_file("flush", &self.path, written)?;
         self.tail = Some(tail);
         Ok(member)
     }

@@ -6,6 +6,7 @@ use super::Shard;
 use crate::api::{Acks, AppendItem, AppendResult};
 use crate::error::PartitionError;
 use crate::log::append::{Accepted, Clock};
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class, Mono, OneReceiver, OneSender};
 use crate::types::batch::BatchHeader;
 use crate::types::PartitionId;
@@ -220,7 +221,8 @@ impl Shard {
                     .collect()
             }
         };
-        let waits = |a: &Accepted| acks != Acks::None && !a.cached;
+        let early = plant::active(Plant::AcknowledgeBeforeFlush);
+        let waits = |a: &Accepted| acks != Acks::None && !a.cached && !early;
         let last = handed
             .results
             .iter()

@@ -55,6 +55,17 @@ pub struct EngineConfig {
     /// From the end of one pass of the scrubber to the next, and before the first.
     pub scrub_pause: Duration,
     pub on_fatal: OnFatal,
+    /// Smaller parts than the memory alone would give, so that a simulation laps them with few bytes.
+    pub small: Option<SmallParts>,
+}
+
+/// Sizes of what is derived from the memory otherwise; bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallParts {
+    pub journal_file_bytes: u64,
+    pub journal_files_max: usize,
+    pub backlog_bytes_max: usize,
+    pub cache_bytes: u64,
 }
 
 impl EngineConfig {
@@ -75,6 +86,7 @@ impl EngineConfig {
             on_fatal: OnFatal::new(|reason| {
                 tracing::error!(reason, "nothing can be acknowledged any more")
             }),
+            small: None,
         }
     }
 
@@ -107,7 +119,10 @@ impl EngineConfig {
         assert!(config.backlog_bytes_max >= COMMIT_BYTES);
         assert!(config.memory_bytes() <= memory);
         assert!(journal_file_bytes * 3 <= memory / 2);
-        config
+        match self.small {
+            None => config,
+            Some(small) => config.with(small),
+        }
     }
 }
 
@@ -140,6 +155,20 @@ impl ShardConfig {
             + self.backlog_bytes_max as u64
             + self.request_bytes_max
             + self.response_bytes_max
+    }
+}
+
+impl ShardConfig {
+    fn with(self, small: SmallParts) -> ShardConfig {
+        assert!(small.journal_file_bytes <= self.journal_file_bytes);
+        assert!(small.cache_bytes <= self.cache_bytes);
+        ShardConfig {
+            journal_file_bytes: small.journal_file_bytes,
+            journal_files_max: small.journal_files_max,
+            backlog_bytes_max: small.backlog_bytes_max,
+            cache_bytes: small.cache_bytes,
+            ..self
+        }
     }
 }
 

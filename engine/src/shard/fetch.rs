@@ -9,6 +9,7 @@ use crate::api::{
 use crate::error::PartitionError;
 use crate::log::read::ReadRequest;
 use crate::log::Partition;
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class, Mono, Notify};
 use crate::types::Offset;
 use bytes::{Bytes, BytesMut};
@@ -399,8 +400,13 @@ impl Partition {
     /// Offsets for a response, and the offset that the reader may read up to.
     pub fn bounds(&self, read_committed: bool) -> (Fetched, Offset) {
         let log = self.log.borrow();
+        let beyond = plant::active(Plant::ServeBeyondHighWatermark);
         let fetched = Fetched {
-            high_watermark: log.high_watermark(),
+            high_watermark: if beyond {
+                log.next_offset
+            } else {
+                log.high_watermark()
+            },
             last_stable: log.last_stable(),
             log_start: log.log_start,
             // Readers of committed records are told that there were no aborted ones.

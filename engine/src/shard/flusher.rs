@@ -8,6 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::log::flush::FlushPass;
 use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class};
 use crate::types::limits::{FILE_SYNCS_MAX, FLUSH_PARTITIONS_AT_ONCE};
 use hashbrown::HashMap;
@@ -51,6 +52,9 @@ impl Shard {
             .wait_durable(target)
             .await
             .map_err(io::Error::other)?;
+        if plant::active(Plant::ReuseJournalFileEarly) {
+            self.journal.ring().recycle(target)
+        }
         let work = std::mem::take(&mut *self.dirty.borrow_mut());
         let done = self.flush_all(work, Some(target)).await;
         self.write_checkpoint(target + 1, done).await?;
@@ -149,6 +153,8 @@ impl Shard {
     /// `flushed`: how the flush before it ended; a checkpoint is only worth writing after success.
     async fn write_checkpoint(&self, replay_from: u64, flushed: io::Result<()>) -> io::Result<()> {
         flushed?;
+        // A stop and the flush of a full file may come together, and there is one temporary file.
+        let _one_at_a_time = self.checkpoints.acquire(1).await;
         let partitions: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let states = partitions.iter().map(|p| p.state()).collect();
         let checkpoint = Checkpoint {
@@ -242,7 +248,6 @@ impl Shard {
             .wait_all_durable()
             .await
             .map_err(io::Error::other)?;
-        self.dirty.borrow_mut().clear();
         let all: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
         let flushed = self.flush_all(all, None).await;
         self.write_checkpoint(self.journal.next_sequence(), flushed)

@@ -24,7 +24,6 @@ use crate::types::limits::PARTITIONS_MAX;
 use crate::types::{Offset, PartitionId, TopicId};
 use append::ParkedAppend;
 use config::ShardConfig;
-use hashbrown::HashMap;
 use mail::Calls;
 use metrics::Counters;
 use std::any::Any;
@@ -37,6 +36,10 @@ use std::time::Duration;
 
 pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
 
+/// A map whose order is the same in every run, so that a simulation is a function of its seed. Its keys are ours: nobody
+/// outside can choose them to collide.
+type FixedMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
 pub struct Shard {
     pub index: usize,
     pub shards: usize,
@@ -45,18 +48,20 @@ pub struct Shard {
     journal_id: JournalId,
     generation: u64,
     image: RefCell<Arc<Image>>,
-    partitions: RefCell<HashMap<PartitionId, Rc<Partition>>>,
+    partitions: RefCell<FixedMap<PartitionId, Rc<Partition>>>,
     dirty: RefCell<Vec<Rc<Partition>>>,
     /// Held by a pass from journal to segments.
     flushing: Semaphore,
     /// Segment bytes being written: bounded, so that journal flushes stay short.
     segment_writes: Semaphore,
+    /// One checkpoint is written at a time.
+    checkpoints: Semaphore,
     open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,
     parked_appends: RefCell<VecDeque<(ParkedAppend, crate::api::Acks)>>,
     append_parked: Notify,
     pub calls: Calls,
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
-    watches: RefCell<HashMap<(usize, u64), Rc<Notify>>>,
+    watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
     pub request_memory: Semaphore,
     /// Bytes of responses that are ready and that clients have not taken yet.
     pub response_bytes: Rc<Cell<u64>>,

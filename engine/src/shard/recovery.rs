@@ -11,23 +11,24 @@ use crate::log::append::Clock;
 use crate::log::restore::{mend_files, Replayed};
 use crate::log::{Log, Partition};
 use crate::manifest::Manifest;
+use crate::plant::{self, Plant};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
-use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
 /// What one old journal says about the partitions that are now this shard's.
 struct Replay {
-    states: HashMap<PartitionId, PartitionState>,
+    states: BTreeMap<PartitionId, PartitionState>,
     /// Partitions whose files were put in order.
-    mended: HashSet<PartitionId>,
-    carried: HashMap<PartitionId, CarryOver>,
-    log_starts: HashMap<PartitionId, Offset>,
+    mended: BTreeSet<PartitionId>,
+    carried: BTreeMap<PartitionId, CarryOver>,
+    log_starts: BTreeMap<PartitionId, Offset>,
     /// Everything that this journal has something about.
-    seen: HashSet<PartitionId>,
+    seen: BTreeSet<PartitionId>,
     /// Partitions that provably lost nothing to a damaged commit.
-    continued: HashSet<PartitionId>,
+    continued: BTreeSet<PartitionId>,
     entered: u64,
 }
 
@@ -54,6 +55,9 @@ impl Shard {
             self.recover_journal(&dir, id, checkpoint, old.clean)
                 .await?;
         }
+        if plant::active(Plant::RecoveryNotFlushed) {
+            return Ok(());
+        }
         self.journal
             .wait_all_durable()
             .await
@@ -72,12 +76,10 @@ impl Shard {
             .partitions
             .into_iter()
             .filter(|s| self.is_mine(s.id));
-        let states: HashMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
-        for state in states.values() {
-            self.enter(state)?;
-        }
+        let states: BTreeMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
         if clean {
             for state in states.values() {
+                self.enter(state)?;
                 let partition = self.partition(state.id).map_err(io::Error::other)?;
                 partition
                     .log
@@ -98,13 +100,22 @@ impl Shard {
             seen: states.keys().copied().collect(),
             log_starts: states.values().map(|s| (s.id, s.log_start)).collect(),
             states,
-            mended: HashSet::new(),
-            carried: HashMap::new(),
-            continued: HashSet::new(),
+            mended: BTreeSet::new(),
+            carried: BTreeMap::new(),
+            continued: BTreeSet::new(),
             entered: 0,
         };
         for index in 0..scan.commits() {
             self.collect_carried(&scan.commit(index).await?, &mut replay);
+        }
+        for index in 0..scan.commits_beyond() {
+            self.collect_log_starts(&scan.commit_beyond(index).await?, &mut replay);
+        }
+        for state in replay.states.values_mut() {
+            let start = replay.log_starts.get(&state.id).copied().unwrap_or(0);
+            // What lies wholly below a durable log start may be unlinked already.
+            state.segments.retain(|s| s.next_offset > start);
+            self.enter(state)?;
         }
         for index in 0..scan.commits() {
             let commit = scan.commit(index).await?;
@@ -166,7 +177,18 @@ impl Shard {
         Ok(())
     }
 
+    fn collect_log_starts(&self, commit: &Commit, replay: &mut Replay) {
+        for (entry, _) in commit.entries() {
+            let forgets = plant::active(Plant::LogStartLowered);
+            if entry.kind == EntryKind::LogStart && self.is_mine(entry.partition) && !forgets {
+                let start = replay.log_starts.entry(entry.partition).or_insert(0);
+                *start = (*start).max(entry.base_offset);
+            }
+        }
+    }
+
     fn collect_carried(&self, commit: &Commit, replay: &mut Replay) {
+        self.collect_log_starts(commit, replay);
         for (entry, payload) in commit.entries() {
             if entry.kind == EntryKind::CarryOver && self.is_mine(entry.partition) {
                 let Some(carried) = CarryOver::decode(payload) else {
@@ -193,11 +215,8 @@ impl Shard {
         replay.seen.insert(id);
         match entry.kind {
             EntryKind::CarryOver => self.mend(id, replay).await,
-            EntryKind::LogStart => {
-                let start = replay.log_starts.entry(id).or_insert(0);
-                *start = (*start).max(entry.base_offset);
-                Ok(())
-            }
+            // Collected before anything was entered.
+            EntryKind::LogStart => Ok(()),
             EntryKind::Truncate => Err(invalid(format!(
                 "partition {id}: truncation entries are not known to this version"
             ))),

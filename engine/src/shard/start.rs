@@ -157,9 +157,16 @@ async fn lead(
     boxes: &Arc<Mailboxes>,
 ) -> Result<(Rc<Shard>, ShardStop), StartError> {
     let shards = boxes.hub.shards();
-    rt::fs::create_dir_all(&config.data_dir.join("checkpoints")).await?;
-    rt::fs::create_dir_all(&config.data_dir.join("topics")).await?;
-    rt::fs::create_dir_all(&config.journal_root()).await?;
+    let (checkpoints, topics) = (
+        config.data_dir.join("checkpoints"),
+        config.data_dir.join("topics"),
+    );
+    // A killed process may have left folders behind that are there and yet not durable, and whoever finds a folder does
+    // not flush its name again.
+    for dir in [&checkpoints, &topics, &config.journal_root()] {
+        rt::fs::create_dir_all(dir).await?;
+        rt::fs::sync_dir(dir).await?;
+    }
     rt::fs::sync_dir(&config.data_dir).await?;
     if let Some(why) = crate::adopt::unfinished(&config.data_dir).await? {
         return Err(StartError::Refused(why));
@@ -298,7 +305,7 @@ async fn recover_shard(
     let dir = format!("g{generation}-s{index}");
     let ring = Ring::create(RingConfig {
         dir: limits.journal_root.join(&dir),
-        first_file_bytes: JOURNAL_FIRST_FILE_BYTES,
+        first_file_bytes: JOURNAL_FIRST_FILE_BYTES.min(limits.journal_file_bytes),
         file_bytes: limits.journal_file_bytes,
         files_max: limits.journal_files_max,
     })
@@ -323,6 +330,7 @@ async fn recover_shard(
         dirty: RefCell::default(),
         flushing: Semaphore::new(1),
         segment_writes: Semaphore::new(SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX as u64),
+        checkpoints: Semaphore::new(1),
         open_segments: RefCell::default(),
         parked_appends: RefCell::default(),
         append_parked: Notify::new(),

@@ -673,6 +673,10 @@ impl Disk {
         Some(errno(n))
     }
 
+    pub(super) fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
     pub(super) fn set_spike(&mut self, extra: Duration, until: Mono) {
         self.spike = (extra, until);
     }

@@ -290,6 +290,11 @@ impl SimDisk {
             .with_disk(self.1, |d| d.add_fault(op, path, n, errno));
     }
 
+    /// Takes back every fault that has not happened yet.
+    pub fn heal(&self) {
+        self.0.with_disk(self.1, |d| d.clear_faults());
+    }
+
     /// Inverts one bit (0..8) of a file, on the platter and in memory.
     ///
     /// # Panics

@@ -1,0 +1,27 @@
+//! Owns: the log start only grows, and only where deleting was asked for.
+//! Does not know when retention runs.
+//! Invariant checked: no answer names a lower log start than one before it; without a retention nothing passes what
+//! DeleteRecords asked for.
+
+use super::{Check, Violation};
+use crate::sim::model::{Model, Place, Read};
+
+const NAME: &str = "log start only grows";
+
+pub fn on_read(model: &Model, read: &Read) -> Check {
+    on_listed(model, read.place, read.before.log_start, read.log_start)
+}
+
+pub fn on_listed(model: &Model, place: Place, before: i64, now: i64) -> Check {
+    if now < before {
+        let what = format!("{place}: the log start was {before} and is {now}");
+        return Err(Violation::new(NAME, what));
+    }
+    let asked = model.partitions.get(&place).map_or(0, |p| p.delete_asked);
+    let retains = model.topics.get(&place.topic).is_some_and(|t| t.retains);
+    if now > asked && !retains {
+        let what = format!("{place}: the log start is {now}, and nobody deleted beyond {asked}");
+        return Err(Violation::new(NAME, what));
+    }
+    Ok(())
+}

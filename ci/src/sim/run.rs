@@ -1,0 +1,369 @@
+//! Owns one history from its first step to its last: what each step does, and the checks between.
+//! Does not know how seeds are chosen or results shown.
+//! Invariant: a run is a function of the history and of the steps kept; it ends at the first violation.
+
+use super::clients::{admin, consume, produce, Shared};
+use super::damage::{self, Memory};
+use super::history::{Flavor, Harm, History, Step, Target};
+use super::invariants::recovery::{self, Digest};
+use super::invariants::{liveness, Violation};
+use super::world::{Counts, World};
+use millrace_engine::rt::sim::{Between, CrashPolicy, Sim, SimConfig};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How a history ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub violation: Option<Violation>,
+    /// The step it was found at, or the number of steps.
+    pub step: usize,
+    pub counts: Counts,
+    pub acked: u64,
+    /// Reads that damage made the broker refuse.
+    pub refusals: u64,
+    /// Virtual time.
+    pub virtual_ms: u64,
+    /// Depends on everything that happened: the same for the same history.
+    pub trace: u64,
+}
+
+/// Runs the steps that `keep` says.
+///
+/// # Panics
+/// Where the engine does: an assertion of its own, or a simulation in which nothing can go on.
+pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
+    assert_eq!(keep.len(), history.steps.len());
+    let us = Duration::from_micros;
+    let faults = history.settings.flavor == Flavor::Faults;
+    let config = SimConfig {
+        reset_ppm: history.settings.reset_ppm,
+        slow_ppm: if faults { 20_000 } else { 2_000 },
+        sync: Between(
+            us(20),
+            us(if history.seed.is_multiple_of(3) {
+                3_000
+            } else {
+                300
+            }),
+        ),
+        polls_max: 40_000_000,
+        ..SimConfig::default()
+    };
+    let sim = Sim::new(history.seed, config);
+    let shared = Shared::new(sim.clone(), narrate);
+    let mut driver = Driver {
+        world: World::new(shared.clone(), history.settings.clone()),
+        shared: shared.clone(),
+        memory: Memory::new(),
+        refusals: 0,
+    };
+    let mut step = 0;
+    let violation = sim.block_on(async {
+        if let Err(violation) = driver.world.start(&[]).await {
+            return Some(violation);
+        }
+        for (n, one) in history.steps.iter().enumerate() {
+            step = n;
+            if !keep[n] {
+                continue;
+            }
+            shared.tell(|| format!("[{n}] {one}"));
+            if let Err(violation) = driver.step(one).await {
+                return Some(violation);
+            }
+        }
+        step = history.steps.len();
+        driver.last_look().await.err()
+    });
+    driver.world.kill(CrashPolicy::Process, "the end");
+    let acked = shared.model.borrow().acked_batches;
+    Outcome {
+        violation,
+        step,
+        counts: driver.world.counts,
+        acked,
+        refusals: driver.refusals,
+        virtual_ms: sim.now().as_nanos() / 1_000_000,
+        trace: sim.trace(),
+    }
+}
+
+struct Driver {
+    world: World,
+    shared: Rc<Shared>,
+    memory: Memory,
+    refusals: u64,
+}
+
+impl Driver {
+    async fn step(&mut self, step: &Step) -> Result<(), Violation> {
+        let us = Duration::from_micros;
+        let shared = self.shared.clone();
+        match step {
+            Step::CreateTopic {
+                topic,
+                partitions,
+                segment_ms,
+                retention_ms,
+                stamped,
+            } => {
+                let new = admin::NewTopic {
+                    topic: *topic,
+                    partitions: *partitions,
+                    segment_ms: *segment_ms,
+                    retention_ms: *retention_ms,
+                    stamped: *stamped,
+                };
+                self.administer(admin::create_topic(shared, new)).await
+            }
+            Step::DeleteTopic { topic } => {
+                self.administer(admin::delete_topic(shared, *topic)).await
+            }
+            Step::SetTopic { topic, name, value } => {
+                self.administer(admin::set_topic(shared, *topic, name, *value))
+                    .await
+            }
+            Step::DeleteRecords {
+                topic,
+                index,
+                percent,
+            } => {
+                let deleting = admin::delete_records(shared, *topic, *index, *percent);
+                self.shared.start(deleting);
+                Ok(())
+            }
+            Step::Produce { producers, work } => {
+                for _ in 0..*producers {
+                    shared.start(produce::run(shared.clone(), *work));
+                }
+                Ok(())
+            }
+            Step::Consume {
+                topic,
+                readers,
+                polls,
+                bytes_max,
+            } => {
+                for _ in 0..*readers {
+                    shared.start(consume::follow(shared.clone(), *topic, *polls, *bytes_max));
+                }
+                Ok(())
+            }
+            Step::Wait { us: time } => self.world.wait(us(*time)).await,
+            Step::Settle => self.settle().await,
+            Step::Verify => self.verify().await.map(|_| ()),
+            Step::JumpWall { ms } => {
+                self.shared.sim.jump_wall(*ms);
+                Ok(())
+            }
+            Step::SlowDisk {
+                extra_us,
+                lasting_us,
+            } => {
+                self.world
+                    .disk()
+                    .latency_spike(us(*extra_us), us(*lasting_us));
+                Ok(())
+            }
+            Step::FailDisk {
+                reads,
+                writes,
+                syncs,
+            } => {
+                self.world.troubled = true;
+                let disk = self.world.disk();
+                disk.fail_next_reads(*reads);
+                disk.fail_next_writes(*writes);
+                disk.fail_next_syncs(*syncs);
+                Ok(())
+            }
+            Step::FullDisk {
+                spare_bytes,
+                lasting_us,
+            } => {
+                self.world.fill_disk(*spare_bytes, us(*lasting_us));
+                Ok(())
+            }
+            Step::CutConnections => {
+                let net = self.shared.sim.net();
+                net.reset_between(super::clients::CLIENTS, super::world::NODE);
+                Ok(())
+            }
+            Step::Remember => {
+                self.memory = damage::remember(&self.world.disk());
+                Ok(())
+            }
+            Step::Crash {
+                policy,
+                shards,
+                again,
+            } => {
+                self.world.kill(*policy, "a step");
+                self.world.shards = *shards;
+                self.world.start(again).await
+            }
+            Step::Stop { shards } => {
+                self.world.stop().await?;
+                self.world.shards = *shards;
+                self.world.start(&[]).await
+            }
+            Step::Recheck {
+                policy,
+                shards,
+                again,
+            } => self.recheck(*policy, *shards, again).await,
+            Step::Damage {
+                target,
+                harm,
+                choice,
+                live,
+                shards,
+            } => self.damage(*target, *harm, *choice, *live, *shards).await,
+        }
+    }
+
+    /// One administrative request at a time: its answer is waited for.
+    async fn administer(
+        &mut self,
+        request: impl std::future::Future<Output = ()> + 'static,
+    ) -> Result<(), Violation> {
+        let done = Rc::new(RefCell::new(false));
+        let end = done.clone();
+        self.shared.start(async move {
+            request.await;
+            *end.borrow_mut() = true;
+        });
+        let patience = liveness::PATIENCE;
+        self.world
+            .until("an administrative request has no answer", patience, |_| {
+                *done.borrow()
+            })
+            .await
+    }
+
+    /// Faults end, and every client comes to its end.
+    async fn settle(&mut self) -> Result<(), Violation> {
+        self.world.heal();
+        let settled = self
+            .world
+            .until("", liveness::PATIENCE, Shared::settled)
+            .await;
+        // What was sent over connections that are gone, or asked for no answer, may still be on its way.
+        let settled = match settled {
+            Ok(()) => self.world.wait(Duration::from_millis(150)).await,
+            Err(violation) => Err(violation),
+        };
+        settled.map_err(|violation| match violation.what.starts_with(',') {
+            true => {
+                let left = self.shared.under_way();
+                liveness::stuck(&format!("{left} clients have no answer"))
+            }
+            false => violation,
+        })
+    }
+
+    /// Reads everything, with nothing under way.
+    async fn verify(&mut self) -> Result<Vec<Digest>, Violation> {
+        self.settle().await?;
+        let found: Rc<RefCell<Vec<Digest>>> = Rc::default();
+        for place in self.shared.model.borrow().places() {
+            self.shared
+                .start(consume::verify(self.shared.clone(), place, found.clone()));
+        }
+        self.settle().await?;
+        let mut digests = found.take();
+        digests.sort_by_key(|d| d.place);
+        Ok(digests)
+    }
+
+    async fn recheck(
+        &mut self,
+        policy: CrashPolicy,
+        shards: usize,
+        again: &[u64],
+    ) -> Result<(), Violation> {
+        let before = self.verify().await?;
+        self.world.kill(policy, "everything is settled");
+        self.world.shards = shards;
+        self.world.start(again).await?;
+        let after = self.verify().await?;
+        for (one, other) in before.iter().zip(&after) {
+            let model = self.shared.model.borrow();
+            let retains = model.topics[&one.place.topic].retains;
+            recovery::on_recovered(one, other, retains)?;
+        }
+        if before.len() != after.len() {
+            return Err(recovery::refused("partitions are missing"));
+        }
+        Ok(())
+    }
+
+    async fn damage(
+        &mut self,
+        target: Target,
+        harm: Harm,
+        choice: u64,
+        live: bool,
+        shards: usize,
+    ) -> Result<(), Violation> {
+        self.verify().await?;
+        // Idle for long enough that the journal has recorded how far it is flushed: damage above that point looks like
+        // a torn tail, to anyone.
+        self.world.wait(Duration::from_millis(300)).await?;
+        if !live {
+            self.world.kill(CrashPolicy::Process, "to be damaged");
+        }
+        let disk = self.world.disk();
+        let Some(done) = damage::inflict(&disk, target, harm, choice, live, &self.memory) else {
+            self.shared.tell(|| "nothing to damage".to_string());
+            return match live {
+                true => Ok(()),
+                false => self.world.start(&[]).await,
+            };
+        };
+        self.shared.tell(|| format!("damaged: {}", done.what));
+        self.shared.model.borrow_mut().damaged = true;
+        if !live {
+            self.world.shards = shards;
+            if let Err(reason) = self.world.start_once(None).await {
+                self.shared
+                    .tell(|| format!("the start is refused: {reason}"));
+                self.refusals += 1;
+                self.world.kill(CrashPolicy::Process, "refused");
+                // Refusing has changed nothing: without the damage everything is there.
+                done.undo(&disk);
+                self.shared.model.borrow_mut().damaged = false;
+                self.world.start(&[]).await?;
+                self.verify().await?;
+                return Ok(());
+            }
+        }
+        self.verify_damaged().await
+    }
+
+    async fn verify_damaged(&mut self) -> Result<(), Violation> {
+        let refusals: Rc<RefCell<u64>> = Rc::default();
+        for place in self.shared.model.borrow().places() {
+            let shared = self.shared.clone();
+            self.shared
+                .start(consume::verify_damaged(shared, place, refusals.clone()));
+        }
+        self.settle().await?;
+        self.refusals += *refusals.borrow();
+        Ok(())
+    }
+
+    /// What every history ends with, whichever of its steps were kept.
+    async fn last_look(&mut self) -> Result<(), Violation> {
+        if self.shared.model.borrow().damaged {
+            self.world.kill(CrashPolicy::POWER, "after the damage");
+            if self.world.start_once(None).await.is_err() {
+                return Ok(());
+            }
+            return self.verify_damaged().await;
+        }
+        self.verify().await.map(|_| ())
+    }
+}
