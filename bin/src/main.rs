@@ -69,13 +69,18 @@ const FREED_MEMORY_KEPT_MS: std::ffi::c_long = 10_000;
 /// `mi_option_purge_delay` of mimalloc's `mi_option_t`, which the crate has no name for.
 const OPTION_PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-fn keep_freed_memory() {
+/// A huge page is cleared whole on its first touch: for milliseconds on some machines, in which the
+/// shard that touched it serves nobody. Small pages take as long in all, but never at once.
+fn settle_memory() {
     // SAFETY: sets a number; an option that does not exist would be ignored.
     unsafe { libmimalloc_sys::mi_option_set(OPTION_PURGE_DELAY, FREED_MEMORY_KEPT_MS) };
+    // SAFETY: changes a flag of this process. Where it cannot, huge pages are slower, no more.
+    let failed = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    debug_assert_eq!(failed, 0);
 }
 
 fn main() -> ExitCode {
-    keep_freed_memory();
+    settle_memory();
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args, &variables()),
         Command::Check(args) => check::run(*args),

@@ -3,7 +3,7 @@
 //! Invariant: a file is handed out again only after `recycle` was told that nothing in it is needed.
 
 use crate::plant::{self, Plant};
-use crate::rt::{self, Class, DirectBuf, File, Notify, OpenOptions};
+use crate::rt::{self, Class, DirectBuf, File, Mono, Notify, OpenOptions};
 use crate::types::limits::IO_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Pause after each zeroed MiB while nobody waits for the file: journal flushes stay short.
-const FILL_PAUSE: Duration = Duration::from_micros(500);
+const FILL_PAUSE: Duration = Duration::from_millis(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 const LOCK_RETRIES: usize = 1_500;
 
@@ -40,6 +40,9 @@ struct State {
     used: VecDeque<Rc<JournalFile>>,
     next_number: u64,
     starving: bool,
+    /// When the current file began to be used, and how long the one before it was.
+    began: Mono,
+    fill_time: Duration,
 }
 
 pub struct Ring {
@@ -102,6 +105,8 @@ impl Ring {
                 used: VecDeque::new(),
                 next_number: 1,
                 starving: false,
+                began: rt::now(),
+                fill_time: Duration::ZERO,
             }),
             room: Notify::new(),
             wanted: Notify::new(),
@@ -175,6 +180,9 @@ impl Ring {
                 state.position += bytes;
                 return Some((current, position));
             }
+            let now = rt::now();
+            state.fill_time = now - state.began;
+            state.began = now;
             state.used.push_back(current);
             state.current = None;
             self.full.notify_all();
@@ -198,6 +206,13 @@ impl Ring {
         let state = self.state.borrow();
         let in_use = state.used.len() + usize::from(state.current.is_some());
         state.free.is_empty() && in_use >= self.config.files_max
+    }
+
+    /// How long the last full file took to fill; None where no other is ready for what comes next, so
+    /// that there is no time to lose.
+    pub fn leisure(&self) -> Option<Duration> {
+        let state = self.state.borrow();
+        (!state.free.is_empty() && !state.starving).then_some(state.fill_time)
     }
 
     /// Highest sequence of the oldest full file: what must reach its segments next.

@@ -11,6 +11,7 @@ use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Permit, Semaphore};
 use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX, SEGMENT_SUMS_UNSAVED_MAX};
 use crate::types::Offset;
+use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
@@ -262,7 +263,12 @@ impl FlushPass {
     }
 
     /// Writes the stretch; it counts for nothing before its files are synced.
-    pub async fn write(&mut self, in_flight: &Semaphore) -> io::Result<()> {
+    /// After each stretch of some bytes `pause` is waited for.
+    pub async fn write<F: Future<Output = ()>>(
+        &mut self,
+        in_flight: &Semaphore,
+        pause: impl Fn(u64) -> F,
+    ) -> io::Result<()> {
         let start = self.plan.disk_bytes / BLOCK * BLOCK;
         let mut gather = Gather::new(
             std::mem::take(&mut self.plan.pieces),
@@ -272,9 +278,11 @@ impl FlushPass {
         let mut position = start;
         while let Some(buf) = gather.next_buf() {
             let bytes = buf.len() as u64;
-            let _permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
+            let permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
             self.files.write(position, Rc::new(buf)).await?;
+            drop(permit);
             position += bytes;
+            pause(bytes).await;
         }
         assert_eq!(position, self.plan.end.next_multiple_of(BLOCK));
         self.files.write_sums(SEGMENT_SUMS_UNSAVED_MAX).await

@@ -20,6 +20,11 @@ use std::time::Duration;
 
 /// Partitions worked on at once: enough to keep the device busy while one waits.
 const FLUSHES_AT_ONCE: usize = 4;
+/// Part of the time a journal file takes to fill that a pass may take to write as much, with all its
+/// workers pausing at once.
+const PASS_SHARE: f64 = 0.5 * FLUSHES_AT_ONCE as f64;
+/// Beyond this a pass is gentle enough.
+const FILL_TIME_MAX: Duration = Duration::from_secs(2);
 
 impl Shard {
     /// Notes that the partition has bytes that are only in the journal.
@@ -116,7 +121,8 @@ impl Shard {
             let written = at_once(passes, move |mut pass| {
                 let shard = shard.clone();
                 async move {
-                    let written = pass.write(&shard.segment_writes).await;
+                    let pause = |bytes| shard.pace(bytes, through);
+                    let written = pass.write(&shard.segment_writes, pause).await;
                     written.map_err(|error| cannot_flush(pass.partition(), error))?;
                     Ok(pass)
                 }
@@ -134,6 +140,17 @@ impl Shard {
         });
         keep(finished.await, &mut result);
         result
+    }
+
+    /// Spreads the writes of a pass over the time that the next journal file takes to fill: at the full
+    /// speed of the device they would make every flush of the journal wait. Not where the ring is
+    /// short of files, and not for a stop.
+    async fn pace(&self, bytes: u64, through: Option<u64>) {
+        let leisure = self.journal.ring().leisure();
+        if let Some(fill_time) = leisure.filter(|_| through.is_some()) {
+            let share = bytes as f64 / self.config.journal_file_bytes as f64;
+            rt::sleep(fill_time.min(FILL_TIME_MAX).mul_f64(share * PASS_SHARE)).await;
+        }
     }
 
     /// Waits until what the passes carried over is durable. They may be what frees journal files, so
