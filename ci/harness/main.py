@@ -6,7 +6,7 @@ import sys
 
 from paths import LOGS, MILLRACE
 from report import Report
-from steps import STEPS, Options, Run
+from steps import AT_NIGHT, STEPS, Options, Run
 
 
 def parse():
@@ -34,7 +34,7 @@ def main():
     shutil.rmtree(LOGS, ignore_errors=True)
     report = Report()
     run = Run(report, Options(arguments.broker, arguments.binary, arguments.kills, arguments.seed))
-    for name in arguments.only or STEPS:
+    for name in arguments.only or [name for name in STEPS if name not in AT_NIGHT]:
         report.say(f"-- {name}")
         run.run(name)
     return report.finish()

@@ -245,6 +245,8 @@ STEPS = {
     "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
     "crash": "SIGKILL under load and restart, many times",
 }
+# Too long for every run: `ci/night` has them, and `--only`.
+AT_NIGHT = {"plants"}
 
 
 @dataclass
