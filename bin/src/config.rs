@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(config.data_dir, PathBuf::from("./data"));
         assert_eq!(config.listen, vec![HostPort::new("127.0.0.1", 9092)]);
         assert_eq!((config.shards, config.cpus.as_slice()), (3, &[0, 1, 4][..]));
-        assert_eq!(config.memory_bytes, 4 << 30);
+        assert_eq!(config.memory_bytes, 3 << 30);
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9644");
     }
 

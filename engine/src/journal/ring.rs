@@ -72,8 +72,16 @@ impl Drop for Urgent {
 impl Ring {
     /// Somebody waits for `bytes` of entries to be committed, without which no file comes free.
     pub fn urgent(&self, bytes: u64) -> Urgent {
+        // Counted from what there is: an earlier wait may have made the ring larger already, and then
+        // what it waited for went wrong.
+        let beyond = {
+            let state = self.state.borrow();
+            let current = usize::from(state.current.is_some());
+            let all = state.free.len() + state.used.len() + current;
+            all.saturating_sub(self.config.files_max)
+        };
         // A commit does not span files: each may leave as much unused as the largest one takes.
-        let files = 2 + 2 * (bytes / self.config.file_bytes) as usize;
+        let files = beyond + 2 + 2 * (bytes / self.config.file_bytes) as usize;
         self.extra.set(self.extra.get() + files);
         self.wanted.notify_all();
         Urgent {

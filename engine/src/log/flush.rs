@@ -5,7 +5,7 @@
 
 use super::index::Index;
 use super::segment::SegmentFiles;
-use super::{Log, Partition};
+use super::{Carried, Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
 use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Permit, Semaphore};
@@ -59,9 +59,11 @@ impl Partition {
         let mut prefix = Vec::new();
         let mut carried = None;
         if kept > 0 {
-            (prefix, carried) = self
+            let carry = self
                 .carry_over(&files, plan.disk_bytes - kept as u64, kept)
                 .await?;
+            prefix = carry.bytes;
+            carried = Some(carry.sequence);
         }
         Ok(Some(FlushPass {
             partition: self.clone(),
@@ -80,23 +82,31 @@ impl Partition {
         files: &SegmentFiles,
         block_position: u64,
         kept: usize,
-    ) -> io::Result<(Vec<u8>, Option<u64>)> {
+    ) -> io::Result<Carried> {
+        let base = files.base();
+        if let Some(earlier) = self.carried_before(base, block_position, kept) {
+            return Ok(earlier);
+        }
         let block = files.read(block_position, BLOCK_BYTES).await?;
         if block.len() < kept {
             let reason = format!("{}: ends before its own end", files.log_path().display());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
         }
-        let carried = CarryOver {
-            segment_base: files.base(),
+        let entry = CarryOver {
+            segment_base: base,
             block_position,
             bytes: block[..kept].to_vec(),
         };
         if plant::active(Plant::ForgetCarryOver) {
-            return Ok((carried.bytes, None));
+            return Ok(Carried {
+                block_position,
+                bytes: entry.bytes,
+                sequence: 0,
+            });
         }
-        let payload = carried.encode();
-        let log = self.log.borrow();
-        let entry = EntryHeader {
+        let payload = entry.encode();
+        let mut log = self.log.borrow_mut();
+        let header = EntryHeader {
             kind: EntryKind::CarryOver,
             partition: self.id,
             leader_epoch: -1,
@@ -104,8 +114,24 @@ impl Partition {
             base_offset: log.in_segment(),
             payload_bytes: payload.len() as u32,
         };
-        let location = self.journal.append(&entry, &payload, |_| {}, |_| None);
-        Ok((carried.bytes, Some(location.sequence)))
+        let location = self.journal.append(&header, &payload, |_| {}, |_| None);
+        let carried = Carried {
+            block_position,
+            bytes: entry.bytes,
+            sequence: location.sequence,
+        };
+        if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
+            segment.carried = Some(carried.clone());
+        }
+        Ok(carried)
+    }
+
+    fn carried_before(&self, base: Offset, block_position: u64, kept: usize) -> Option<Carried> {
+        let log = self.log.borrow();
+        let segment = log.segments.iter().find(|s| s.base == base)?;
+        let earlier = segment.carried.as_ref()?;
+        let same = earlier.block_position == block_position && earlier.bytes.len() == kept;
+        same.then(|| earlier.clone())
     }
 
     /// The files of a segment, opened or created.
@@ -366,6 +392,7 @@ impl Log {
             .get(index + 1)
             .map_or(Offset::MAX, |next| next.base);
         self.segments[index].disk_bytes = end;
+        self.segments[index].carried = None;
         while let Some(entry) = self.tail.get(self.tail_flushed) {
             if entry.base_offset >= limit || entry.segment_end() > end {
                 break;

@@ -55,6 +55,14 @@ impl TailEntry {
     }
 }
 
+/// Live bytes of a block, and the journal sequence that carries them over.
+#[derive(Clone)]
+pub struct Carried {
+    pub block_position: u64,
+    pub bytes: Vec<u8>,
+    pub sequence: u64,
+}
+
 /// One segment as the log sees it; sizes in bytes.
 pub struct Segment {
     pub base: Offset,
@@ -78,6 +86,9 @@ pub struct Segment {
     pub index_from: u64,
     /// As of the last sync, also while no file is open.
     pub sums: UnsavedSums,
+    /// Of the padded block that is about to be rewritten; kept until it was, so that another try neither
+    /// reads what the first one may have torn nor fills the journal with the same bytes again.
+    pub carried: Option<Carried>,
     pub files: Option<Rc<SegmentFiles>>,
     /// Whether the shard's list of open files has this one.
     pub counted_open: bool,
@@ -99,6 +110,7 @@ impl Segment {
             index: Index::default(),
             index_from: 0,
             sums: UnsavedSums::default(),
+            carried: None,
             files: None,
             counted_open: false,
         }

@@ -147,7 +147,8 @@ impl Shard {
     /// short of files, and not for a stop.
     async fn pace(&self, bytes: u64, through: Option<u64>) {
         let leisure = self.journal.ring().leisure();
-        if let Some(fill_time) = leisure.filter(|_| through.is_some()) {
+        let hurry = through.is_none() || self.stopping.get();
+        if let Some(fill_time) = leisure.filter(|_| !hurry) {
             let share = bytes as f64 / self.config.journal_file_bytes as f64;
             rt::sleep(fill_time.min(FILL_TIME_MAX).mul_f64(share * PASS_SHARE)).await;
         }
