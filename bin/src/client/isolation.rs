@@ -38,6 +38,7 @@ pub struct Aborted {
 impl Aborted {
     /// From what a broker lists, which is nothing for readers of everything.
     pub fn new(listed: Option<Vec<AbortedTransaction>>) -> Aborted {
+        // Null is how the protocol says that none were aborted.
         let mut ahead = listed.unwrap_or_default();
         ahead.sort_by_key(|transaction| transaction.first_offset);
         Aborted {

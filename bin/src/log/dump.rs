@@ -76,6 +76,7 @@ struct Printer<'a, W: Write> {
 
 impl<'a, W: Write> Printer<'a, W> {
     fn new(args: &'a Args, file: &'a Path, out: W) -> Printer<'a, W> {
+        // Only for the name that is shown: a path that cannot be resolved fails when it is opened.
         let folder = file.canonicalize().ok();
         let folder = folder
             .as_deref()

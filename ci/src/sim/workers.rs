@@ -61,6 +61,7 @@ pub fn serve() -> io::Result<()> {
         let place = info
             .location()
             .map(|l| format!("{}:{}", l.file(), l.line()));
+        // A panic with neither text nor place is a violation all the same.
         let found = of_panic(&text.unwrap_or_default(), &place.unwrap_or_default());
         println!(
             "{}",

@@ -149,6 +149,7 @@ async fn snapshot(dir: &Path, scanned: &mut Scanned) -> Result<(), Unfit> {
         .join(segment_stem(scanned.end))
         .with_extension("snapshot");
     let known = read_small(&path, source::producers).await?;
+    // No file: nothing beyond what the batches said. A damaged one was an error above.
     for (id, batch) in known.unwrap_or_default() {
         scanned.producer_id_max = scanned.producer_id_max.max(id);
         if batch.last_offset < scanned.first {

@@ -34,6 +34,7 @@ async fn insist<R: Request>(
     let mut tries = 0;
     while shared.violation().is_none() {
         if conn.is_none() {
+            // A broker that is down or full refuses: the next round tries again.
             conn = Conn::open().await.ok();
         }
         let answer = match conn.as_mut() {
