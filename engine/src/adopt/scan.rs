@@ -109,7 +109,12 @@ pub async fn copy(from: &Path, to: &Path, state: &SegmentState) -> Result<(), Un
     }
     files.write_sums(0).await.map_err(failed)?;
     files.sync().await.map_err(failed)?;
-    files.cut(state.bytes).await.map_err(failed)?;
+    if !files.cut(state.bytes).await.map_err(failed)? {
+        return Err(Unfit::File {
+            path: files.log_path().display().to_string(),
+            why: "what was just written reads back otherwise".into(),
+        });
+    }
     files.write_index(index).await.map_err(failed)
 }
 

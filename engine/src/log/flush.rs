@@ -3,6 +3,7 @@
 //! Invariant: only durable bytes are written, and a block that holds acknowledged bytes is
 //! rewritten only after the journal durably carries those bytes over.
 
+use super::damage::is_damage;
 use super::index::Index;
 use super::segment::SegmentFiles;
 use super::{Carried, Log, Partition};
@@ -52,27 +53,41 @@ impl Partition {
         if self.deleted.get() {
             return Ok(None);
         }
-        let plan = self.log.borrow().plan_flush(self, through);
-        let Some(plan) = plan else { return Ok(None) };
+        loop {
+            let plan = self.log.borrow().plan_flush(self, through);
+            let Some(plan) = plan else { return Ok(None) };
+            let (files, carry) = match self.prepare(&plan).await {
+                Ok(prepared) => prepared,
+                Err(error) if plan.disk_bytes > 0 && is_damage(&error) => {
+                    self.leave_segment(plan.base, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let carried = carry.as_ref().map(|c| c.sequence);
+            return Ok(Some(FlushPass {
+                partition: self.clone(),
+                plan,
+                files,
+                prefix: carry.map_or(Vec::new(), |c| c.bytes),
+                carried,
+                _one_at_a_time,
+            }));
+        }
+    }
+
+    /// Opens what the plan writes to, and carries over what the segment's last block holds already.
+    async fn prepare(&self, plan: &Plan) -> io::Result<(Rc<SegmentFiles>, Option<Carried>)> {
         let files = self.open_segment(plan.base).await?;
         let kept = (plan.disk_bytes % BLOCK) as usize;
-        let mut prefix = Vec::new();
-        let mut carried = None;
-        if kept > 0 {
-            let carry = self
-                .carry_over(&files, plan.disk_bytes - kept as u64, kept)
-                .await?;
-            prefix = carry.bytes;
-            carried = Some(carry.sequence);
-        }
-        Ok(Some(FlushPass {
-            partition: self.clone(),
-            plan,
-            files,
-            prefix,
-            carried,
-            _one_at_a_time,
-        }))
+        let carry = match kept {
+            0 => None,
+            _ => {
+                let block_position = plan.disk_bytes - kept as u64;
+                Some(self.carry_over(&files, block_position, kept).await?)
+            }
+        };
+        Ok((files, carry))
     }
 
     /// Before a padded block is rewritten, its live bytes go into the journal: whatever the rewrite
@@ -120,7 +135,7 @@ impl Partition {
             bytes: entry.bytes,
             sequence: location.sequence,
         };
-        if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
+        if let Some(segment) = log.segment_mut(base) {
             segment.carried = Some(carried.clone());
         }
         Ok(carried)
@@ -128,7 +143,7 @@ impl Partition {
 
     fn carried_before(&self, base: Offset, block_position: u64, kept: usize) -> Option<Carried> {
         let log = self.log.borrow();
-        let segment = log.segments.iter().find(|s| s.base == base)?;
+        let segment = log.segment(base)?;
         let earlier = segment.carried.as_ref()?;
         let same = earlier.block_position == block_position && earlier.bytes.len() == kept;
         same.then(|| earlier.clone())
@@ -138,7 +153,7 @@ impl Partition {
     pub async fn open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
         let (open, disk_bytes, sums) = {
             let log = self.log.borrow();
-            let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
+            let Some(segment) = log.segment(base) else {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     "the segment was deleted",
@@ -160,17 +175,12 @@ impl Partition {
         }
         let files = SegmentFiles::open(&self.dir, base, disk_bytes, &sums, create).await?;
         let files = Rc::new(files);
-        if let Some(segment) = self
-            .log
-            .borrow_mut()
-            .segments
-            .iter_mut()
-            .find(|s| s.base == base)
-        {
+        if let Some(segment) = self.log.borrow_mut().segment_mut(base) {
             if let Some(other) = &segment.files {
                 return Ok(other.clone()); // opened meanwhile by a reader
             }
             segment.files = Some(files.clone());
+            self.newly_open.borrow_mut().push(base);
         }
         Ok(files)
     }
@@ -202,23 +212,26 @@ impl Partition {
             let Some((base, bytes)) = next else {
                 return Ok(());
             };
-            let files = self.open_segment(base).await?;
-            files.cut(bytes).await?;
-            let index = self.whole_index(base, &files).await?;
-            files.write_index(index).await?;
-            self.note_sums(base, &files);
-            if let Some(segment) = self
-                .log
-                .borrow_mut()
-                .segments
-                .iter_mut()
-                .find(|s| s.base == base)
-            {
+            match self.cut_and_index(base, bytes).await {
+                Ok(()) => {}
+                Err(error) if is_damage(&error) => self.report_unfinished(base, &error),
+                Err(error) => return Err(error),
+            }
+            if let Some(segment) = self.log.borrow_mut().segment_mut(base) {
                 segment.finished = true;
                 segment.index = Index::default();
                 segment.index_from = segment.bytes;
             }
         }
+    }
+
+    async fn cut_and_index(&self, base: Offset, bytes: u64) -> io::Result<()> {
+        let files = self.open_segment(base).await?;
+        files.cut(bytes).await?;
+        let index = self.whole_index(base, &files).await?;
+        files.write_index(index).await?;
+        self.note_sums(base, &files);
+        Ok(())
     }
 
     /// After everything was written, padded: cuts and indexes the last segment as well. What a clean
@@ -236,17 +249,19 @@ impl Partition {
         if self.deleted.get() {
             return Ok(());
         }
-        let files = self.open_segment(base).await?;
-        files.cut(bytes).await?;
-        let index = self.whole_index(base, &files).await?;
-        self.note_sums(base, &files);
-        files.write_index(index).await
+        match self.cut_and_index(base, bytes).await {
+            Err(error) if is_damage(&error) => {
+                self.report_unfinished(base, &error);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Keeps what the checkpoint has to say about the segment's checksums.
     fn note_sums(&self, base: Offset, files: &SegmentFiles) {
         let mut log = self.log.borrow_mut();
-        if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
+        if let Some(segment) = log.segment_mut(base) {
             segment.sums = files.unsaved_sums();
         }
     }
@@ -255,7 +270,7 @@ impl Partition {
     async fn whole_index(&self, base: Offset, files: &SegmentFiles) -> io::Result<Index> {
         let (mut index, from, interval) = {
             let log = self.log.borrow();
-            let segment = log.segments.iter().find(|s| s.base == base);
+            let segment = log.segment(base);
             let Some(segment) = segment else {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
@@ -384,7 +399,7 @@ impl Log {
     }
 
     fn flushed(&mut self, base: Offset, end: u64) {
-        let Some(index) = self.segments.iter().position(|s| s.base == base) else {
+        let Some(index) = self.segment_at(base) else {
             return;
         };
         let limit = self

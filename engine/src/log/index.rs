@@ -75,6 +75,16 @@ impl Index {
         self.note_time();
     }
 
+    /// Forgets what lies at or behind byte `position` and relative offset `relative`.
+    pub fn cut(&mut self, position: u32, relative: u32) {
+        self.offsets.retain(|e| e.position < position);
+        self.times.retain(|e| e.relative < relative);
+        if self.max_timestamp_relative >= relative {
+            self.max_timestamp_ms = self.times.last().map(|t| t.timestamp_ms);
+            self.max_timestamp_relative = self.times.last().map_or(0, |t| t.relative);
+        }
+    }
+
     /// Puts the entries of a later part of the same segment behind these.
     pub fn append(&mut self, later: Index) {
         let last = self.offsets.last().copied();

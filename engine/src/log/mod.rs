@@ -3,6 +3,7 @@
 //! Invariant: log_start <= high_watermark <= durable <= appended, and in_segment <= durable.
 
 pub mod append;
+pub mod damage;
 pub mod epochs;
 pub mod flush;
 pub mod index;
@@ -90,8 +91,6 @@ pub struct Segment {
     /// reads what the first one may have torn nor fills the journal with the same bytes again.
     pub carried: Option<Carried>,
     pub files: Option<Rc<SegmentFiles>>,
-    /// Whether the shard's list of open files has this one.
-    pub counted_open: bool,
 }
 
 impl Segment {
@@ -112,7 +111,6 @@ impl Segment {
             sums: UnsavedSums::default(),
             carried: None,
             files: None,
-            counted_open: false,
         }
     }
 }
@@ -152,6 +150,8 @@ pub struct Partition {
     /// Whether the shard's list of partitions to flush has this one.
     pub dirty: Cell<bool>,
     pub deleted: Cell<bool>,
+    /// Segments whose files were opened and that the shard's list of open files does not have yet.
+    newly_open: RefCell<Vec<Offset>>,
 }
 
 impl Durable for Partition {
@@ -191,6 +191,7 @@ impl Partition {
             files_lock: Semaphore::new(1),
             dirty: Cell::new(false),
             deleted: Cell::new(false),
+            newly_open: RefCell::default(),
         })
     }
 
@@ -231,6 +232,11 @@ impl Partition {
             return Err(PartitionError::UnknownEpoch { theirs, ours });
         }
         Ok(())
+    }
+
+    /// Segments whose files were opened since this was last asked.
+    pub fn take_newly_open(&self) -> Vec<Offset> {
+        self.newly_open.take()
     }
 
     /// Bytes in segments, assigned or on disk.
@@ -324,6 +330,20 @@ impl Log {
     pub fn segment_of(&self, offset: Offset) -> Option<usize> {
         let after = self.segments.partition_point(|s| s.base <= offset);
         after.checked_sub(1)
+    }
+
+    /// Index in `segments` of the one that begins at `base`; None once it was deleted.
+    pub fn segment_at(&self, base: Offset) -> Option<usize> {
+        self.segments.binary_search_by_key(&base, |s| s.base).ok()
+    }
+
+    /// The segment that begins at `base`; None once it was deleted.
+    pub fn segment(&self, base: Offset) -> Option<&Segment> {
+        self.segment_at(base).map(|index| &self.segments[index])
+    }
+
+    pub fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {
+        self.segment_at(base).map(|index| &mut self.segments[index])
     }
 }
 

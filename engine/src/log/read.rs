@@ -2,7 +2,7 @@
 //! Does not know requests, other partitions or how long a reader waits.
 //! Invariant: nothing at or behind the given end is given out, and whole batches only.
 
-use super::segment::SegmentFiles;
+use super::segment::{damaged_block, SegmentFiles};
 use super::{tail_chunk, Partition};
 use crate::api::RecordChunk;
 use crate::error::PartitionError;
@@ -139,6 +139,9 @@ impl Partition {
             let want = budget.clamp(READ_BYTES_MIN, IO_BYTES_MAX);
             let buf = read_around(&files, position, want).await?;
             let found = pick(&buf.bytes, buf.skip, &request, end, end_position - position)?;
+            if found.range.is_none() && found.passed == 0 && found.needs.is_some() && buf.short {
+                return Err(why_short(&files, position, &buf).await);
+            }
             if let Some(range) = found.range {
                 out.bytes += range.len();
                 out.records.push(RecordChunk::Read(buf.bytes, range));
@@ -174,7 +177,7 @@ impl Partition {
         let interval = u64::from(self.config().index_interval_bytes);
         let from = {
             let log = self.log.borrow();
-            let Some(segment) = log.segments.iter().find(|s| s.base == base) else {
+            let Some(segment) = log.segment(base) else {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     "the segment was deleted",
@@ -196,6 +199,8 @@ struct Window {
     bytes: ReadBuf,
     /// Bytes before the wanted position, from its block's start.
     skip: usize,
+    /// The file ended, or is damaged, before all that was asked for.
+    short: bool,
 }
 
 async fn read_around(files: &SegmentFiles, position: u64, want: usize) -> io::Result<Window> {
@@ -204,10 +209,34 @@ async fn read_around(files: &SegmentFiles, position: u64, want: usize) -> io::Re
     let len = (skip + want)
         .next_multiple_of(BLOCK_BYTES)
         .min(IO_BYTES_MAX);
-    Ok(Window {
-        bytes: files.read(start, len).await?,
-        skip,
-    })
+    let first = start / BLOCK;
+    let bytes = match files.read(start, len).await {
+        Err(error) => match damaged_block(&error) {
+            // What lies before the damage is sound, and may be all that is needed.
+            Some(block) if block > first => {
+                let sound = (block - first) as usize * BLOCK_BYTES;
+                files.read(start, sound).await?
+            }
+            Some(_) | None => return Err(error),
+        },
+        read => read?,
+    };
+    let short = bytes.len() < len;
+    Ok(Window { bytes, skip, short })
+}
+
+/// Why a window is short: the error of the block behind it.
+async fn why_short(files: &SegmentFiles, position: u64, window: &Window) -> io::Error {
+    let behind = (position / BLOCK * BLOCK + window.bytes.len() as u64) / BLOCK * BLOCK;
+    match files.read(behind, BLOCK_BYTES).await {
+        Err(error) => error,
+        Ok(_) => ends_inside(files),
+    }
+}
+
+fn ends_inside(files: &SegmentFiles) -> io::Error {
+    let reason = format!("{}: ends inside a batch", files.log_path().display());
+    io::Error::new(io::ErrorKind::UnexpectedEof, reason)
 }
 
 async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Result<Vec<u8>> {
@@ -220,8 +249,7 @@ async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Re
             .saturating_sub(part.skip)
             .min(bytes - out.len());
         if n == 0 {
-            let reason = format!("{}: ends inside a batch", files.log_path().display());
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+            return Err(ends_inside(files));
         }
         out.extend_from_slice(&part.bytes[part.skip..part.skip + n]);
     }

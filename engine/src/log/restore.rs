@@ -193,6 +193,20 @@ impl Log {
         self.close_last();
     }
 
+    /// The same where the files of the last segment cannot be put in order: the partition goes offline
+    /// from there on, and nothing touches them before somebody repairs them. Gives from where on.
+    pub fn close_damaged(&mut self) -> Offset {
+        let from = match self.segments.back_mut() {
+            Some(last) => {
+                last.finished = true;
+                last.base
+            }
+            None => self.next_offset,
+        };
+        self.close_last();
+        *self.offline_from.get_or_insert(from)
+    }
+
     fn close_last(&mut self) {
         if let Some(last) = self.segments.back_mut() {
             if last.bytes == 0 {
@@ -204,31 +218,11 @@ impl Log {
     }
 }
 
-/// Puts the last block of a partition's last segment back into the state the checkpoint saw, and
-/// removes segment files that a crash left behind it. Gives what is then known of that segment's
-/// checksums.
-pub async fn mend_files(
-    dir: &Path,
-    state: &PartitionState,
-    carried: Option<&CarryOver>,
-) -> io::Result<UnsavedSums> {
-    let mut sums = UnsavedSums::default();
-    if let Some(last) = state.segments.last() {
-        let whole = last.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-        let keep = (last.bytes - whole) as usize;
-        let files = SegmentFiles::open(dir, last.base, last.bytes, &last.sums, false).await?;
-        let torn = carried.filter(|c| {
-            c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep
-        });
-        if let Some(carried) = torn {
-            files.restore_block(whole, &carried.bytes[..keep]).await?;
-        }
-        files.cut(last.bytes).await?;
-        sums = files.unsaved_sums();
-    }
+/// Removes segment files that a crash left behind the ones that the checkpoint names.
+pub async fn remove_left_behind(dir: &Path, state: &PartitionState) -> io::Result<()> {
     let entries = match rt::fs::list_dir(dir).await {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sums),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     for entry in entries {
@@ -244,5 +238,28 @@ pub async fn mend_files(
             remove_files(dir, base).await?;
         }
     }
-    Ok(sums)
+    Ok(())
+}
+
+/// Puts the last block of a partition's last segment back into the state the checkpoint saw. Gives what
+/// is then known of that segment's checksums.
+pub async fn mend_last(
+    dir: &Path,
+    state: &PartitionState,
+    carried: Option<&CarryOver>,
+) -> io::Result<UnsavedSums> {
+    let Some(last) = state.segments.last() else {
+        return Ok(UnsavedSums::default());
+    };
+    let whole = last.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let keep = (last.bytes - whole) as usize;
+    let files = SegmentFiles::open(dir, last.base, last.bytes, &last.sums, false).await?;
+    let torn = carried.filter(|c| {
+        c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep
+    });
+    if let Some(carried) = torn {
+        files.restore_block(whole, &carried.bytes[..keep]).await?;
+    }
+    files.cut(last.bytes).await?;
+    Ok(files.unsaved_sums())
 }

@@ -316,10 +316,10 @@ impl SegmentFiles {
         tracing::error!(path = %path.display(), block, "damaged block: checksum does not match");
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!(
-                "{}: block {block} is damaged (checksum does not match)",
-                path.display()
-            ),
+            DamagedBlock {
+                path: path.display().to_string(),
+                block,
+            },
         )
     }
 
@@ -339,11 +339,13 @@ impl SegmentFiles {
 
     /// Cuts the segment to `bytes`, as Kafka's tools want closed files; renews the last checksum.
     /// May be repeated after a crash between its steps: the new checksum is durable before the cut.
-    pub async fn cut(&self, bytes: u64) -> io::Result<()> {
+    /// A damaged last block stays as it is, damaged to every reader; gives whether it is sound.
+    pub async fn cut(&self, bytes: u64) -> io::Result<bool> {
         let whole = bytes / BLOCK * BLOCK;
         let number = (whole / BLOCK) as usize;
         let keep = (bytes - whole) as usize;
         let mut last = None;
+        let mut sound = true;
         if keep > 0 {
             let block = self.log.read_at(whole, BLOCK_BYTES).await?;
             if block.len() < keep {
@@ -352,13 +354,14 @@ impl SegmentFiles {
             }
             let cut_sum = self.block_sum(number as u64, &block[..keep]);
             let known = self.sums.borrow().get(number).copied();
-            let sound = known == Some(cut_sum)
+            sound = known == Some(cut_sum)
                 || known == Some(self.block_sum(number as u64, &block))
                 || self.sum_in_file(number).await? == Some(cut_sum);
-            if !sound {
-                return Err(self.damaged(number as u64));
-            }
             last = Some(cut_sum);
+            if !sound {
+                tracing::error!(path = %self.log_path().display(), block = number, "damaged block: checksum does not match");
+                last = Some(known.unwrap_or(!cut_sum));
+            }
         }
         {
             let mut sums = self.sums.borrow_mut();
@@ -370,7 +373,8 @@ impl SegmentFiles {
         self.sync().await?;
         self.log.truncate(bytes).await?;
         self.allocated.set(bytes);
-        self.log.sync().await
+        self.log.sync().await?;
+        Ok(sound)
     }
 
     /// What the checksum file says of a block, also where that is not known to be of use.
@@ -421,7 +425,8 @@ impl SegmentFiles {
     }
 
     /// Adds the batches behind the last entry. There are many where the file is missing, or was
-    /// written before the segment's last bytes and a crash came between.
+    /// written before the segment's last bytes and a crash came between. It ends early at a damaged
+    /// block or where the file does: readers behind it scan from the last entry, and meet that.
     pub(super) async fn extend_index(
         &self,
         mut index: Index,
@@ -433,7 +438,14 @@ impl SegmentFiles {
             return Ok(index);
         }
         let mut scan = Scan::new(self, from.unwrap_or(0), bytes);
-        while let Some((position, header)) = scan.next().await? {
+        loop {
+            let next = match scan.next().await {
+                Err(error) if unreadable_from_here(&error) => break,
+                next => next?,
+            };
+            let Some((position, header)) = next else {
+                break;
+            };
             if from == Some(position) {
                 index.resume(header.size as u32);
                 continue;
@@ -471,6 +483,23 @@ impl SegmentFiles {
     pub fn device(&self) -> u64 {
         self.log.device()
     }
+}
+
+#[derive(thiserror::Error, Debug)]
+#[error("{path}: block {block} is damaged (checksum does not match)")]
+struct DamagedBlock {
+    path: String,
+    block: u64,
+}
+
+fn unreadable_from_here(error: &io::Error) -> bool {
+    damaged_block(error).is_some() || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+/// The block that a read found damaged, if that is why it failed.
+pub fn damaged_block(error: &io::Error) -> Option<u64> {
+    let inner = error.get_ref()?.downcast_ref::<DamagedBlock>()?;
+    Some(inner.block)
 }
 
 /// Walks the batch headers of a segment from a position that begins a batch.

@@ -84,7 +84,7 @@ impl Partition {
         let files = self.open_segment(base).await?;
         let from = {
             let log = self.log.borrow();
-            let segment = log.segments.iter().find(|s| s.base == base);
+            let segment = log.segment(base);
             segment
                 .filter(|s| s.index_from == 0)
                 .map(|s| s.index.relative_for_time(timestamp_ms))
@@ -130,7 +130,7 @@ impl Partition {
         end: Offset,
     ) -> io::Result<Option<RecordTime>> {
         let log = self.log.borrow();
-        let index = log.segments.iter().position(|s| s.base == base);
+        let index = log.segment_at(base);
         let limit = index
             .and_then(|i| log.segments.get(i + 1))
             .map_or(end, |s| s.base.min(end));

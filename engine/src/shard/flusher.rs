@@ -199,12 +199,8 @@ impl Shard {
     /// Keeps open segment descriptors within their bound: the longest open go first.
     pub(super) fn limit_open_files(&self, partition: &Rc<Partition>) {
         let mut open = self.open_segments.borrow_mut();
-        for segment in &mut partition.log.borrow_mut().segments {
-            if segment.files.is_some() && !segment.counted_open {
-                segment.counted_open = true;
-                open.push_back((partition.id, segment.base));
-            }
-        }
+        let opened = partition.take_newly_open().into_iter();
+        open.extend(opened.map(|base| (partition.id, base)));
         let excess = open.len().saturating_sub(self.config.open_segments_max);
         for _ in 0..excess {
             let Some((id, base)) = open.pop_front() else {
@@ -214,7 +210,7 @@ impl Shard {
                 continue;
             };
             let mut log = partition.log.borrow_mut();
-            let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) else {
+            let Some(segment) = log.segment_mut(base) else {
                 continue;
             };
             // In use: a second set of files would not know what this one is writing.
@@ -227,7 +223,6 @@ impl Shard {
                 continue;
             }
             segment.files = None;
-            segment.counted_open = false;
         }
     }
 

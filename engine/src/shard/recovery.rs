@@ -8,7 +8,8 @@ use crate::checkpoint::{Checkpoint, PartitionState};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind, JournalId};
 use crate::journal::recover::{Commit, Scan};
 use crate::log::append::Clock;
-use crate::log::restore::{mend_files, Replayed};
+use crate::log::damage::is_damage;
+use crate::log::restore::{mend_last, remove_left_behind, Replayed};
 use crate::log::{Log, Partition};
 use crate::manifest::Manifest;
 use crate::plant::{self, Plant};
@@ -274,15 +275,20 @@ impl Shard {
             return Ok(());
         }
         let partition = self.partition(id).map_err(io::Error::other)?;
-        let carried = replay.carried.get(&id);
         let fresh = partition.state();
-        let sums = mend_files(
-            &partition.dir,
-            replay.states.get(&id).unwrap_or(&fresh),
-            carried,
-        )
-        .await?;
-        partition.log.borrow_mut().close_mended(sums);
+        let state = replay.states.get(&id).unwrap_or(&fresh);
+        remove_left_behind(&partition.dir, state).await?;
+        match mend_last(&partition.dir, state, replay.carried.get(&id)).await {
+            Ok(sums) => partition.log.borrow_mut().close_mended(sums),
+            Err(error) if is_damage(&error) => {
+                let from = partition.log.borrow_mut().close_damaged();
+                tracing::error!(
+                    partition = %partition.dir.display(), from, %error,
+                    "offline: the newest segment is damaged; stop, then `millrace log verify` and `millrace log repair`"
+                );
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -70,7 +70,7 @@ pub struct PartitionId {
 }
 
 impl PartitionId {
-    pub fn new(topic: TopicId, index: i32) -> PartitionId {
+    pub const fn new(topic: TopicId, index: i32) -> PartitionId {
         PartitionId { topic, index }
     }
 

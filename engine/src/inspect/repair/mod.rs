@@ -337,9 +337,15 @@ impl Repair<'_> {
                 self.evidence.copy(&file_of(&dir, *base, "log")).await?;
                 let (bytes, sums) = (segment.bytes, &segment.sums);
                 let files = SegmentFiles::open(&dir, *base, bytes, sums, false).await?;
-                files.cut(bytes).await?;
+                let sound = files.cut(bytes).await?;
                 self.all_sums_saved(*partition, *base).await?;
-                self.note(finding, "cut off behind the last record");
+                self.note(
+                    finding,
+                    match sound {
+                        true => "cut off behind the last record",
+                        false => "cut off behind the last record, whose block is damaged",
+                    },
+                );
             }
             Subject::Identity { partition } => {
                 self.evidence.copy(&finding.file).await?;

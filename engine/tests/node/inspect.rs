@@ -2,98 +2,34 @@
 //! Does not know how damage is shown. Everything runs on the simulator.
 //! Invariant checked: damage is found before anything reads it, and nothing else is called damage.
 
-use bytes::Bytes;
-use millrace_engine::api::{
-    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
-};
+use crate::node::{append, config, damaged_files, read, start, verify, Batch};
+use millrace_engine::api::Broker;
 use millrace_engine::inspect::dump::{dump, Item};
 use millrace_engine::inspect::repair::{repair, AcceptLoss, RepairError, Repaired};
-use millrace_engine::inspect::{self, Directories, Finding, Level, Subject, Summary};
-use millrace_engine::meta::{Command, Overrides};
+use millrace_engine::inspect::{Directories, Finding, Level, Subject};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
-use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const TOPIC: TopicId = TopicId([9; 16]);
 
-fn batch(tag: u8, bytes: usize, producer: Option<(i64, i32)>, timestamp: i64) -> Bytes {
-    let mut b = vec![tag; 61 + bytes];
-    b[..61].fill(0);
-    let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
-    let length = (b.len() - 12) as i32;
-    let (id, epoch, sequence) = producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
-    put(&mut b, 8, &length.to_be_bytes());
-    put(&mut b, 16, &[2]);
-    put(&mut b, 23, &0i32.to_be_bytes());
-    put(&mut b, 27, &timestamp.to_be_bytes());
-    put(&mut b, 35, &timestamp.to_be_bytes());
-    put(&mut b, 43, &id.to_be_bytes());
-    put(&mut b, 51, &epoch.to_be_bytes());
-    put(&mut b, 53, &sequence.to_be_bytes());
-    put(&mut b, 57, &1i32.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    put(&mut b, 17, &crc.to_be_bytes());
-    b.into()
-}
-
-fn config() -> EngineConfig {
-    let mut config = EngineConfig::new("/data".into());
-    config.memory_bytes = 1;
-    config.retention_check = Duration::from_secs(3600);
-    config
-}
-
-async fn start() -> Broker {
-    Broker::start(config(), 0, Mailboxes::new(1))
-        .await
-        .unwrap_or_else(|e| panic!("start: {e}"))
-}
-
 async fn create_topic(broker: &Broker) {
-    let mut overrides = Overrides::new();
-    overrides.insert("segment.bytes".into(), "1048576".into());
-    overrides.insert("retention.ms".into(), "-1".into());
-    let command = Command::CreateTopic {
-        id: TOPIC,
-        name: "t".into(),
-        internal: false,
-        partitions: 2,
-        replication_factor: 1,
-        assignment: Vec::new(),
-        overrides,
-    };
-    broker.propose(command).await.unwrap();
+    crate::node::create_topic(broker, TOPIC, "t", 2, 1 << 20).await;
 }
 
 /// Some rolled segments in partition 0, a few records in partition 1.
 async fn fill(broker: &Broker, batches: i32) {
     for n in 0..batches {
         let (index, bytes) = if n % 10 == 9 { (1, 300) } else { (0, 100_000) };
-        let producer = (n % 10 == 3).then_some((77, n / 10));
-        let item = AppendItem {
-            partition: PartitionId::new(TOPIC, index),
-            batch: batch(n as u8, bytes, producer, 1_000 + i64::from(n)),
+        let batch = Batch {
+            producer: (n % 10 == 3).then_some((77, n / 10)),
+            ..Batch::new(n as u8, bytes)
         };
-        let done = broker.append(vec![item], Acks::All).await.remove(0);
+        let done = append(broker, PartitionId::new(TOPIC, index), batch.encode()).await;
         done.unwrap_or_else(|e| panic!("append: {e}"));
     }
-}
-
-async fn verify() -> (Vec<Finding>, Summary) {
-    let mut findings = Vec::new();
-    let dirs = Directories::new("/data".into(), None);
-    let summary = inspect::verify(&dirs, &mut |f| findings.push(f.clone()))
-        .await
-        .expect("readable");
-    (findings, summary)
-}
-
-fn damaged_files(findings: &[Finding]) -> Vec<PathBuf> {
-    let damage = findings.iter().filter(|f| f.level == Level::Damage);
-    damage.map(|f| f.file.clone()).collect()
 }
 
 /// A node with data that was stopped cleanly.
@@ -323,59 +259,16 @@ fn give_up(partition: &str, from: i64) -> AcceptLoss {
     }
 }
 
-/// Offsets of a partition from `offset` on, as a client reads them.
-async fn offsets(broker: &Broker, index: i32, mut offset: i64) -> Vec<i64> {
-    let mut out = Vec::new();
-    loop {
-        let item = FetchItem {
-            partition: PartitionId::new(TOPIC, index),
-            offset,
-            max_bytes: 1 << 20,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-        };
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            min_bytes: 1,
-            max_bytes: 1 << 20,
-            read_committed: false,
-        };
-        let fetched = broker.fetch(vec![item], options).await.remove(0);
-        let fetched = fetched.unwrap_or_else(|e| panic!("fetch: {e}"));
-        if fetched.bytes() == 0 {
-            return out;
-        }
-        for chunk in &fetched.records {
-            let mut rest = chunk.as_ref();
-            while !rest.is_empty() {
-                let header = BatchHeader::parse(rest).unwrap();
-                assert!(header.crc_matches(rest));
-                out.push(header.base_offset);
-                offset = header.next_offset();
-                rest = &rest[header.size..];
-            }
-        }
-    }
-}
-
 /// Everything is served up to `end`, and the next record goes there.
 fn serves(sim: &Sim, index: i32, end: i64) {
     sim.block_on(async move {
         let broker = start().await;
-        assert_eq!(
-            offsets(&broker, index, 0).await,
-            (0..end).collect::<Vec<_>>()
-        );
-        let item = AppendItem {
-            partition: PartitionId::new(TOPIC, index),
-            batch: batch(7, 50, None, 9_000),
-        };
-        let appended = broker
-            .append(vec![item], Acks::All)
-            .await
-            .remove(0)
-            .unwrap();
-        assert_eq!(appended.base_offset, end);
+        let id = PartitionId::new(TOPIC, index);
+        let found = read(&broker, id, 0).await;
+        let offsets: Vec<i64> = found.iter().map(|batch| batch.0).collect();
+        assert_eq!(offsets, (0..end).collect::<Vec<_>>());
+        let batch = Batch::new(7, 50).encode();
+        assert_eq!(append(&broker, id, batch).await, Ok(end));
         broker.close().await.unwrap();
     });
     sim.crash(CrashPolicy::Process);

@@ -2,16 +2,13 @@
 //! Does not know Apache Kafka itself (the harness does); its files are built here. Runs on the simulator.
 //! Invariant checked: after any number of attempts every record is served at its offset, and none before the last one.
 
-use bytes::Bytes;
+use crate::node::{self, damaged_files, verify, Batch};
 use millrace_engine::adopt::{adopt, AdoptError, Options, Report};
-use millrace_engine::api::{
-    Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes, OffsetSpec,
-};
-use millrace_engine::inspect::{self, Directories, Finding, Level};
+use millrace_engine::api::{Broker, OffsetSpec};
 use millrace_engine::meta::{Command, Overrides};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
-use millrace_engine::types::batch::{crc32c, stamp, BatchHeader, CRC_START};
+use millrace_engine::types::batch::stamp;
 use millrace_engine::types::{PartitionId, TopicId};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,23 +17,14 @@ const TOPIC: TopicId = TopicId([3; 16]);
 const RECORDS: i64 = 60;
 
 fn batch(offset: i64, epoch: i32, bytes: usize, producer: Option<(i64, i32)>) -> Vec<u8> {
-    let mut b = vec![offset as u8; 61 + bytes];
-    b[..61].fill(0);
-    let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
-    let length = (b.len() - 12) as i32;
-    let (id, producer_epoch, sequence) = producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
-    put(&mut b, 8, &length.to_be_bytes());
-    put(&mut b, 16, &[2]);
-    put(&mut b, 27, &offset.to_be_bytes());
-    put(&mut b, 35, &offset.to_be_bytes());
-    put(&mut b, 43, &id.to_be_bytes());
-    put(&mut b, 51, &producer_epoch.to_be_bytes());
-    put(&mut b, 53, &sequence.to_be_bytes());
-    put(&mut b, 57, &1i32.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    put(&mut b, 17, &crc.to_be_bytes());
-    stamp(&mut b, offset, epoch);
-    b
+    let batch = Batch {
+        timestamp_ms: offset,
+        producer,
+        ..Batch::new(offset as u8, bytes)
+    };
+    let mut encoded = batch.encode();
+    stamp(&mut encoded, offset, epoch);
+    encoded
 }
 
 /// A log directory as Kafka leaves it: one topic of two partitions, three segments each, epochs 4 and 9.
@@ -86,83 +74,24 @@ fn options() -> Options {
 }
 
 async fn start(shards: usize) -> Result<Vec<Broker>, String> {
-    let mut config = EngineConfig::new("/data".into());
-    config.memory_bytes = 1;
-    let boxes = Mailboxes::new(shards);
-    let starting: Vec<_> = (0..shards)
-        .map(|i| {
-            let start = Broker::start(config.clone(), i, boxes.clone());
-            rt::spawn_joined(rt::Class::Network, start)
-        })
-        .collect();
-    let mut brokers = Vec::new();
-    for one in starting {
-        brokers.push(one.await.map_err(|e| e.to_string())?);
-    }
-    Ok(brokers)
+    node::try_start(shards).await
 }
 
 /// (offset, leader epoch) of every record from `offset` on.
-async fn read(broker: &Broker, index: i32, mut offset: i64) -> Vec<(i64, i32)> {
-    let mut out = Vec::new();
-    loop {
-        let item = FetchItem {
-            partition: PartitionId::new(TOPIC, index),
-            offset,
-            max_bytes: 1 << 20,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-        };
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            min_bytes: 1,
-            max_bytes: 1 << 20,
-            read_committed: false,
-        };
-        let fetched = broker.fetch(vec![item], options).await.remove(0);
-        let fetched = fetched.unwrap_or_else(|e| panic!("fetch: {e}"));
-        if fetched.bytes() == 0 {
-            return out;
-        }
-        for chunk in &fetched.records {
-            let mut rest = chunk.as_ref();
-            while !rest.is_empty() {
-                let header = BatchHeader::parse(rest).unwrap();
-                assert!(header.crc_matches(rest));
-                if header.base_offset >= offset {
-                    out.push((header.base_offset, header.leader_epoch));
-                    offset = header.next_offset();
-                }
-                rest = &rest[header.size..];
-            }
-        }
-    }
+async fn read(broker: &Broker, index: i32, offset: i64) -> Vec<(i64, i32)> {
+    node::read(broker, PartitionId::new(TOPIC, index), offset).await
 }
 
 async fn append(broker: &Broker, index: i32, bytes: Vec<u8>) -> Result<i64, String> {
-    let item = AppendItem {
-        partition: PartitionId::new(TOPIC, index),
-        batch: Bytes::from(bytes),
-    };
-    let done = broker.append(vec![item], Acks::All).await.remove(0);
-    done.map(|a| a.base_offset).map_err(|e| e.to_string())
+    node::append(broker, PartitionId::new(TOPIC, index), bytes).await
 }
 
-async fn damage() -> Vec<Finding> {
-    let mut out = Vec::new();
-    let dirs = Directories::new("/data".into(), None);
-    inspect::verify(&dirs, &mut |f| {
-        if f.level == Level::Damage {
-            out.push(f.clone());
-        }
-    })
-    .await
-    .expect("readable");
-    out
+async fn damage() -> Vec<PathBuf> {
+    damaged_files(&verify().await.0)
 }
 
 fn served_as_kafka_had_it(sim: &Sim, shards: usize) {
-    assert_eq!(sim.block_on(damage()), Vec::new());
+    assert_eq!(sim.block_on(damage()), Vec::<PathBuf>::new());
     sim.block_on(async move {
         let brokers = start(shards).await.unwrap();
         let broker = &brokers[shards - 1];
@@ -204,7 +133,7 @@ fn served_as_kafka_had_it(sim: &Sim, shards: usize) {
         rt::sleep(Duration::from_secs(20)).await;
     });
     sim.crash(CrashPolicy::POWER_LOST);
-    assert_eq!(sim.block_on(damage()), Vec::new());
+    assert_eq!(sim.block_on(damage()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -245,15 +174,9 @@ fn a_used_directory_takes_more_in_and_kafkas_may_be_emptied() {
             overrides: Overrides::new(),
         };
         brokers[0].propose(create).await.unwrap();
-        let item = AppendItem {
-            partition: PartitionId::new(MINE, 0),
-            batch: Bytes::from(batch(0, -1, 100, None)),
-        };
-        brokers[0]
-            .append(vec![item], Acks::All)
-            .await
-            .remove(0)
-            .unwrap();
+        let mine = PartitionId::new(MINE, 0);
+        let done = node::append(&brokers[0], mine, batch(0, -1, 100, None)).await;
+        assert_eq!(done, Ok(0));
     });
     sim.crash(CrashPolicy::Process);
     let unclean = sim.block_on(async { adopt(&options()).await });

@@ -1,0 +1,9 @@
+//! Owns the tests of a whole engine on the simulator: adoption, inspection, damage, settings.
+//! Does not know the wire; random histories are `ci/sim`'s.
+//! Invariant: one topic and two partitions are enough here.
+
+mod adopt;
+mod damage;
+mod inspect;
+mod node;
+mod settings;
