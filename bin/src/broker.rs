@@ -61,12 +61,17 @@ pub fn start(
         ))
         .todo("Create it for this user, or name another one with --journal-dir.")
     })?;
-    let net = NetConfig {
+    let mut net = NetConfig {
         advertised_host: engine.advertised_host.clone(),
         advertised_port: engine.advertised_port,
         ..NetConfig::default()
     };
     engine.broker_settings = net.broker_settings();
+    engine
+        .broker_settings
+        .extend(config.broker_settings.clone());
+    net.follow(&engine.broker_settings)
+        .map_err(|error| Failure::new(format!("set: {error}")))?;
     let threads = (0..config.shards).map(|id| rt::ShardConfig {
         id,
         cpu: Some(config.cpus[id % config.cpus.len()]),

@@ -4,7 +4,9 @@
 
 use crate::failure::Failure;
 use crate::host;
-use crate::units::{host_ports, ByteSize, CpuList, HostPort};
+use crate::units::{host_ports, name_values, ByteSize, CpuList, HostPort, NameValue};
+use millrace_engine::api::meta::config::check_fixed;
+use millrace_engine::api::meta::Overrides;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +78,16 @@ pub struct Settings {
     #[arg(long, env = "MILLRACE_ADMIN_LISTEN", value_name = "HOST:PORT")]
     pub admin_listen: Option<HostPort>,
 
+    /// Broker setting by its Kafka name, as in auto.create.topics.enable=false; repeat it for more
+    #[arg(
+        long,
+        env = "MILLRACE_SET",
+        value_name = "NAME=VALUE",
+        value_delimiter = ';'
+    )]
+    #[serde(deserialize_with = "name_values")]
+    pub set: Vec<NameValue>,
+
     /// How much to log: error, warn, info, debug, trace, or filters by module [default: info]
     #[arg(long, env = "MILLRACE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -96,6 +108,8 @@ pub struct Config {
     pub node_id: i32,
     pub admin_listen: HostPort,
     pub log_level: String,
+    /// Broker settings by Kafka's names: known ones, with valid values.
+    pub broker_settings: Overrides,
 }
 
 impl Settings {
@@ -127,6 +141,8 @@ impl Settings {
             node_id: self.node_id.or(file.node_id),
             admin_listen: self.admin_listen.or(file.admin_listen),
             log_level: self.log_level.or(file.log_level),
+            // The last one of a name counts.
+            set: file.set.into_iter().chain(self.set).collect(),
         }
     }
 
@@ -171,6 +187,7 @@ impl Settings {
                 Failure::new(format!("node-id: {node_id} is negative")).todo("Choose 0 or more.")
             );
         }
+        let broker_settings = broker_settings(self.set)?;
         let listen = if self.listen.is_empty() {
             vec![HostPort::new("127.0.0.1", 9092)]
         } else {
@@ -195,8 +212,31 @@ impl Settings {
                 .admin_listen
                 .unwrap_or_else(|| HostPort::new("127.0.0.1", 9644)),
             log_level: self.log_level.unwrap_or_else(|| "info".to_string()),
+            broker_settings,
         })
     }
+}
+
+/// Kafka's names of what has a flag of its own here.
+const HAVE_FLAGS: [(&str, &str); 3] = [
+    ("node.id", "--node-id"),
+    ("listeners", "--listen"),
+    ("advertised.listeners", "--advertise"),
+];
+
+fn broker_settings(set: Vec<NameValue>) -> Result<Overrides, Failure> {
+    let mut settings = Overrides::new();
+    for NameValue { name, value } in set {
+        if let Some((_, flag)) = HAVE_FLAGS.iter().find(|(kafka, _)| *kafka == name) {
+            return Err(Failure::new(format!("set: {name} has a flag of its own"))
+                .todo(format!("Use {flag}.")));
+        }
+        settings.insert(name, value);
+    }
+    check_fixed(&settings).map_err(|error| {
+        Failure::new(format!("set: {error}"))
+            .todo("`millrace topic` and any Kafka tool show the settings there are.")
+    })
 }
 
 fn not_empty(name: &str, path: PathBuf) -> Result<PathBuf, Failure> {
@@ -268,11 +308,13 @@ mod tests {
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         let file = parse_file(
-            "data-dir = \"/file\"\nshards = 2\nmemory = \"1GiB\"\nlisten = \"0.0.0.0:1\"",
+            "data-dir = \"/file\"\nshards = 2\nmemory = \"1GiB\"\nlisten = \"0.0.0.0:1\"\n\
+             [set]\n\"num.partitions\" = 3\n\"auto.create.topics.enable\" = false",
         )
         .unwrap();
         let flags = Settings {
             data_dir: Some("/flag".into()),
+            set: vec!["num.partitions=4".parse().unwrap()],
             ..Settings::default()
         };
         let config = flags.over(file).with_defaults(&machine()).unwrap();
@@ -282,6 +324,15 @@ mod tests {
             (2, 1 << 30, 1)
         );
         assert_eq!(config.listen, vec![HostPort::new("0.0.0.0", 1)]);
+        let set = config.broker_settings.iter();
+        let set: Vec<_> = set.map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(
+            set,
+            [
+                ("auto.create.topics.enable", "false"),
+                ("num.partitions", "4")
+            ]
+        );
     }
 
     #[test]
@@ -306,8 +357,8 @@ mod tests {
             let flag = arg.get_long().unwrap();
             let variable = format!("MILLRACE_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(arg.get_env().unwrap().to_str(), Some(variable.as_str()));
-            // A table is the wrong type for every key, so the message is about the type if the key is known.
-            let error = parse_file(&format!("{flag} = {{ wrong = 1 }}")).unwrap_err();
+            // A list of lists is the wrong type for every key, so the message is about the type if the key is known.
+            let error = parse_file(&format!("{flag} = [[1]]")).unwrap_err();
             assert!(!error.contains("unknown field"), "{flag}: {error}");
         }
     }
@@ -334,6 +385,9 @@ mod tests {
             ("memory = \"1MiB\"", "memory"),
             ("node-id = -1", "node-id"),
             ("data-dir = \"\"", "data-dir"),
+            ("set = { \"no.such.setting\" = 1 }", "set: Unknown"),
+            ("set = { \"num.partitions\" = 0 }", "set: Invalid"),
+            ("set = { \"node.id\" = 7 }", "set: node.id has a flag"),
         ] {
             let error = parse_file(text)
                 .unwrap()

@@ -97,6 +97,52 @@ pub fn host_ports<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<HostP
         .collect()
 }
 
+/// `NAME=VALUE`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NameValue {
+    pub name: String,
+    pub value: String,
+}
+
+impl FromStr for NameValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NameValue, String> {
+        let wrong = || format!("`{text}` is not NAME=VALUE; for example num.partitions=3");
+        let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(wrong());
+        }
+        Ok(NameValue {
+            name: name.to_string(),
+            value: value.trim().to_string(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Switch(bool),
+    Number(i64),
+    Text(String),
+}
+
+/// Deserializes a table of names and values: texts, numbers or switches.
+pub fn name_values<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<NameValue>, D::Error> {
+    let table = std::collections::BTreeMap::<String, Scalar>::deserialize(from)?;
+    let pair = |(name, value)| {
+        let value = match value {
+            Scalar::Switch(switch) => switch.to_string(),
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Text(text) => text,
+        };
+        NameValue { name, value }
+    };
+    Ok(table.into_iter().map(pair).collect())
+}
+
 /// A number of bytes; written as a plain number or with a unit (`512MiB`, `2g`, `1.5GiB`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
 #[serde(try_from = "NumberOrText")]

@@ -1,12 +1,14 @@
 """ci/test: runs the steps and ends with one line that counts everything."""
 
 import argparse
+import os
 import shutil
 import sys
+import threading
 
 from paths import LOGS, MILLRACE
-from report import Report
-from steps import AT_NIGHT, STEPS, Options, Run
+from report import IN_CI, Report
+from steps import AT_NIGHT, BESIDE, BESIDE_AFTER, STEPS, Options, Run
 
 
 def parse():
@@ -34,10 +36,26 @@ def main():
     shutil.rmtree(LOGS, ignore_errors=True)
     report = Report()
     run = Run(report, Options(arguments.broker, arguments.binary, arguments.kills, arguments.seed))
-    for name in arguments.only or [name for name in STEPS if name not in AT_NIGHT]:
-        report.say(f"-- {name}")
-        run.run(name)
+    if IN_CI:
+        # Nothing is built twice there.
+        os.environ.setdefault("CARGO_INCREMENTAL", "0")
+    if arguments.only:
+        for name in arguments.only:
+            run.run(name)
+    else:
+        everything(run)
     return report.finish()
+
+
+def everything(run):
+    beside = threading.Thread(target=run.run, args=(BESIDE,))
+    for name in STEPS:
+        if name in AT_NIGHT or name == BESIDE:
+            continue
+        run.run(name)
+        if name == BESIDE_AFTER:
+            beside.start()
+    beside.join()
 
 
 if __name__ == "__main__":

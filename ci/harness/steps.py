@@ -46,12 +46,12 @@ class Run:
 
     def verify(self):
         log = LOGS / "verify.log"
-        code = shell.run(["ci/verify"], log, 1200, cwd=ROOT)
+        code = shell.run(["nice", "ci/verify"], log, 1200, cwd=ROOT)
         self.count_lines("verify", log, code, None)
 
     def unit(self):
         log = LOGS / "unit.log"
-        command = ["cargo", "test", "--workspace", "--no-fail-fast"]
+        command = ["cargo", "test", "--workspace", "--features", "millrace-ci/plants", "--no-fail-fast"]
         code = shell.run(command, log, 1500, cwd=ROOT)
         text = log.read_text(errors="replace")
         counted = count_cargo(text)
@@ -218,6 +218,7 @@ class Run:
             self.report.fail(f"{name}/empty", "no test was run")
 
     def run(self, name):
+        self.report.say(f"-- {name}")
         try:
             getattr(self, name.replace("-", "_"))()
         except install.Missing as missing:
@@ -247,6 +248,9 @@ STEPS = {
 }
 # Too long for every run: `ci/night` has them, and `--only`.
 AT_NIGHT = {"plants"}
+# Runs beside the steps that follow `release`: those wait for clients and leave the processor idle.
+BESIDE = "verify"
+BESIDE_AFTER = "release"
 
 
 @dataclass

@@ -2,8 +2,12 @@
 //! Does not know flags, files or environment variables; the binary translates those.
 //! Invariant: every bound has a value; nothing here means "unlimited".
 
-use millrace_engine::api::meta::{BrokerConfig, Overrides};
+use millrace_engine::api::meta::config::Layers;
+use millrace_engine::api::meta::{BrokerConfig, ConfigError, Overrides};
 use std::time::Duration;
+
+/// What `connections.max.idle.ms` means below zero: longer than a machine runs, and yet a bound.
+const IDLE_FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Settings of all listeners of one broker process.
 #[derive(Clone, Debug)]
@@ -73,6 +77,28 @@ impl NetConfig {
             setting("max.connections.per.ip", self.connections_per_address_max),
         ])
     }
+
+    /// Takes over what the settings of a start say, by Kafka's names, of what is fixed from then on.
+    ///
+    /// # Errors
+    /// A value that is invalid.
+    pub fn follow(&mut self, settings: &Overrides) -> Result<(), ConfigError> {
+        let none = Overrides::new();
+        let settings = BrokerConfig::resolve(Layers {
+            node: &none,
+            cluster: &none,
+            fixed: settings,
+        })?;
+        let count = |number: i32| usize::try_from(number).expect("its rule keeps it above zero");
+        self.idle_timeout = match u64::try_from(settings.connections_max_idle_ms) {
+            Ok(ms) => Duration::from_millis(ms),
+            Err(_) => IDLE_FOR_EVER,
+        };
+        self.fetch_bytes_max = count(settings.fetch_max_bytes);
+        self.request_bytes_max = count(settings.socket_request_max_bytes);
+        self.fetch_sessions_max = count(settings.max_incremental_fetch_session_cache_slots);
+        Ok(())
+    }
 }
 
 /// Connections that may be open at once, by the settings of the moment.
@@ -110,20 +136,26 @@ mod tests {
                 per_address: net.connections_per_address_max
             }
         );
-        // These are fixed, and Kafka's defaults are ours.
-        assert_eq!(
-            shown.connections_max_idle_ms as u128,
-            net.idle_timeout.as_millis()
-        );
-        assert_eq!(shown.fetch_max_bytes as usize, net.fetch_bytes_max);
-        assert_eq!(
-            shown.socket_request_max_bytes as usize,
-            net.request_bytes_max
-        );
-        assert_eq!(
-            shown.max_incremental_fetch_session_cache_slots as usize,
-            net.fetch_sessions_max
-        );
+        let fixed = |net: &NetConfig| {
+            (
+                net.idle_timeout,
+                net.fetch_bytes_max,
+                net.request_bytes_max,
+                net.fetch_sessions_max,
+            )
+        };
+        let mut same = NetConfig::default();
+        same.follow(&net.broker_settings()).unwrap();
+        assert_eq!(fixed(&same), fixed(&net), "Kafka's defaults are ours");
+        let set = [
+            ("connections.max.idle.ms", "-1"),
+            ("fetch.max.bytes", "2048"),
+            ("socket.request.max.bytes", "4096"),
+            ("max.incremental.fetch.session.cache.slots", "0"),
+        ];
+        let set = set.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        same.follow(&Overrides::from(set)).unwrap();
+        assert_eq!(fixed(&same), (IDLE_FOR_EVER, 2_048, 4_096, 0));
         let none = BrokerConfig {
             max_connections: 0,
             ..(*shown).clone()

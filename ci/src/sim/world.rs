@@ -95,7 +95,7 @@ impl World {
     fn config(&self) -> EngineConfig {
         let mut config = EngineConfig::new("/data".into());
         config.memory_bytes = 1;
-        config.retention_check = Duration::from_millis(self.settings.retention_check_ms);
+        config.retention_check = Some(Duration::from_millis(self.settings.retention_check_ms));
         config.small = Some(SmallParts {
             journal_file_bytes: self.settings.file_bytes,
             journal_files_max: self.settings.files_max,

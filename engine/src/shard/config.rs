@@ -46,10 +46,9 @@ pub struct EngineConfig {
     pub memory_bytes: u64,
     /// Broker settings by Kafka's names that were given at start.
     pub broker_settings: Overrides,
-    /// How often retention looks at every partition.
-    pub retention_check: Duration,
-    /// Idempotent producers silent for longer are forgotten.
-    pub producer_expiry: Duration,
+    /// How often retention looks at every partition; None: as the setting
+    /// `log.retention.check.interval.ms` says.
+    pub retention_check: Option<Duration>,
     /// Bytes a second that the scrubbers of the node read together; 0 for none.
     pub scrub_bytes_per_second: u64,
     /// From the end of one pass of the scrubber to the next, and before the first.
@@ -78,8 +77,7 @@ impl EngineConfig {
             advertised_port: 9092,
             memory_bytes: 1 << 30,
             broker_settings: Overrides::new(),
-            retention_check: Duration::from_secs(30),
-            producer_expiry: Duration::from_secs(24 * 3600),
+            retention_check: None,
             // A terabyte in a day and a half: little beside what one disk can do.
             scrub_bytes_per_second: 8 * MIB,
             scrub_pause: Duration::from_secs(600),
@@ -112,7 +110,6 @@ impl EngineConfig {
             response_bytes_max: memory / 8,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
             retention_check: self.retention_check,
-            producer_expiry: self.producer_expiry,
             scrub_bytes_per_second: self.scrub_bytes_per_second.div_ceil(shards as u64),
             scrub_pause: self.scrub_pause,
         };
@@ -142,8 +139,7 @@ pub struct ShardConfig {
     /// Responses that clients have not taken yet; beyond it fetches get little.
     pub response_bytes_max: u64,
     pub open_segments_max: usize,
-    pub retention_check: Duration,
-    pub producer_expiry: Duration,
+    pub retention_check: Option<Duration>,
     pub scrub_bytes_per_second: u64,
     pub scrub_pause: Duration,
 }

@@ -229,18 +229,24 @@ impl Shard {
     /// Retention, expiry of idle producers and of cached entries. Runs while the shard lives.
     pub(super) async fn run_housekeeping(self: Rc<Self>) {
         loop {
-            rt::sleep(self.config.retention_check).await;
+            let asked = self
+                .image
+                .borrow()
+                .broker_config
+                .log_retention_check_interval_ms;
+            let interval = Duration::from_millis(asked.max(1) as u64);
+            rt::sleep(self.config.retention_check.unwrap_or(interval)).await;
             if self.stopping.get() {
                 return;
             }
+            let idle_max = self.image.borrow().broker_config.producer_id_expiration_ms;
+            let expire_before = self.uptime_ms() - i64::from(idle_max);
             let partitions: Vec<Rc<Partition>> =
                 self.partitions.borrow().values().cloned().collect();
             for partition in partitions {
                 if let Err(error) = partition.retain(rt::wall_ms()).await {
                     tracing::warn!(partition = %partition.dir.display(), %error, "retention failed; it will be tried again");
                 }
-                let expire_before =
-                    self.uptime_ms() - self.config.producer_expiry.as_millis() as i64;
                 {
                     let mut log = partition.log.borrow_mut();
                     log.producers.expire(expire_before);

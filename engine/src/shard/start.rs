@@ -177,7 +177,7 @@ async fn lead(
         id: config.node_id,
         host: config.advertised_host.clone(),
         port: config.advertised_port,
-        rack: None,
+        rack: config.broker_settings.get("broker.rack").cloned(),
     };
     let options = MetaOptions {
         fixed_config: config.broker_settings.clone(),

@@ -60,7 +60,7 @@ impl Batch {
 pub fn config() -> EngineConfig {
     let mut config = EngineConfig::new("/data".into());
     config.memory_bytes = 1;
-    config.retention_check = Duration::from_secs(3600);
+    config.retention_check = Some(Duration::from_secs(3600));
     config
 }
 

@@ -286,7 +286,7 @@ impl Repair<'_> {
             config.advertised_port = node.port;
         }
         // Nothing but recovery is to happen.
-        config.retention_check = Duration::from_secs(24 * 3600);
+        config.retention_check = Some(Duration::from_secs(24 * 3600));
         config.scrub_bytes_per_second = 0;
         let broker = Broker::start(config, 0, Mailboxes::new(1))
             .await
