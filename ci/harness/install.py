@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 
 import shell
 from paths import CLIENTS, HARNESS, INSTALLED, LOGS
@@ -32,6 +33,10 @@ DEBIAN_PACKAGES = {
 }
 
 
+# Steps that run beside each other may want the same thing; package managers want to be alone anyway.
+ONE_AT_A_TIME = threading.RLock()
+
+
 class Missing(Exception):
     """A tool that is not on this machine: the tests that need it are skipped, or fail in CI."""
 
@@ -42,10 +47,11 @@ def log(name):
 
 def need(*tools):
     """Demands programs; as root in CI it installs them."""
-    absent = [tool for tool in tools if shutil.which(tool) is None]
-    if absent and IN_CI and os.geteuid() == 0:
-        apt_install(sorted({package for tool in absent for package in DEBIAN_PACKAGES[tool]}))
+    with ONE_AT_A_TIME:
         absent = [tool for tool in tools if shutil.which(tool) is None]
+        if absent and IN_CI and os.geteuid() == 0:
+            apt_install(sorted({package for tool in absent for package in DEBIAN_PACKAGES[tool]}))
+            absent = [tool for tool in tools if shutil.which(tool) is None]
     if absent:
         raise Missing(f"needs {', '.join(absent)}, not installed here")
 
@@ -58,6 +64,11 @@ def apt_install(packages):
 
 def _once(folder, sources, make):
     """Makes `folder` unless it was made from the same sources before."""
+    with ONE_AT_A_TIME:
+        _make_once(folder, sources, make)
+
+
+def _make_once(folder, sources, make):
     digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
     stamp = folder.parent / f"{folder.name}.stamp"
     if folder.exists() and stamp.exists() and stamp.read_text() == digest:

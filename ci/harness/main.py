@@ -8,7 +8,7 @@ import threading
 
 from paths import LOGS, MILLRACE
 from report import IN_CI, Report
-from steps import AT_NIGHT, BESIDE, BESIDE_AFTER, STEPS, Options, Run
+from steps import AT_NIGHT, LANES, STEPS, Options, Run
 
 
 def parse():
@@ -40,22 +40,26 @@ def main():
         # Nothing is built twice there.
         os.environ.setdefault("CARGO_INCREMENTAL", "0")
     if arguments.only:
-        for name in arguments.only:
-            run.run(name)
+        in_order(arguments.only, run)
     else:
         everything(run)
     return report.finish()
 
 
 def everything(run):
-    beside = threading.Thread(target=run.run, args=(BESIDE,))
-    for name in STEPS:
-        if name in AT_NIGHT or name == BESIDE:
-            continue
+    """What builds and computes comes first, one after the other; then the lanes, beside each other."""
+    in_lanes = {name for lane in LANES for name in lane}
+    in_order([name for name in STEPS if name not in AT_NIGHT and name not in in_lanes], run)
+    threads = [threading.Thread(target=in_order, args=(lane, run)) for lane in LANES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def in_order(names, run):
+    for name in names:
         run.run(name)
-        if name == BESIDE_AFTER:
-            beside.start()
-    beside.join()
 
 
 if __name__ == "__main__":

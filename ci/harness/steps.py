@@ -227,7 +227,6 @@ class Run:
             self.report.fail(name, str(error))
 
 
-# In the order they run: what is cheap and fails most comes first.
 STEPS = {
     "harness": "the harness itself: that it sees losses, duplicates and failures",
     "verify": "format, clippy, layering, style (ci/verify)",
@@ -248,9 +247,12 @@ STEPS = {
 }
 # Too long for every run: `ci/night` has them, and `--only`.
 AT_NIGHT = {"plants"}
-# Runs beside the steps that follow `release`: those wait for clients and leave the processor idle.
-BESIDE = "verify"
-BESIDE_AFTER = "release"
+# What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
+LANES = [
+    ["verify"],
+    ["seed", "kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
+    ["process", "logtools", "crash"],
+]
 
 
 @dataclass
