@@ -8,12 +8,6 @@ use millrace_net::wire::versions::SERVED;
 use std::fs;
 use std::path::Path;
 
-/// Bytes of input that the mutations of each target have together, about: what a run takes depends on bytes, not on
-/// inputs.
-const MUTATED_BYTES: u64 = 1 << 20;
-const MUTATIONS_MIN: u64 = 100;
-const MUTATIONS_MAX: u64 = 3_000;
-
 /// Files of a corpus are read by people and by every run.
 const CORPUS_FILE_BYTES_MAX: u64 = 32 << 10;
 const CORPUS_FILES_MAX: usize = 60;
@@ -24,12 +18,10 @@ static ALLOCATOR: heap::Counting = heap::Counting;
 fn try_out(name: &str) {
     let target = Target::named(name).expect("a target");
     let seeds = trial::corpus(target).expect("a corpus");
-    let mean = seeds.iter().map(|s| s.bytes.len() as u64).sum::<u64>() / seeds.len() as u64;
-    let mutations = (MUTATED_BYTES / mean.max(1)).clamp(MUTATIONS_MIN, MUTATIONS_MAX);
     let evidence = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
-    let tried = trial::run(target, mutations, 1, &evidence, &mut heap::measured).expect("a corpus");
+    let tried = trial::run(target, target.mutations, 1, &evidence, &mut heap::measured).expect("a corpus");
     println!("{name}: {tried:?}");
-    assert_eq!(tried.inputs, seeds.len() as u64 + mutations);
+    assert_eq!(tried.inputs, seeds.len() as u64 + target.mutations);
 }
 
 macro_rules! bounded_runs {
@@ -49,7 +41,7 @@ macro_rules! bounded_runs {
     };
 }
 bounded_runs! {
-    frame request batch journal segment index checkpoint manifest metadata config adopt
+    frame request connection batch journal segment index checkpoint manifest metadata config adopt
 }
 
 #[test]
@@ -100,6 +92,7 @@ fn the_allocator_counts_what_is_in_use_at_once() {
         },
         heap_per_byte: 0,
         heap_fixed: 0,
+        mutations: 0,
     };
     assert_eq!(heap::measured(&target, &[]), 1 << 20);
     let three = heap::measured(&target, &vec![0; 1 << 20]);

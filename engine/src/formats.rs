@@ -2,8 +2,6 @@
 //! Does not know any format; everything here is defined where it is used.
 //! Invariant: nothing that runs a broker comes in here: `net` may not, and `api` is what `bin` uses.
 
-/// The small files of an Apache Kafka log directory.
-pub use crate::adopt::source as kafka;
 pub use crate::checkpoint::{Checkpoint, PartitionState, SegmentState};
 pub use crate::inspect::segment::{check as check_segment, Contents, Expected};
 pub use crate::inspect::walk::{Seen, Walker};
@@ -17,3 +15,8 @@ pub use crate::log::index::{segment_stem, Index, OffsetEntry, TimeEntry};
 pub use crate::log::records::{all_keyed, first_at, newest, RecordTime};
 pub use crate::log::segment::{block_sum, Scan as SegmentScan, SegmentFiles, UnsavedSums};
 pub use crate::manifest::{JournalRef, Manifest};
+
+/// The small files of an Apache Kafka log directory.
+pub mod kafka {
+    pub use crate::adopt::source::{latest_epoch, offsets, producers, topic_id};
+}

@@ -94,9 +94,13 @@ async fn read_all(scan: &JournalScan, first: u64, len: usize) -> io::Result<()> 
         let commit = scan.commit(index).await?;
         let (_, byte) = scan.place(index);
         assert!((byte as usize) < len);
-        for (entry, payload) in commit.checked_entries().unwrap_or_default() {
-            if entry.kind == EntryKind::CarryOver {
-                let _ = CarryOver::decode(payload);
+        let Some(entries) = commit.checked_entries() else {
+            continue;
+        };
+        for (entry, payload) in entries {
+            let carries = entry.kind == EntryKind::CarryOver;
+            if let Some(carried) = carries.then(|| CarryOver::decode(payload)).flatten() {
+                assert!(carried.bytes.len() <= BLOCK_BYTES);
             }
         }
     }

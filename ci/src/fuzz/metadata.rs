@@ -95,7 +95,7 @@ fn sealed(data: &[u8]) -> Option<Vec<u8>> {
     let log_id: [u8; 8] = file[PREAMBLE + 4..PREAMBLE + 12].try_into().expect("eight");
     let length = &file[PREAMBLE + 12..PREAMBLE + 20];
     let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
-    let length = usize::try_from(length).map_or(usize::MAX, |l| l).min(file.len() - HEADER);
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(file.len() - HEADER);
     put(&mut file, PREAMBLE + 12, &(length as u64).to_le_bytes());
     let snapshot_crc = crc(&log_id, &file[HEADER..HEADER + length]).to_le_bytes();
     put(&mut file, PREAMBLE + 20, &snapshot_crc);

@@ -7,6 +7,7 @@ pub mod adopt;
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
+pub mod connection;
 pub mod corpus;
 pub mod frame;
 pub mod heap;
@@ -32,6 +33,8 @@ pub struct Target {
     pub heap_per_byte: usize,
     /// and so many whatever the input is.
     pub heap_fixed: usize,
+    /// Mutations in every run of the gates: about a second's worth.
+    pub mutations: u64,
 }
 
 impl Target {
@@ -57,6 +60,7 @@ pub const TARGETS: &[Target] = &[
         heap_per_byte: 64,
         // The room made for a frame that has been announced, and read blocks.
         heap_fixed: frame::SIZE_MAX + 2 * MIB,
+        mutations: 1_000,
     },
     Target {
         name: "request",
@@ -64,6 +68,15 @@ pub const TARGETS: &[Target] = &[
         // Two values in memory, each of `DECODE_MEMORY_FACTOR`, and their bytes.
         heap_per_byte: 48,
         heap_fixed: 64 * KIB,
+        mutations: 6_000,
+    },
+    Target {
+        name: "connection",
+        run: connection::connection,
+        heap_per_byte: 256,
+        // A node, and what one request may make it create.
+        heap_fixed: 128 * MIB,
+        mutations: 100,
     },
     Target {
         name: "batch",
@@ -72,36 +85,42 @@ pub const TARGETS: &[Target] = &[
         heap_per_byte: 128,
         // What a batch may decompress into, as bytes and as records, twice; and the blocks that lz4 announces.
         heap_fixed: 96 * batch::DECOMPRESSED_BYTES_MAX + 24 * MIB,
+        mutations: 300,
     },
     Target {
         name: "journal",
         run: journal::journal,
         heap_per_byte: 64,
         heap_fixed: MIB,
+        mutations: 300,
     },
     Target {
         name: "segment",
         run: segment::segment,
         heap_per_byte: 64,
         heap_fixed: MIB,
+        mutations: 200,
     },
     Target {
         name: "index",
         run: index::index,
         heap_per_byte: 16,
         heap_fixed: 64 * KIB,
+        mutations: 5_000,
     },
     Target {
         name: "checkpoint",
         run: checkpoint::checkpoint,
         heap_per_byte: 48,
         heap_fixed: 64 * KIB,
+        mutations: 5_000,
     },
     Target {
         name: "manifest",
         run: manifest::manifest,
         heap_per_byte: 64,
         heap_fixed: 64 * KIB,
+        mutations: 5_000,
     },
     Target {
         name: "metadata",
@@ -109,18 +128,21 @@ pub const TARGETS: &[Target] = &[
         heap_per_byte: 256,
         // One command may ask for as many partitions as a cluster may have.
         heap_fixed: 128 * MIB,
+        mutations: 300,
     },
     Target {
         name: "config",
         run: config::config,
         heap_per_byte: 256,
         heap_fixed: 512 * KIB,
+        mutations: 3_000,
     },
     Target {
         name: "adopt",
         run: adopt::adopt,
         heap_per_byte: 64,
         heap_fixed: 64 * KIB,
+        mutations: 5_000,
     },
 ];
 

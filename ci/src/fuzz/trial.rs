@@ -121,6 +121,7 @@ mod tests {
         run: |data| assert!(!data.starts_with(b"{ ") && data.len() != 3, "touched"),
         heap_per_byte: 1,
         heap_fixed: 10,
+        mutations: 0,
     };
 
     fn evidence(name: &str) -> PathBuf {

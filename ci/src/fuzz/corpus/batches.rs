@@ -51,6 +51,7 @@ pub fn make() -> Vec<Made> {
         batch[ATTRIBUTES_AT] |= attributes;
         seal(batch)
     };
+    all.push(made("batch", "idempotent", idempotent(records(3))));
     all.push(made("batch", "append-time", with(APPEND_TIME, records(3))));
     all.push(made("batch", "transactional", with(TRANSACTIONAL, records(3))));
     let marker = Record {
@@ -83,11 +84,18 @@ pub fn records(count: i64) -> Vec<Record> {
 }
 
 pub fn build(compression: Compression, records: Vec<Record>) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(compression);
-    if records.len() == 3 {
-        (builder.producer_id, builder.producer_epoch) = (4_000, 1);
-        builder.base_sequence = 0;
-    }
+    finish(BatchBuilder::new(compression), records)
+}
+
+/// The first batch of an idempotent producer.
+pub fn idempotent(records: Vec<Record>) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    (builder.producer_id, builder.producer_epoch) = (4_000, 1);
+    builder.base_sequence = 0;
+    finish(builder, records)
+}
+
+fn finish(mut builder: BatchBuilder, records: Vec<Record>) -> Vec<u8> {
     for record in records {
         builder.push(&record).expect("a small record");
     }

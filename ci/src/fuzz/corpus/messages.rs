@@ -3,6 +3,7 @@
 //! Invariant: what it gives was written by the codec.
 
 use super::{made, Made};
+use crate::fuzz::mutate::mutate;
 use crate::fuzz::request::{message, RESPONSE};
 use crate::sim::seeds::Rng;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use millrace_net::wire::versions::{Served, SERVED};
 use millrace_net::wire::{Str, Writer};
 
 /// Bytes tried for each message.
-const TRIES: usize = 3_000;
+const TRIES: usize = 20_000;
 const MESSAGE_BYTES_MAX: usize = 300;
 
 pub fn make() -> Vec<Made> {
@@ -44,7 +45,8 @@ fn longest(served: &Served, version: i16, response: bool) -> Bytes {
     let mut rng = Rng::new(served.key.code() as u64 * 1_000 + version as u64);
     let mut best = Bytes::new();
     for _ in 0..TRIES {
-        let body = plausible(&mut rng);
+        // What is behind a message does not matter, so there is always enough for it to grow into.
+        let body = [mutate(&mut rng, &best, &best), plausible(&mut rng)].concat();
         if let Ok(bytes) = message(served.key, version, response, body.into()) {
             if bytes.len() > best.len() && bytes.len() <= MESSAGE_BYTES_MAX {
                 best = bytes;
@@ -96,6 +98,16 @@ fn streams(all: &mut Vec<Made>, frames: Vec<(String, Vec<u8>)>) {
     all.push(made("frame", "negative-size", (-1i32).to_be_bytes()));
     all.push(made("frame", "largest-size", i32::MAX.to_be_bytes()));
     // Longer than a read block, so that the buffer has to be renewed in the middle of one.
+    let connection = |name: &str, step: u8, stream: &[u8]| {
+        made("connection", name, [&[step], stream].concat())
+    };
+    all.push(connection("all-requests", 0, &every));
+    all.push(connection("all-requests-in-steps", 1, &every));
+    all.push(connection("cut-short", 2, &every[..every.len() / 2]));
+    all.push(connection("largest-size", 0, &i32::MAX.to_be_bytes()));
+    for (name, frame) in &frames {
+        all.push(connection(name, 0, frame));
+    }
     let long = [&20_000i32.to_be_bytes()[..], &[7; 20_000], &every[..400]].concat();
     all.push(made("frame", "long-and-short", long));
     let some = frames.into_iter().step_by(3);

@@ -83,7 +83,7 @@ async fn filled() -> Broker {
     }
     let idempotent = AppendItem {
         partition: PartitionId::new(TOPICS[0].0, 0),
-        batch: batches::build(Compression::None, batches::records(3)).into(),
+        batch: batches::idempotent(batches::records(3)).into(),
     };
     for appended in broker.append(vec![idempotent], Acks::All).await {
         appended.expect("a batch that may be stored");
@@ -139,7 +139,7 @@ fn state(sim: &Sim, moment: &str, all: &mut Vec<Made>) {
 
 fn segments(sim: &Sim, number: usize, path: &Path, all: &mut Vec<Made>) {
     const SEALED_FINISHED_CLEAN: u8 = 7;
-    let file = |extension: &str| sim.disk().read_raw(&path.with_extension(extension)).unwrap_or_default();
+    let file = |extension: &str| read(sim, &path.with_extension(extension));
     let [log, sum, offsets, times] = ["log", "sum", "index", "timeindex"].map(file);
     let sum = &sum[..sum.len().min(16 + 4 * log.len().div_ceil(BLOCK_BYTES))];
     let pack = |flags, sum| segment::pack(flags, sum, &offsets, &times, &log);

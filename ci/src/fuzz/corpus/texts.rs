@@ -49,5 +49,5 @@ fn producers(entries: &[(i64, i32, i64, i32)]) -> Vec<u8> {
         body.extend((-1i32).to_be_bytes());
         body.extend((-1i64).to_be_bytes());
     }
-    [&1i16.to_be_bytes(), &crc32c(&body).to_be_bytes(), &body[..]].concat()
+    [&1i16.to_be_bytes()[..], &crc32c(&body).to_be_bytes(), &body[..]].concat()
 }
