@@ -309,7 +309,16 @@ mod tests {
     #[test]
     fn cpu_lists() {
         assert_eq!("0-2,8".parse::<CpuList>(), Ok(CpuList(vec![0, 1, 2, 8])));
-        for text in ["", "a", "3-1", "0,0", "0-99999999", "1-", "-1", "0-8191,0-8191"] {
+        for text in [
+            "",
+            "a",
+            "3-1",
+            "0,0",
+            "0-99999999",
+            "1-",
+            "-1",
+            "0-8191,0-8191",
+        ] {
             assert!(text.parse::<CpuList>().is_err(), "{text}");
         }
     }

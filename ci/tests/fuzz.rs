@@ -19,7 +19,8 @@ fn try_out(name: &str) {
     let target = Target::named(name).expect("a target");
     let seeds = trial::corpus(target).expect("a corpus");
     let evidence = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
-    let tried = trial::run(target, target.mutations, 1, &evidence, &mut heap::measured).expect("a corpus");
+    let tried =
+        trial::run(target, target.mutations, 1, &evidence, &mut heap::measured).expect("a corpus");
     println!("{name}: {tried:?}");
     assert_eq!(tried.inputs, seeds.len() as u64 + target.mutations);
 }

@@ -79,8 +79,8 @@ impl Manifest {
 
     /// What such bytes say, or why they say nothing.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| "is not text: the file is damaged".to_string())?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| "is not text: the file is damaged".to_string())?;
         let (json, crc) = text
             .rsplit_once("\ncrc32 ")
             .ok_or("has no checksum: the file is damaged")?;

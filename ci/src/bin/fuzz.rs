@@ -100,7 +100,9 @@ fn run(command: Command) -> Result<(), String> {
                 println!("{}: {heap} bytes of heap", file.display());
             }
         }
-        Command::List => TARGETS.iter().for_each(|target| println!("{}", target.name)),
+        Command::List => TARGETS
+            .iter()
+            .for_each(|target| println!("{}", target.name)),
     }
     Ok(())
 }

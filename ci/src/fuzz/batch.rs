@@ -106,7 +106,11 @@ fn look(data: &[u8]) -> Looked {
 
 /// All records, where all can be read.
 fn records(batch: &Batch) -> Option<Vec<Record>> {
-    batch.records(DECOMPRESSED_BYTES_MAX).ok()?.collect::<Result<_, _>>().ok()
+    batch
+        .records(DECOMPRESSED_BYTES_MAX)
+        .ok()?
+        .collect::<Result<_, _>>()
+        .ok()
 }
 
 /// What a client can read the broker finds its way in, and to the same answer.
@@ -137,7 +141,9 @@ fn rebuild(batch: &Batch, records: &[Record]) {
     };
     let mut builder = BatchBuilder::new(compression);
     for record in records {
-        builder.push(record).expect("records that were read can be written");
+        builder
+            .push(record)
+            .expect("records that were read can be written");
     }
     if builder.bytes_uncompressed() > DECOMPRESSED_BYTES_MAX {
         return;

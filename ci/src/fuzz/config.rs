@@ -38,5 +38,8 @@ pub fn config(data: &[u8]) {
 fn same<T: Display + FromStr + PartialEq>(value: &T) {
     let text = value.to_string();
     let again = text.parse::<T>().ok();
-    assert!(again.as_ref() == Some(value), "`{text}` means something else");
+    assert!(
+        again.as_ref() == Some(value),
+        "`{text}` means something else"
+    );
 }

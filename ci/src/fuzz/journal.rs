@@ -123,7 +123,9 @@ fn sealed(data: &[u8]) -> Option<Vec<u8>> {
     let number = |file: &[u8], at: usize| {
         u64::from_le_bytes(file[at..at + 8].try_into().expect("eight bytes"))
     };
-    let id = JournalId(u128::from_le_bytes(file[8..24].try_into().expect("sixteen")));
+    let id = JournalId(u128::from_le_bytes(
+        file[8..24].try_into().expect("sixteen"),
+    ));
     let mut previous_crc = 0;
     let mut at = 0;
     while at + BLOCK_BYTES <= file.len() {

@@ -61,7 +61,11 @@ fn goes_on(data: &[u8], recovered: &Recovered, node: i32) {
 fn image(text: &[u8], node: i32) -> Option<Image> {
     let image = snapshot::decode(text, node, Arc::default()).ok()?;
     let again = snapshot::decode(&snapshot::encode(&image), node, Arc::default());
-    assert_eq!(again.as_ref(), Ok(&image), "an image read, written and read");
+    assert_eq!(
+        again.as_ref(),
+        Ok(&image),
+        "an image read, written and read"
+    );
     Some(image)
 }
 
@@ -95,7 +99,9 @@ fn sealed(data: &[u8]) -> Option<Vec<u8>> {
     let log_id: [u8; 8] = file[PREAMBLE + 4..PREAMBLE + 12].try_into().expect("eight");
     let length = &file[PREAMBLE + 12..PREAMBLE + 20];
     let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(file.len() - HEADER);
+    let length = usize::try_from(length)
+        .unwrap_or(usize::MAX)
+        .min(file.len() - HEADER);
     put(&mut file, PREAMBLE + 12, &(length as u64).to_le_bytes());
     let snapshot_crc = crc(&log_id, &file[HEADER..HEADER + length]).to_le_bytes();
     put(&mut file, PREAMBLE + 20, &snapshot_crc);

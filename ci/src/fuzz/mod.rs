@@ -67,7 +67,7 @@ pub const TARGETS: &[Target] = &[
         run: request::request,
         // Two values in memory, each of `DECODE_MEMORY_FACTOR`, and their bytes.
         heap_per_byte: 48,
-        heap_fixed: 64 * KIB,
+        heap_fixed: 16 * KIB,
         mutations: 6_000,
     },
     Target {
@@ -75,7 +75,7 @@ pub const TARGETS: &[Target] = &[
         run: connection::connection,
         heap_per_byte: 256,
         // A node, and what one request may make it create.
-        heap_fixed: 128 * MIB,
+        heap_fixed: 64 * MIB,
         mutations: 100,
     },
     Target {
@@ -90,36 +90,36 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "journal",
         run: journal::journal,
-        heap_per_byte: 64,
-        heap_fixed: MIB,
+        heap_per_byte: 16,
+        heap_fixed: 256 * KIB,
         mutations: 300,
     },
     Target {
         name: "segment",
         run: segment::segment,
-        heap_per_byte: 64,
-        heap_fixed: MIB,
+        heap_per_byte: 32,
+        heap_fixed: 128 * KIB,
         mutations: 200,
     },
     Target {
         name: "index",
         run: index::index,
         heap_per_byte: 16,
-        heap_fixed: 64 * KIB,
+        heap_fixed: 4 * KIB,
         mutations: 5_000,
     },
     Target {
         name: "checkpoint",
         run: checkpoint::checkpoint,
         heap_per_byte: 48,
-        heap_fixed: 64 * KIB,
+        heap_fixed: 8 * KIB,
         mutations: 5_000,
     },
     Target {
         name: "manifest",
         run: manifest::manifest,
         heap_per_byte: 64,
-        heap_fixed: 64 * KIB,
+        heap_fixed: 8 * KIB,
         mutations: 5_000,
     },
     Target {
@@ -141,7 +141,7 @@ pub const TARGETS: &[Target] = &[
         name: "adopt",
         run: adopt::adopt,
         heap_per_byte: 64,
-        heap_fixed: 64 * KIB,
+        heap_fixed: 4 * KIB,
         mutations: 5_000,
     },
 ];

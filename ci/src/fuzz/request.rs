@@ -44,12 +44,7 @@ pub fn request(data: &[u8]) {
 }
 
 /// Reads a body and gives the bytes it is written in.
-pub fn message(
-    key: ApiKey,
-    version: i16,
-    response: bool,
-    body: Bytes,
-) -> Result<Bytes, WireError> {
+pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result<Bytes, WireError> {
     let read = match key {
         ApiKey::Produce => either::<ProduceRequest>,
         ApiKey::Fetch => either::<FetchRequest>,

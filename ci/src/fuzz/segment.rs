@@ -4,8 +4,8 @@
 
 use super::{take, take_u16, with_files};
 use millrace_engine::formats::{
-    block_sum, check_segment, segment_stem, Contents, EpochHistory, Expected, Seen,
-    SegmentFiles, SegmentScan, UnsavedSums, Walker,
+    block_sum, check_segment, segment_stem, Contents, EpochHistory, Expected, Seen, SegmentFiles,
+    SegmentScan, UnsavedSums, Walker,
 };
 use millrace_engine::inspect::dump::{dump, Item};
 use millrace_engine::inspect::{Finding, Level};
@@ -94,8 +94,7 @@ impl Input<'_> {
         let path = |extension: &str| stem.with_extension(extension);
         let names: [PathBuf; 4] = ["log", "sum", "index", "timeindex"].map(path);
         let contents = [self.log, sum, self.index, self.timeindex];
-        let files: Vec<(&Path, &[u8])> =
-            names.iter().map(PathBuf::as_path).zip(contents).collect();
+        let files: Vec<(&Path, &[u8])> = names.iter().map(PathBuf::as_path).zip(contents).collect();
         with_files(&files, async {
             let (contents, findings) = self.verify().await?;
             let read = self.read().await;

@@ -84,7 +84,11 @@ fn one(target: &Target, input: &[u8], evidence: &Path, measure: Measure<'_>, tri
     let heap = match panic::catch_unwind(AssertUnwindSafe(|| measure(target, input))) {
         Ok(heap) => heap,
         Err(cause) => {
-            eprintln!("{}: failed on {}", target.name, keep(target, input, evidence));
+            eprintln!(
+                "{}: failed on {}",
+                target.name,
+                keep(target, input, evidence)
+            );
             panic::resume_unwind(cause);
         }
     };
@@ -135,7 +139,8 @@ mod tests {
             run(&TOUCHY, 100_000, 1, &dir, &mut |target, input| {
                 (target.run)(input);
                 0
-            }).expect("a corpus")
+            })
+            .expect("a corpus")
         });
         assert!(failed.is_err(), "no mutation has three bytes");
         let kept = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();

@@ -130,7 +130,11 @@ impl<'a> Snappy<'a> {
     fn new(body: &'a [u8]) -> Snappy<'a> {
         let framed = body.starts_with(XERIAL_MAGIC) && body.len() >= XERIAL_HEADER_BYTES;
         Snappy {
-            rest: if framed { &body[XERIAL_HEADER_BYTES..] } else { body },
+            rest: if framed {
+                &body[XERIAL_HEADER_BYTES..]
+            } else {
+                body
+            },
             framed,
             block: io::Cursor::default(),
         }

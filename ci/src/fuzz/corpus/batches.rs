@@ -24,8 +24,16 @@ pub fn make() -> Vec<Made> {
         let name = compression.name();
         let plain = build(compression, records(5));
         all.push(made("batch", format!("{name}-records"), plain.clone()));
-        all.push(made("batch", format!("{name}-one"), build(compression, records(1))));
-        all.push(made("batch", format!("{name}-cut"), &plain[..plain.len() - 3]));
+        all.push(made(
+            "batch",
+            format!("{name}-one"),
+            build(compression, records(1)),
+        ));
+        all.push(made(
+            "batch",
+            format!("{name}-cut"),
+            &plain[..plain.len() - 3],
+        ));
         // What others compress to a thousandth is too large for a corpus.
         let becomes = match compression {
             Compression::None => None,
@@ -53,15 +61,26 @@ pub fn make() -> Vec<Made> {
     };
     all.push(made("batch", "idempotent", idempotent(records(3))));
     all.push(made("batch", "append-time", with(APPEND_TIME, records(3))));
-    all.push(made("batch", "transactional", with(TRANSACTIONAL, records(3))));
+    all.push(made(
+        "batch",
+        "transactional",
+        with(TRANSACTIONAL, records(3)),
+    ));
     let marker = Record {
         key: Some(Bytes::from_static(&[0, 0, 0, 1])),
         value: Some(Bytes::from_static(&[0; 6])),
         ..Record::default()
     };
-    all.push(made("batch", "control", with(TRANSACTIONAL | CONTROL, vec![marker])));
+    all.push(made(
+        "batch",
+        "control",
+        with(TRANSACTIONAL | CONTROL, vec![marker]),
+    ));
     all.push(made("batch", "unknown-codec", with(7, records(1))));
-    let two = [build(Compression::None, records(1)), build(Compression::Zstd, records(2))];
+    let two = [
+        build(Compression::None, records(1)),
+        build(Compression::Zstd, records(2)),
+    ];
     all.push(made("batch", "two", two.concat()));
     all
 }

@@ -20,11 +20,7 @@ pub fn make() -> Vec<Made> {
     let mut frames = Vec::new();
     for (row, served) in SERVED.iter().enumerate() {
         let name = served.key.name();
-        for (version, response) in [
-            (served.max, false),
-            (served.max, true),
-            (served.min, false),
-        ] {
+        for (version, response) in [(served.max, false), (served.max, true), (served.min, false)] {
             let body = longest(served, version, response);
             let kind = if response { "response" } else { "request" };
             let key = row as u8 | if response { RESPONSE } else { 0 };
@@ -98,9 +94,8 @@ fn streams(all: &mut Vec<Made>, frames: Vec<(String, Vec<u8>)>) {
     all.push(made("frame", "negative-size", (-1i32).to_be_bytes()));
     all.push(made("frame", "largest-size", i32::MAX.to_be_bytes()));
     // Longer than a read block, so that the buffer has to be renewed in the middle of one.
-    let connection = |name: &str, step: u8, stream: &[u8]| {
-        made("connection", name, [&[step], stream].concat())
-    };
+    let connection =
+        |name: &str, step: u8, stream: &[u8]| made("connection", name, [&[step], stream].concat());
     all.push(connection("all-requests", 0, &every));
     all.push(connection("all-requests-in-steps", 1, &every));
     all.push(connection("cut-short", 2, &every[..every.len() / 2]));

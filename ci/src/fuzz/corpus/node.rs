@@ -102,14 +102,23 @@ fn read(sim: &Sim, path: &Path) -> Vec<u8> {
 }
 
 fn journals(number: usize, bytes: &[u8], all: &mut Vec<Made>) {
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    let used = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
     if used == 0 {
         return;
     }
-    let whole = used.next_multiple_of(BLOCK_BYTES).min(JOURNAL_BLOCKS * BLOCK_BYTES);
+    let whole = used
+        .next_multiple_of(BLOCK_BYTES)
+        .min(JOURNAL_BLOCKS * BLOCK_BYTES);
     let bytes = &bytes[..whole];
     all.push(made("journal", format!("commits-{number}"), bytes));
-    all.push(made("journal", format!("one-commit-{number}"), &bytes[..BLOCK_BYTES]));
+    all.push(made(
+        "journal",
+        format!("one-commit-{number}"),
+        &bytes[..BLOCK_BYTES],
+    ));
     let mut torn = bytes.to_vec();
     torn[whole - BLOCK_BYTES + 300..].fill(0);
     all.push(made("journal", format!("torn-{number}"), torn));
@@ -144,7 +153,11 @@ fn segments(sim: &Sim, number: usize, path: &Path, all: &mut Vec<Made>) {
     let sum = &sum[..sum.len().min(16 + 4 * log.len().div_ceil(BLOCK_BYTES))];
     let pack = |flags, sum| segment::pack(flags, sum, &offsets, &times, &log);
     all.push(made("segment", format!("whole-{number}"), pack(0, sum)));
-    all.push(made("segment", format!("finished-{number}"), pack(SEALED_FINISHED_CLEAN, &[])));
+    all.push(made(
+        "segment",
+        format!("finished-{number}"),
+        pack(SEALED_FINISHED_CLEAN, &[]),
+    ));
     let bare = segment::pack(0, &[], &[], &[], &log);
     all.push(made("segment", format!("bare-{number}"), bare));
     let cut = &log[..log.len() - 7];

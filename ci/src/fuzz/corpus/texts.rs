@@ -10,12 +10,20 @@ pub fn make() -> Vec<Made> {
         .iter()
         .map(|(name, text)| made("config", *name, *text))
         .collect();
-    all.push(made("adopt", "offsets", "0\n2\ntopic 0 5\nother-topic 12 0\n"));
+    all.push(made(
+        "adopt",
+        "offsets",
+        "0\n2\ntopic 0 5\nother-topic 12 0\n",
+    ));
     all.push(made("adopt", "epochs", "0\n3\n0 0\n1 7\n4 20\n"));
     all.push(made("adopt", "no-epochs", "0\n0\n"));
     let metadata = "version: 0\ntopic_id: ASNFZ4mrze_-3LqYdlQyEA\n";
     all.push(made("adopt", "partition.metadata", metadata));
-    all.push(made("adopt", "producers", producers(&[(5, 11, 40, 1), (6, -1, 41, 0)])));
+    all.push(made(
+        "adopt",
+        "producers",
+        producers(&[(5, 11, 40, 1), (6, -1, 41, 0)]),
+    ));
     all.push(made("adopt", "no-producers", producers(&[])));
     all
 }
@@ -49,5 +57,10 @@ fn producers(entries: &[(i64, i32, i64, i32)]) -> Vec<u8> {
         body.extend((-1i32).to_be_bytes());
         body.extend((-1i64).to_be_bytes());
     }
-    [&1i16.to_be_bytes()[..], &crc32c(&body).to_be_bytes(), &body[..]].concat()
+    [
+        &1i16.to_be_bytes()[..],
+        &crc32c(&body).to_be_bytes(),
+        &body[..],
+    ]
+    .concat()
 }
