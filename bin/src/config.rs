@@ -146,7 +146,8 @@ impl Settings {
         }
     }
 
-    fn with_defaults(self, machine: &host::Machine) -> Result<Config, Failure> {
+    /// Fills in the defaults and checks every setting by itself.
+    pub fn with_defaults(self, machine: &host::Machine) -> Result<Config, Failure> {
         let mut cpus = machine.cpus.clone();
         let mut shards_default = machine.parallelism;
         if let Some(CpuList(wanted)) = self.cpus {
@@ -269,7 +270,8 @@ fn read_file(path: &Path) -> Result<Settings, Failure> {
     })
 }
 
-fn parse_file(text: &str) -> Result<Settings, String> {
+/// What the text of a configuration file sets.
+pub fn parse_file(text: &str) -> Result<Settings, String> {
     toml::from_str(text).map_err(|e| e.to_string().trim_end().to_string())
 }
 

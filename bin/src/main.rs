@@ -7,23 +7,20 @@ mod broker;
 mod check;
 mod client;
 mod completions;
-mod config;
 mod consume;
 mod control;
 mod dirs;
-mod failure;
 mod format;
-mod host;
 mod lock;
 mod log;
 mod produce;
 mod serve;
 mod text;
 mod topic;
-mod units;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
+use millrace::{config, failure, host, units};
 use std::process::ExitCode;
 
 /// Large buffers come and go all the time: an allocator that keeps them mapped saves the page faults.

@@ -65,6 +65,9 @@ impl FromStr for HostPort {
         if host.is_empty() {
             return Err(wrong("the host is missing"));
         }
+        if host.contains(['[', ']']) {
+            return Err(wrong("a bracket is out of place"));
+        }
         Ok(HostPort::new(host, port))
     }
 }
@@ -263,6 +266,9 @@ impl FromStr for CpuList {
                 return Err(wrong());
             }
             cpus.extend(first..=last);
+            if cpus.len() > CPU_MAX + 1 {
+                break; // some are there twice; a long text of ranges may not take memory
+            }
         }
         CpuList::checked(cpus)
     }
@@ -320,6 +326,8 @@ mod tests {
             "::1:9092",
             "[::1:9092",
             "host:65536",
+            "[[x]:1",
+            "[a]b:1",
         ] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
@@ -347,7 +355,16 @@ mod tests {
     #[test]
     fn cpu_lists() {
         assert_eq!("0-2,8".parse::<CpuList>(), Ok(CpuList(vec![0, 1, 2, 8])));
-        for text in ["", "a", "3-1", "0,0", "0-99999999", "1-", "-1"] {
+        for text in [
+            "",
+            "a",
+            "3-1",
+            "0,0",
+            "0-99999999",
+            "1-",
+            "-1",
+            "0-8191,0-8191",
+        ] {
             assert!(text.parse::<CpuList>().is_err(), "{text}");
         }
     }

@@ -34,7 +34,9 @@ const PERMISSIONS: &[Permission] = &[
     allow("ci", "millrace_engine", None),
     allow("ci", "millrace_net", None),
     allow("ci", "millrace_perf", None),
+    allow("ci", "millrace", None),
     // A package's own tests and binaries name its library.
+    allow("bin", "millrace", None),
     allow("engine", "millrace_engine", None),
     allow("net", "millrace_net", None),
     allow("perf", "millrace_perf", None),

@@ -1,7 +1,9 @@
-//! Owns the rules that the source tree itself must keep (layering, style, the README's map) and the simulation of a node.
-//! Does not know what any crate does, the simulation apart: the rules read text and what cargo says of dependencies.
+//! Owns the rules that the source tree itself must keep (layering, style, the README's map), the simulation of a node, and
+//! what hostile bytes are fed to.
+//! Does not know what any crate does, those two apart: the rules read text and what cargo says of dependencies.
 //! Invariant: every rule is a pure function from text to findings, so each is shown to fail beside where it is written.
 
+pub mod fuzz;
 pub mod layering;
 pub mod readme;
 pub mod sim;

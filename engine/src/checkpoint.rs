@@ -87,7 +87,8 @@ impl Checkpoint {
         rt::fs::remove_file(&Checkpoint::path(data_dir, generation, shard)).await
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.partitions.len() * 160);
         out.put_u32_le(MAGIC);
         out.put_u32_le(FORMAT);
@@ -103,7 +104,8 @@ impl Checkpoint {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Checkpoint, &'static str> {
+    /// What such bytes say, or why they say nothing.
+    pub fn decode(bytes: &[u8]) -> Result<Checkpoint, &'static str> {
         const DAMAGED: &str = "checksum does not match: the file is damaged";
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or(DAMAGED)?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {

@@ -5,6 +5,7 @@
 pub mod adopt;
 pub mod api;
 pub mod error;
+pub mod formats;
 pub mod inspect;
 pub mod meta;
 pub mod plant;

@@ -57,7 +57,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        decode(&bytes).map(Some).map_err(|why| {
+        Manifest::decode(&bytes).map(Some).map_err(|why| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("{}: {why}", path.display()),
@@ -66,38 +66,40 @@ impl Manifest {
     }
 
     pub async fn write(&self, data_dir: &Path) -> io::Result<()> {
-        rt::fs::write_atomic(&Manifest::path(data_dir), &encode(self)).await
+        rt::fs::write_atomic(&Manifest::path(data_dir), &self.encode()).await
     }
-}
 
-fn encode(manifest: &Manifest) -> Vec<u8> {
-    let mut out = serde_json::to_vec_pretty(manifest).expect("plain data serialises");
-    let crc = crc32fast::hash(&out);
-    out.extend_from_slice(format!("\ncrc32 {crc:08x}\n").as_bytes());
-    out
-}
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = serde_json::to_vec_pretty(self).expect("plain data serialises");
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(format!("\ncrc32 {crc:08x}\n").as_bytes());
+        out
+    }
 
-fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| "is not text: the file is damaged".to_string())?;
-    let (json, crc) = text
-        .rsplit_once("\ncrc32 ")
-        .ok_or("has no checksum: the file is damaged")?;
-    let crc = u32::from_str_radix(crc.trim_end(), 16)
-        .map_err(|_| "has no checksum: the file is damaged")?;
-    if crc != crc32fast::hash(json.as_bytes()) {
-        return Err("checksum does not match: the file is damaged".into());
+    /// What such bytes say, or why they say nothing.
+    pub fn decode(bytes: &[u8]) -> Result<Manifest, String> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| "is not text: the file is damaged".to_string())?;
+        let (json, crc) = text
+            .rsplit_once("\ncrc32 ")
+            .ok_or("has no checksum: the file is damaged")?;
+        let crc = u32::from_str_radix(crc.trim_end(), 16)
+            .map_err(|_| "has no checksum: the file is damaged")?;
+        if crc != crc32fast::hash(json.as_bytes()) {
+            return Err("checksum does not match: the file is damaged".into());
+        }
+        let format = serde_json::from_str::<serde_json::Value>(json)
+            .ok()
+            .and_then(|v| v["format"].as_u64());
+        if format != Some(u64::from(FORMAT)) {
+            let found = format.map_or("unknown".to_string(), |f| f.to_string());
+            return Err(format!(
+                "format {found} is not known to this version ({FORMAT}): use the newer millrace"
+            ));
+        }
+        serde_json::from_str(json).map_err(|e| e.to_string())
     }
-    let format = serde_json::from_str::<serde_json::Value>(json)
-        .ok()
-        .and_then(|v| v["format"].as_u64());
-    if format != Some(u64::from(FORMAT)) {
-        let found = format.map_or("unknown".to_string(), |f| f.to_string());
-        return Err(format!(
-            "format {found} is not known to this version ({FORMAT}): use the newer millrace"
-        ));
-    }
-    serde_json::from_str(json).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -111,17 +113,18 @@ mod tests {
             dir: "g1-s0".into(),
         }];
         let manifest = Manifest::new(7, false, journals);
-        let bytes = encode(&manifest);
-        assert_eq!(decode(&bytes).as_ref(), Ok(&manifest));
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode(&bytes).as_ref(), Ok(&manifest));
         for at in 0..bytes.len() - 1 {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert!(decode(&bad).is_err(), "byte {at}");
+            assert!(Manifest::decode(&bad).is_err(), "byte {at}");
         }
-        let newer = encode(&Manifest {
+        let newer = Manifest {
             format: 2,
             ..manifest
-        });
-        assert!(decode(&newer).unwrap_err().contains("newer"));
+        }
+        .encode();
+        assert!(Manifest::decode(&newer).unwrap_err().contains("newer"));
     }
 }

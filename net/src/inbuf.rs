@@ -19,7 +19,7 @@ const ROOM_BYTES_MIN: usize = 1 << 10;
 
 /// What the bytes at hand amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Framed {
+pub enum Framed {
     /// Not even a size prefix.
     Nothing,
     /// The prefix of a frame of `size` bytes, but not all of it.
@@ -30,7 +30,7 @@ pub(crate) enum Framed {
 
 /// Read buffer. `Send`, so that it can move with its connection.
 #[derive(Default)]
-pub(crate) struct InBuf {
+pub struct InBuf {
     /// Every byte up to its length is initialised; the first `filled` were read.
     buf: BytesMut,
     filled: usize,
@@ -40,7 +40,7 @@ pub(crate) struct InBuf {
 }
 
 impl InBuf {
-    pub(crate) fn new() -> InBuf {
+    pub fn new() -> InBuf {
         InBuf {
             buf: BytesMut::new(),
             filled: 0,
@@ -49,12 +49,12 @@ impl InBuf {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
     /// What is there, given the largest frame allowed.
-    pub(crate) fn framed(&self, size_max: usize) -> Result<Framed, WireError> {
+    pub fn framed(&self, size_max: usize) -> Result<Framed, WireError> {
         Ok(
             match frame::peek_size(&self.buf[..self.filled], size_max)? {
                 None => Framed::Nothing,
@@ -65,7 +65,7 @@ impl InBuf {
     }
 
     /// Takes the whole frame of `size` bytes at the front, without its prefix.
-    pub(crate) fn take(&mut self, size: usize) -> Bytes {
+    pub fn take(&mut self, size: usize) -> Bytes {
         assert!(
             self.filled >= SIZE_PREFIX_BYTES + size,
             "frame is not complete"
@@ -76,7 +76,7 @@ impl InBuf {
     }
 
     /// Room to read into; `frame` is the size of a frame that has begun, which then fits whole. Never empty.
-    pub(crate) fn room(&mut self, frame: Option<usize>) -> &mut [u8] {
+    pub fn room(&mut self, frame: Option<usize>) -> &mut [u8] {
         let wanted = match frame {
             Some(size) if size + SIZE_PREFIX_BYTES > self.buf.len() => {
                 Some((size + SIZE_PREFIX_BYTES).max(self.block_bytes))
@@ -92,7 +92,7 @@ impl InBuf {
     }
 
     /// Notes that `count` bytes were read into the room.
-    pub(crate) fn read(&mut self, count: usize) {
+    pub fn read(&mut self, count: usize) {
         assert!(
             count <= self.buf.len() - self.filled,
             "more bytes than room"
@@ -105,7 +105,7 @@ impl InBuf {
     }
 
     /// Gives the memory back, if nothing is in it.
-    pub(crate) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = InBuf::new();
         }

@@ -16,5 +16,7 @@ mod shared;
 pub mod wire;
 
 pub use config::NetConfig;
+/// For those who feed hostile bytes to it.
+pub use inbuf::{Framed, InBuf};
 pub use listen::serve;
 pub use shared::NetShared;

@@ -5,7 +5,7 @@
 
 mod plan;
 mod scan;
-mod source;
+pub(crate) mod source;
 
 use crate::checkpoint::{Checkpoint, PartitionState};
 use crate::journal::entry::JournalId;

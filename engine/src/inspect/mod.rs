@@ -7,7 +7,7 @@ mod index;
 mod journals;
 mod partition;
 pub mod repair;
-mod segment;
+pub(crate) mod segment;
 pub mod verify;
 pub(crate) mod walk;
 

@@ -34,6 +34,12 @@ pub struct Walker {
     lost: bool,
 }
 
+impl Default for Walker {
+    fn default() -> Walker {
+        Walker::new()
+    }
+}
+
 impl Walker {
     pub fn new() -> Walker {
         Walker {

@@ -1,14 +1,13 @@
 //! Owns looking inside a batch: which record has which offset and timestamp.
 //! Does not know keys, values or where the batch came from.
-//! Invariant: output of decompression is bounded, whatever the batch claims.
+//! Invariant: output of decompression is bounded, and what is held of it at once even more, whatever the batch claims.
 
 use crate::types::batch::{BatchError, BatchHeader, Codec};
 use crate::types::limits::BATCH_HEADER_BYTES;
 use crate::types::Offset;
-use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
-/// Largest decompressed batch that is looked into.
+/// So far a decompressed batch is looked into.
 const RECORDS_BYTES_MAX: u64 = 256 << 20;
 /// First bytes of the framing that Java clients put around snappy blocks.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
@@ -71,25 +70,43 @@ struct Seen {
     key_bytes: i64,
 }
 
-fn each_record(header: &BatchHeader, batch: &[u8], mut look: impl FnMut(Seen)) -> io::Result<()> {
+/// Goes through the records as they are decompressed: a batch may become far larger than what it was stored in, and none
+/// of that is kept.
+fn each_record(header: &BatchHeader, batch: &[u8], look: impl FnMut(Seen)) -> io::Result<()> {
     let body = batch
         .get(BATCH_HEADER_BYTES..header.size)
         .ok_or_else(|| bad("batch is cut short"))?;
-    let records = decompress(header.codec().map_err(invalid)?, body)?;
-    let mut rest: &[u8] = &records;
+    match header.codec()? {
+        Codec::None => walk(header, body, look),
+        Codec::Gzip => {
+            let records = flate2::bufread::MultiGzDecoder::new(body);
+            walk(header, BufReader::new(records), look)
+        }
+        Codec::Lz4 => {
+            let records = lz4_flex::frame::FrameDecoder::new(body);
+            walk(header, BufReader::new(records), look)
+        }
+        Codec::Zstd => {
+            let records = zstd::stream::read::Decoder::with_buffer(body)?;
+            walk(header, BufReader::new(records), look)
+        }
+        Codec::Snappy => walk(header, BufReader::new(Snappy::new(body)), look),
+    }
+}
+
+fn walk(header: &BatchHeader, records: impl Read, mut look: impl FnMut(Seen)) -> io::Result<()> {
+    let mut records = records.take(RECORDS_BYTES_MAX);
     for _ in 0..header.record_count {
-        let length =
-            usize::try_from(varint(&mut rest)?).map_err(|_| bad("negative record length"))?;
-        let mut record = rest
-            .get(..length)
-            .ok_or_else(|| bad("record is cut short"))?;
-        rest = &rest[length..];
-        record = record
-            .get(1..)
-            .ok_or_else(|| bad("record without attributes"))?;
+        let length = u64::try_from(varint(&mut records)?).map_err(|_| bad("negative length"))?;
+        let mut record = (&mut records).take(length);
+        let _attributes = byte(&mut record)?;
         let timestamp_ms = header.base_timestamp.wrapping_add(varint(&mut record)?);
         let offset = header.base_offset.wrapping_add(varint(&mut record)?);
         let key_bytes = varint(&mut record)?;
+        io::copy(&mut record, &mut io::sink())?;
+        if record.limit() > 0 {
+            return Err(bad("record is cut short"));
+        }
         look(Seen {
             time: RecordTime {
                 offset,
@@ -101,52 +118,58 @@ fn each_record(header: &BatchHeader, batch: &[u8], mut look: impl FnMut(Seen)) -
     Ok(())
 }
 
-/// The records of a batch, decompressed where needed, at most `RECORDS_BYTES_MAX`.
-fn decompress(codec: Codec, body: &[u8]) -> io::Result<Cow<'_, [u8]>> {
-    let read = |reader: &mut dyn Read| -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        reader.take(RECORDS_BYTES_MAX + 1).read_to_end(&mut out)?;
-        if out.len() as u64 > RECORDS_BYTES_MAX {
-            return Err(bad("batch decompresses to more than is looked into"));
+/// Raw snappy, or Java's framing of it: after 16 bytes, blocks behind their big-endian length. One block at a time is
+/// in memory.
+struct Snappy<'a> {
+    rest: &'a [u8],
+    framed: bool,
+    block: io::Cursor<Vec<u8>>,
+}
+
+impl<'a> Snappy<'a> {
+    fn new(body: &'a [u8]) -> Snappy<'a> {
+        let framed = body.starts_with(XERIAL_MAGIC) && body.len() >= XERIAL_HEADER_BYTES;
+        Snappy {
+            rest: if framed {
+                &body[XERIAL_HEADER_BYTES..]
+            } else {
+                body
+            },
+            framed,
+            block: io::Cursor::default(),
         }
-        Ok(out)
-    };
-    Ok(match codec {
-        Codec::None => Cow::Borrowed(body),
-        Codec::Gzip => Cow::Owned(read(&mut flate2::read::MultiGzDecoder::new(body))?),
-        Codec::Lz4 => Cow::Owned(read(&mut lz4_flex::frame::FrameDecoder::new(body))?),
-        Codec::Zstd => Cow::Owned(read(&mut zstd::stream::read::Decoder::new(body)?)?),
-        Codec::Snappy => Cow::Owned(snappy(body)?),
-    })
-}
-
-/// Raw snappy, or Java's framing of it: after 16 bytes, blocks behind their big-endian length.
-fn snappy(body: &[u8]) -> io::Result<Vec<u8>> {
-    let Some(mut rest) = body
-        .strip_prefix(XERIAL_MAGIC)
-        .and_then(|_| body.get(XERIAL_HEADER_BYTES..))
-    else {
-        return snappy_block(body, RECORDS_BYTES_MAX as usize);
-    };
-    let mut out = Vec::new();
-    while !rest.is_empty() {
-        let (length, after) = rest
-            .split_first_chunk::<4>()
-            .ok_or_else(|| bad("snappy block is cut short"))?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let block = after
-            .get(..length)
-            .ok_or_else(|| bad("snappy block is cut short"))?;
-        out.extend(snappy_block(block, RECORDS_BYTES_MAX as usize - out.len())?);
-        rest = &after[length..];
     }
-    Ok(out)
+
+    fn next_block(&mut self) -> io::Result<()> {
+        let mut block = std::mem::take(&mut self.rest);
+        if self.framed {
+            let cut = || bad("snappy block is cut short");
+            let (length, after) = block.split_first_chunk::<4>().ok_or_else(cut)?;
+            let length = u32::from_be_bytes(*length) as usize;
+            (block, self.rest) = after.split_at_checked(length).ok_or_else(cut)?;
+        }
+        self.block = io::Cursor::new(snappy_block(block)?);
+        Ok(())
+    }
 }
 
-fn snappy_block(block: &[u8], max: usize) -> io::Result<Vec<u8>> {
+impl Read for Snappy<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.block.read(out)?;
+            if read > 0 || self.rest.is_empty() {
+                return Ok(read);
+            }
+            self.next_block()?;
+        }
+    }
+}
+
+fn snappy_block(block: &[u8]) -> io::Result<Vec<u8>> {
     let claimed = snap::raw::decompress_len(block).map_err(invalid)?;
     // Snappy expands at most about 21 times: a larger claim is a lie.
-    if claimed > max || claimed > block.len().saturating_mul(32).saturating_add(64) {
+    let likely = block.len().saturating_mul(32).saturating_add(64);
+    if claimed as u64 > RECORDS_BYTES_MAX.min(likely as u64) {
         return Err(bad("snappy block claims an impossible size"));
     }
     snap::raw::Decoder::new()
@@ -154,14 +177,17 @@ fn snappy_block(block: &[u8], max: usize) -> io::Result<Vec<u8>> {
         .map_err(invalid)
 }
 
+fn byte(bytes: &mut impl Read) -> io::Result<u8> {
+    let mut byte = [0];
+    bytes.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
 /// A zigzag varint of up to 64 bits.
-fn varint(bytes: &mut &[u8]) -> io::Result<i64> {
+fn varint(bytes: &mut impl Read) -> io::Result<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes
-            .split_first()
-            .ok_or_else(|| bad("varint is cut short"))?;
-        *bytes = rest;
+        let byte = byte(bytes)?;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Ok((value >> 1) as i64 ^ -((value & 1) as i64));

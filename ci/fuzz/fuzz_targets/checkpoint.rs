@@ -1,0 +1,3 @@
+//! Owns the door of libFuzzer to the target `checkpoint`, which says what it does and holds.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_ci::fuzz::checkpoint::checkpoint(data));
