@@ -6,7 +6,6 @@ use crate::rt;
 use crate::shard::{self, Shard, ShardStop};
 use crate::types::{Offset, PartitionId};
 use bytes::Bytes;
-use std::cell::Cell;
 use std::future::Future;
 use std::ops::Range;
 use std::rc::Rc;
@@ -18,6 +17,7 @@ pub use crate::meta;
 pub use crate::meta::Image;
 pub use crate::shard::config::{EngineConfig, OnFatal, SmallParts};
 pub use crate::shard::metrics::{Counters, ShardMetrics};
+pub use crate::shard::responses::ResponseBytes;
 pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
 /// What a producer waits for.
@@ -107,6 +107,8 @@ pub struct Fetched {
     pub aborted: Option<Vec<AbortedTransaction>>,
     /// Whole batches in order; the first may begin before the offset asked for.
     pub records: Vec<RecordChunk>,
+    /// Their bytes in the ledger of the shard that was asked.
+    pub held: Option<Rc<ResponseBytes>>,
 }
 
 impl Fetched {
@@ -116,18 +118,6 @@ impl Fetched {
 }
 
 pub type FetchResult = Result<Fetched, PartitionError>;
-
-/// Bytes of a response in the ledger of its shard; dropping it gives them back.
-pub struct ResponseBytes {
-    held: Rc<Cell<u64>>,
-    bytes: u64,
-}
-
-impl Drop for ResponseBytes {
-    fn drop(&mut self) {
-        self.held.set(self.held.get() - self.bytes);
-    }
-}
 
 /// Which offset `list_offset` looks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -342,16 +332,12 @@ impl Broker {
     /// Counts the bytes of a response against this shard's memory budget until what it gives is dropped. Never waits:
     /// what is read is there already; who reads more asks for no more than [`Broker::response_bytes_left`].
     pub fn hold_response(&self, bytes: usize) -> ResponseBytes {
-        let held = self.shard.response_bytes.clone();
-        let bytes = bytes as u64;
-        held.set(held.get() + bytes);
-        ResponseBytes { held, bytes }
+        self.shard.responses.hold(bytes)
     }
 
     /// What responses may still take of the budget.
     pub fn response_bytes_left(&self) -> usize {
-        let max = self.shard.config.response_bytes_max;
-        max.saturating_sub(self.shard.response_bytes.get()) as usize
+        self.shard.responses.left()
     }
 
     /// What the layer above keeps on this shard; set once, found by calls from other shards.

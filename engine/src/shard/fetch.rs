@@ -2,6 +2,7 @@
 //! Does not know sessions or the wire. Invariant: a fetch ends at its deadline at the latest, and
 //! whatever it parked on other shards ends with it.
 
+use super::responses::ResponseBytes;
 use super::Shard;
 use crate::api::{
     AbortedTransaction, Diverging, FetchItem, FetchOptions, FetchResult, Fetched, RecordChunk,
@@ -17,6 +18,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 type Item = (usize, FetchItem);
+
+/// Bytes that a read gets even where slow readers hold the whole budget, as long as there is any memory.
+const READ_BYTES_NEEDED: usize = 64 << 10;
+
+/// One partition's turn in a fetch.
+struct Turn {
+    /// Bytes that those before it left.
+    left: usize,
+    /// Nothing was found before it: it gets a whole batch, however large.
+    first: bool,
+    /// Until then it may wait for memory.
+    deadline: Mono,
+}
 
 /// A result on its way to another shard: like `Fetched`, with its bytes in one piece.
 struct Shipped {
@@ -52,7 +66,7 @@ impl Shard {
         if local.len() == items.len() {
             self.wait_for_bytes(&local, &options, deadline).await;
             return self
-                .read_items(&local, &options, options.max_bytes)
+                .read_items(&local, &options, options.max_bytes, deadline)
                 .await
                 .into_iter()
                 .map(|r| r.1)
@@ -83,7 +97,8 @@ impl Shard {
             };
             // The shards share the budget in a fixed order: a partition further back gets its turn
             // because clients rotate theirs.
-            for (index, result) in self.read_items(&local, &options, options.max_bytes).await {
+            let read = self.read_items(&local, &options, options.max_bytes, deadline);
+            for (index, result) in read.await {
                 note(index, result, &mut bytes);
             }
             for (owner, items) in remote
@@ -91,17 +106,24 @@ impl Shard {
                 .enumerate()
                 .filter(|(_, items)| !items.is_empty())
             {
-                let budget = options.max_bytes.saturating_sub(bytes);
+                // What comes is a copy: it takes memory here as well.
+                let wanted = items.iter().map(|(_, item)| item.max_bytes.max(1)).sum();
+                let budget = options.max_bytes.saturating_sub(bytes).min(wanted);
+                let needed = budget.min(READ_BYTES_NEEDED);
+                let until = if bytes == 0 { deadline } else { rt::now() };
+                let memory = self.responses.take(budget, needed, until).await;
+                let budget = memory.as_ref().map_or(0, ResponseBytes::bytes);
                 let asked = items.clone();
                 let shipped: Option<ShippedResults> = self
                     .at(owner, move |shard| async move {
-                        shard.read_to_ship(asked, options, budget).await
+                        shard.read_to_ship(asked, options, budget, deadline).await
                     })
                     .await;
+                drop(memory);
                 match shipped {
                     Some(list) => list
                         .into_iter()
-                        .for_each(|(i, r)| note(i, r.map(Shipped::unpack), &mut bytes)),
+                        .for_each(|(i, r)| note(i, r.map(|s| s.unpack(&self)), &mut bytes)),
                     None => items
                         .iter()
                         .for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
@@ -290,13 +312,21 @@ impl Shard {
         items: &[Item],
         options: &FetchOptions,
         budget: usize,
+        deadline: Mono,
     ) -> Vec<(usize, FetchResult)> {
         let mut left = budget;
         let mut any = false;
         let mut out = Vec::with_capacity(items.len());
         for (index, item) in items {
             let result = match self.partition(item.partition) {
-                Ok(partition) => self.read_one(&partition, item, options, left, !any).await,
+                Ok(partition) => {
+                    let turn = Turn {
+                        left,
+                        first: !any,
+                        deadline,
+                    };
+                    self.read_one(&partition, item, options, turn).await
+                }
                 Err(error) => Err(error),
             };
             if let Ok(fetched) = &result {
@@ -314,8 +344,7 @@ impl Shard {
         partition: &Rc<Partition>,
         item: &FetchItem,
         options: &FetchOptions,
-        left: usize,
-        at_least_one: bool,
+        turn: Turn,
     ) -> FetchResult {
         partition.check_epoch(item.current_leader_epoch)?;
         let (mut fetched, end) = partition.bounds(options.read_committed);
@@ -324,14 +353,27 @@ impl Shard {
             return Ok(fetched);
         }
         partition.check_offset(item.offset, partition.log.borrow().high_watermark())?;
-        let request = ReadRequest {
+        let mut request = ReadRequest {
             offset: item.offset,
-            max_bytes: item.max_bytes.min(left),
-            at_least_one,
+            max_bytes: item.max_bytes.min(turn.left),
+            at_least_one: turn.first,
         };
-        if request.max_bytes == 0 && !at_least_one {
+        if (request.max_bytes == 0 && !turn.first) || item.offset >= end {
             return Ok(fetched);
         }
+        // The first batch may be larger than what is asked for.
+        let one = match turn.first {
+            true => partition.config().max_message_bytes as usize,
+            false => 0,
+        };
+        let needed = one.max(request.max_bytes.min(READ_BYTES_NEEDED));
+        let wanted = one.max(request.max_bytes);
+        // Who holds memory already does not wait for more: two of them might wait for each other.
+        let until = if turn.first { turn.deadline } else { rt::now() };
+        let Some(memory) = self.responses.take(wanted, needed, until).await else {
+            return Ok(fetched); // the client asks again
+        };
+        request.max_bytes = request.max_bytes.min(memory.bytes());
         let batches = match partition.read_memory(request, end) {
             Some(batches) => batches,
             None => {
@@ -341,6 +383,7 @@ impl Shard {
             }
         };
         self.count_read(&batches);
+        fetched.held = Some(Rc::new(memory.resized(batches.bytes)));
         fetched.records = batches.records;
         Ok(fetched)
     }
@@ -350,8 +393,9 @@ impl Shard {
         items: Vec<Item>,
         options: FetchOptions,
         budget: usize,
+        deadline: Mono,
     ) -> ShippedResults {
-        let results = self.read_items(&items, &options, budget).await;
+        let results = self.read_items(&items, &options, budget, deadline).await;
         results
             .into_iter()
             .map(|(i, r)| (i, r.map(Shipped::pack)))
@@ -378,7 +422,8 @@ impl Shipped {
         }
     }
 
-    fn unpack(self) -> Fetched {
+    fn unpack(self, shard: &Shard) -> Fetched {
+        let held = Some(Rc::new(shard.responses.hold(self.records.len())));
         let (high_watermark, last_stable, log_start, diverging) = self.bounds;
         let records = if self.records.is_empty() {
             Vec::new()
@@ -392,6 +437,7 @@ impl Shipped {
             diverging,
             aborted: self.aborted,
             records,
+            held,
         }
     }
 }

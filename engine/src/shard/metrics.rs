@@ -80,7 +80,7 @@ impl Shard {
             backlog_bytes: self.journal.backlog_bytes(),
             request_bytes: self.request_memory.capacity() - self.request_memory.available(),
             request_bytes_max: self.request_memory.capacity(),
-            response_bytes: self.response_bytes.get(),
+            response_bytes: self.responses.used(),
             response_bytes_max: self.config.response_bytes_max,
             cross_shard_calls: self.calls.sent(),
             counters: *self.counters.borrow(),

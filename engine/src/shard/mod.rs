@@ -10,6 +10,7 @@ mod flusher;
 pub mod mail;
 pub mod metrics;
 mod recovery;
+pub mod responses;
 mod scrub;
 mod start;
 mod unknown;
@@ -26,6 +27,7 @@ use append::ParkedAppend;
 use config::ShardConfig;
 use mail::Calls;
 use metrics::Counters;
+use responses::ResponseMemory;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -63,8 +65,8 @@ pub struct Shard {
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
     pub request_memory: Semaphore,
-    /// Bytes of responses that are ready and that clients have not taken yet.
-    pub response_bytes: Rc<Cell<u64>>,
+    /// Of what fetches read and clients have not taken yet.
+    pub responses: Rc<ResponseMemory>,
     pub stopping: Cell<bool>,
     stop: Notify,
     /// Only on shard 0.

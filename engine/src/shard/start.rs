@@ -5,6 +5,7 @@
 use super::config::EngineConfig;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
+use super::responses::ResponseMemory;
 use super::Shard;
 use crate::journal::entry::JournalId;
 use crate::journal::ring::{Ring, RingConfig};
@@ -337,7 +338,7 @@ async fn recover_shard(
         calls: Calls::new(boxes.hub.clone(), index),
         watches: RefCell::default(),
         request_memory: Semaphore::new(limits.request_bytes_max),
-        response_bytes: Rc::default(),
+        responses: ResponseMemory::new(limits.response_bytes_max),
         stopping: Cell::new(false),
         stop: Notify::new(),
         meta: RefCell::new(None),

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod damage;
+mod fetches;
 mod inspect;
 mod node;
 mod settings;

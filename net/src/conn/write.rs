@@ -35,7 +35,7 @@ pub(super) enum Work {
         reply: produce::Reply,
     },
     Fetch {
-        results: Pin<Box<dyn Future<Output = Option<fetch::Found>>>>,
+        results: Pin<Box<dyn Future<Output = fetch::Found>>>,
         reply: fetch::Reply,
     },
 }
@@ -47,8 +47,7 @@ enum Gathered {
 
 enum Answer {
     Produce(Vec<AppendResult>),
-    /// None: the fetch gave up because the connection ended.
-    Fetch(Option<fetch::Found>),
+    Fetch(fetch::Found),
 }
 
 impl Conn {

@@ -11,7 +11,7 @@ use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::{ErrorCode, Message, WireError};
 use futures_lite::future::or;
 use millrace_engine::api::meta::Topic;
-use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image, ResponseBytes};
+use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image};
 use millrace_engine::rt::{self, Class};
 use millrace_engine::types::PartitionId;
 use std::future::Future;
@@ -58,13 +58,10 @@ pub(crate) struct Reply {
     rows: Vec<Row>,
 }
 
-/// What was read, and its bytes in the ledger of the shard.
-pub(crate) struct Found {
-    results: Vec<FetchResult>,
-    _held: Option<ResponseBytes>,
-}
+/// What was read, or None where the connection ended meanwhile.
+pub(crate) type Found = Option<Vec<FetchResult>>;
 
-type Results = Pin<Box<dyn Future<Output = Option<Found>>>>;
+type Results = Pin<Box<dyn Future<Output = Found>>>;
 
 /// Record bytes that a fetch may get however much slow readers hold, so that they cost the others speed but never an
 /// answer.
@@ -127,11 +124,7 @@ pub(crate) fn start(
     let reply = Reply { plan, topics, rows };
     if items.is_empty() {
         // Nothing to read is nothing to wait for.
-        let found = Found {
-            results: Vec::new(),
-            _held: None,
-        };
-        return (Box::pin(std::future::ready(Some(found))), reply);
+        return (Box::pin(std::future::ready(Some(Vec::new()))), reply);
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let options = FetchOptions {
@@ -141,20 +134,10 @@ pub(crate) fn start(
         read_committed: request.isolation_level == 1,
     };
     let read = shard.broker.fetch(items, options);
-    let broker = shard.broker.clone();
-    let found = async move {
-        let results = read.await;
-        // From here on it takes memory, also while it waits for the responses before it.
-        let bytes = results.iter().flatten().map(Fetched::bytes).sum();
-        Found {
-            _held: Some(broker.hold_response(bytes)),
-            results,
-        }
-    };
     let ended = conn.ended();
     let task = rt::spawn_joined(
         Class::Network,
-        or(async { Some(found.await) }, async {
+        or(async { Some(read.await) }, async {
             ended.await;
             None
         }),
@@ -238,14 +221,14 @@ impl Reply {
     /// Writes the answer. Gives whether anything failed.
     pub(crate) fn encode(
         self,
-        found: Option<Found>,
+        found: Found,
         shard: &ShardNet,
         correlation_id: i32,
         version: i16,
         out: &mut Out,
     ) -> Result<bool, CloseReason> {
         let Reply { plan, topics, rows } = self;
-        let mut results = found.into_iter().flat_map(|found| found.results);
+        let mut results = found.into_iter().flatten();
         let mut answers = Vec::with_capacity(rows.len());
         for Row {
             topic,
@@ -383,6 +366,8 @@ fn encode_partition(
         diverging,
         aborted,
         records,
+        // From here on the whole answer counts.
+        held: _,
     } = answer.fetched;
     let writer = &mut body.writer;
     writer.i32(answer.partition);
@@ -462,6 +447,7 @@ mod tests {
                     first_offset: 30,
                 }]),
                 records: vec![chunk(1, 700), chunk(2, 10), chunk(3, 900)],
+                held: None,
             };
             let answers = vec![
                 answer(0, 0, ErrorCode::None, full),
