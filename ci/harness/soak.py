@@ -26,8 +26,9 @@ import wire
 from churn import Administrator, Bulk, ColdReader
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
-from follow import Acknowledged, Matches, Tail
+from follow import Tail
 from load import ANSWER_SECONDS_MAX, Sender, create_topics
+from matching import Acknowledged, Matches
 from oracle import Plan
 from report_lines import Lines, demand
 from watch import MIB, Process, bytes_stored

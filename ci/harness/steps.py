@@ -33,7 +33,7 @@ class Run:
 
     def harness(self):
         log = LOGS / "harness.log"
-        command = [sys.executable, "-m", "unittest", "-v", "test_harness"]
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile"]
         code = shell.run(command, log, 60, cwd=HARNESS, env={"PYTHONDONTWRITEBYTECODE": "1"})
         text = log.read_text(errors="replace")
         passed = len(re.findall(r" \.\.\. ok$", text, re.MULTILINE))

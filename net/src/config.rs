@@ -18,6 +18,8 @@ pub struct NetConfig {
     /// A frame that has begun must be complete after this long plus its size over `frame_bytes_per_second_min`.
     pub frame_timeout: Duration,
     pub frame_bytes_per_second_min: usize,
+    /// What is left of `frame_timeout` for a frame that holds memory which other requests wait for.
+    pub frame_grace_pressed: Duration,
     /// A client that takes nothing of a response for this long is closed.
     pub write_timeout: Duration,
     /// How long a connection may take to send its last responses once the broker stops.
@@ -49,6 +51,7 @@ impl Default for NetConfig {
             idle_timeout: Duration::from_secs(600),
             frame_timeout: Duration::from_secs(30),
             frame_bytes_per_second_min: 64 << 10,
+            frame_grace_pressed: Duration::from_secs(1),
             write_timeout: Duration::from_secs(60),
             stop_grace: Duration::from_secs(5),
             connections_max: 16_384,

@@ -6,6 +6,7 @@
 use crate::config::NetConfig;
 use crate::conn::{CloseReason, Conn};
 use crate::handlers::fetch_session::SessionCache;
+use crate::ledger::FrameLedger;
 use crate::metrics::ShardMetrics;
 use crate::shared::NetShared;
 use millrace_engine::api::Broker;
@@ -26,6 +27,7 @@ pub(crate) struct ShardNet {
     pub(crate) shared: Arc<NetShared>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) sessions: RefCell<SessionCache>,
+    pub(crate) frames: FrameLedger,
     pub(crate) stopping: Cell<bool>,
     /// Notified when the broker begins to stop.
     pub(crate) stop: rt::Notify,
@@ -51,10 +53,12 @@ impl ShardNet {
             config.fetch_sessions_max.div_ceil(shards),
             config.fetch_session_partitions_max.div_ceil(shards),
         );
+        let frames = FrameLedger::new(&broker, config.request_bytes_max);
         Rc::new(ShardNet {
             index,
             shards,
             broker,
+            frames,
             metrics: shared.metrics(index),
             config,
             shared,
@@ -92,6 +96,13 @@ impl ShardNet {
         let conns: Vec<Rc<Conn>> = self.conns.borrow().values().cloned().collect();
         for conn in conns {
             f(&conn);
+        }
+    }
+
+    /// Has the connections whose unfinished frames come slowly give back the memory that other requests wait for.
+    pub(crate) fn relieve(&self, now: rt::Mono) {
+        if self.frames.may_relieve(now) {
+            self.for_each(|conn| conn.check_pressed(now));
         }
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Conn {
     /// A request that has come waits for memory.
     waits_for_room: Cell<bool>,
     frame_begun: Cell<Option<(rt::Mono, usize)>>,
+    /// Since when an unfinished frame has held memory of the shard, and the bytes that came since.
+    frame_paid: Cell<Option<(rt::Mono, usize)>>,
     write_begun: Cell<Option<rt::Mono>>,
     finish_begun: Cell<Option<rt::Mono>>,
     shrink: Cell<bool>,
@@ -149,6 +151,7 @@ impl Conn {
             last_active: Cell::new(now),
             waits_for_room: Cell::new(false),
             frame_begun: Cell::new(None),
+            frame_paid: Cell::new(None),
             write_begun: Cell::new(None),
             finish_begun: Cell::new(None),
             shrink: Cell::new(false),
@@ -317,6 +320,19 @@ impl Conn {
     /// Has the connection look whether the broker is stopping.
     pub(crate) fn nudge(&self) {
         self.wake();
+    }
+
+    /// Ends the connection if its unfinished frame comes too slowly for one that holds what others wait for.
+    pub(crate) fn check_pressed(&self, now: rt::Mono) {
+        let config = &self.shard.config;
+        let Some((since, bytes)) = self.frame_paid.get() else {
+            return;
+        };
+        let late = now.since(since).saturating_sub(config.frame_grace_pressed);
+        let due = late.as_millis() * config.frame_bytes_per_second_min as u128 / 1000;
+        if (bytes as u128) < due {
+            self.abort(CloseReason::SlowRequest);
+        }
     }
 
     /// Applies the timeouts. Called every now and then.

@@ -4,6 +4,7 @@
 
 use super::Conn;
 use crate::handlers::{fetch, produce};
+use crate::ledger::FrameMemory;
 use crate::out::Out;
 use crate::wire::ApiKey;
 use millrace_engine::api::AppendResult;
@@ -25,7 +26,7 @@ pub(super) struct InFlight {
     pub(super) request_bytes: usize,
     pub(super) reserved_bytes: usize,
     /// Given back when the request has been answered.
-    pub(super) _memory: rt::Permit,
+    pub(super) _memory: FrameMemory,
     pub(super) work: Work,
 }
 
