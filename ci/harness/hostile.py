@@ -98,11 +98,12 @@ class Hostile:
         self.witness.begin()
         try:
             told = attack(crowd, time.monotonic() + self.seconds)
-            peak = self.watch.resident_bytes_peak()
         finally:
             seen = self.witness.end()
             if not stays:
                 crowd.drop_all()
+        freed = self.connections_freed()
+        peak = self.watch.resident_bytes_peak()
         connections = crowd.most + len(self.lingering.open)
         allowed = self.allowed(connections)
         demand(self.process.alive(), "the broker lives")
@@ -111,7 +112,6 @@ class Hostile:
         demand(
             peak <= allowed, f"{peak / MIB:.0f} MiB resident at the peak, {allowed / MIB:.0f} allowed ({told})"
         )
-        freed = self.connections_freed()
         return (
             f"{told}; peak {peak / MIB:.0f} of {allowed / MIB:.0f} MiB; well-behaved client: {seen.text()}; "
             f"connections freed after {freed:.1f} s"

@@ -22,6 +22,8 @@ pub struct NetConfig {
     pub frame_grace_pressed: Duration,
     /// A client that takes nothing of a response for this long is closed.
     pub write_timeout: Duration,
+    /// What is left of `write_timeout` while responses that nobody takes use up their memory.
+    pub write_grace_pressed: Duration,
     /// How long a connection may take to send its last responses once the broker stops.
     pub stop_grace: Duration,
     /// Connections in all, and from one address, unless the cluster's settings say otherwise while the broker runs:
@@ -53,6 +55,7 @@ impl Default for NetConfig {
             frame_bytes_per_second_min: 64 << 10,
             frame_grace_pressed: Duration::from_secs(1),
             write_timeout: Duration::from_secs(60),
+            write_grace_pressed: Duration::from_secs(2),
             stop_grace: Duration::from_secs(5),
             connections_max: 16_384,
             connections_per_address_max: 8_192,

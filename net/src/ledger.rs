@@ -29,7 +29,24 @@ pub(crate) struct FrameLedger {
     large: rt::Semaphore,
     /// Largest frame that is read: it has to fit.
     size_max: usize,
-    relieved: Cell<rt::Mono>,
+    pub(crate) relief: Relief,
+}
+
+/// Says when to look for connections that hold memory for nothing: many may ask, and looking takes a while.
+pub(crate) struct Relief(Cell<rt::Mono>);
+
+impl Relief {
+    pub(crate) fn new() -> Relief {
+        Relief(Cell::new(rt::now()))
+    }
+
+    pub(crate) fn is_due(&self, now: rt::Mono) -> bool {
+        let due = now.since(self.0.get()) >= RELIEF_TICK / 2;
+        if due {
+            self.0.set(now);
+        }
+        due
+    }
 }
 
 impl FrameLedger {
@@ -40,7 +57,7 @@ impl FrameLedger {
         FrameLedger {
             large: rt::Semaphore::new(large),
             size_max: size_max.min(usize::try_from(large).unwrap_or(usize::MAX)),
-            relieved: Cell::new(rt::now()),
+            relief: Relief::new(),
         }
     }
 
@@ -59,14 +76,5 @@ impl FrameLedger {
             _request: broker.request_memory(size).await,
             _large: large,
         }
-    }
-
-    /// Whether it is time to look for frames that hold memory for nothing: many may ask, and looking takes a while.
-    pub(crate) fn may_relieve(&self, now: rt::Mono) -> bool {
-        let due = now.since(self.relieved.get()) >= RELIEF_TICK / 2;
-        if due {
-            self.relieved.set(now);
-        }
-        due
     }
 }

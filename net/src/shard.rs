@@ -6,7 +6,7 @@
 use crate::config::NetConfig;
 use crate::conn::{CloseReason, Conn};
 use crate::handlers::fetch_session::SessionCache;
-use crate::ledger::FrameLedger;
+use crate::ledger::{FrameLedger, Relief};
 use crate::metrics::ShardMetrics;
 use crate::shared::NetShared;
 use millrace_engine::api::Broker;
@@ -28,6 +28,7 @@ pub(crate) struct ShardNet {
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) sessions: RefCell<SessionCache>,
     pub(crate) frames: FrameLedger,
+    unread_relief: Relief,
     pub(crate) stopping: Cell<bool>,
     /// Notified when the broker begins to stop.
     pub(crate) stop: rt::Notify,
@@ -59,6 +60,7 @@ impl ShardNet {
             shards,
             broker,
             frames,
+            unread_relief: Relief::new(),
             metrics: shared.metrics(index),
             config,
             shared,
@@ -99,10 +101,17 @@ impl ShardNet {
         }
     }
 
-    /// Has the connections whose unfinished frames come slowly give back the memory that other requests wait for.
-    pub(crate) fn relieve(&self, now: rt::Mono) {
-        if self.frames.may_relieve(now) {
-            self.for_each(|conn| conn.check_pressed(now));
+    /// Has connections whose unfinished frames come slowly give back the memory that other requests wait for.
+    pub(crate) fn relieve_requests(&self, now: rt::Mono) {
+        if self.frames.relief.is_due(now) {
+            self.for_each(|conn| conn.check_unfinished(now));
+        }
+    }
+
+    /// Has connections that take nothing of their responses give back the memory that other responses need.
+    pub(crate) fn relieve_responses(&self, now: rt::Mono) {
+        if self.unread_relief.is_due(now) {
+            self.for_each(|conn| conn.check_unread(now));
         }
     }
 

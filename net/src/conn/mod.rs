@@ -98,6 +98,7 @@ pub(crate) struct Conn {
     frame_begun: Cell<Option<(rt::Mono, usize)>>,
     /// Since when an unfinished frame has held memory of the shard, and the bytes that came since.
     frame_paid: Cell<Option<(rt::Mono, usize)>>,
+    /// When the client last took something of the response being written.
     write_begun: Cell<Option<rt::Mono>>,
     finish_begun: Cell<Option<rt::Mono>>,
     shrink: Cell<bool>,
@@ -322,8 +323,20 @@ impl Conn {
         self.wake();
     }
 
+    /// Ends the connection if it takes nothing of a response whose memory others need.
+    pub(crate) fn check_unread(&self, now: rt::Mono) {
+        let grace = self.shard.config.write_grace_pressed;
+        if self
+            .write_begun
+            .get()
+            .is_some_and(|begun| now.since(begun) > grace)
+        {
+            self.abort(CloseReason::SlowReader);
+        }
+    }
+
     /// Ends the connection if its unfinished frame comes too slowly for one that holds what others wait for.
-    pub(crate) fn check_pressed(&self, now: rt::Mono) {
+    pub(crate) fn check_unfinished(&self, now: rt::Mono) {
         let config = &self.shard.config;
         let Some((since, bytes)) = self.frame_paid.get() else {
             return;

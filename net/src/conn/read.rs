@@ -139,7 +139,7 @@ impl Conn {
             });
             match rt::timeout(RELIEF_TICK, taken).await {
                 Some(taken) => return taken,
-                None => self.shard.relieve(rt::now()),
+                None => self.shard.relieve_requests(rt::now()),
             }
         }
     }

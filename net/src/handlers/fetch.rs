@@ -73,6 +73,9 @@ const PRESSED_BYTES: usize = 64 << 10;
 /// Most record bytes that the answer to a request may hold.
 pub(crate) fn response_bytes_max(shard: &ShardNet, request: &FetchRequest) -> usize {
     let left = shard.broker.response_bytes_left();
+    if left < PRESSED_BYTES {
+        shard.relieve_responses(rt::now());
+    }
     bytes_max(request.max_bytes, shard.config.fetch_bytes_max, left)
 }
 
