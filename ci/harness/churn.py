@@ -126,8 +126,10 @@ class Administrator(Worker):
     # Topics there are at a time.
     KEPT = 3
 
-    def __init__(self, bootstrap, topic):
+    def __init__(self, bootstrap, topic, settings):
+        """Changes `topic`; those that pass have `settings`."""
         super().__init__("administrator", 1.5)
+        self.settings = settings
         self.bootstrap = bootstrap
         self.topic = topic
         self.topics = []
@@ -144,7 +146,7 @@ class Administrator(Worker):
 
     def _create(self, admin):
         name = f"passing-{self.rounds}"
-        done(*admin.create_topics([NewTopic(name, 3, 1)]).values())
+        done(*admin.create_topics([NewTopic(name, 3, 1, config=self.settings)]).values())
         self.topics.append(name)
         done(*admin.create_partitions([NewPartitions(name, 4)]).values())
         failures = []

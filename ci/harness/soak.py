@@ -37,8 +37,11 @@ from witness import Witness
 MEMORY = "256MiB"
 BULK_BYTES_PER_SECOND = 8 * MIB
 # Small, so that segments roll and retention deletes from the first minute on.
-RETAINED = {"segment.bytes": str(2 * MIB), "retention.bytes": str(8 * MIB), "file.delete.delay.ms": "1000"}
-BULK_RETAINED = {**RETAINED, "segment.bytes": str(8 * MIB), "retention.bytes": str(48 * MIB)}
+DELETED_SOON = {"file.delete.delay.ms": "1000"}
+RETAINED = {"segment.bytes": str(1 * MIB), "retention.bytes": str(4 * MIB), **DELETED_SOON}
+BULK_RETAINED = {"segment.bytes": str(8 * MIB), "retention.bytes": str(32 * MIB), **DELETED_SOON}
+# Few bytes, so by time.
+PROBE_RETAINED = {"segment.ms": "10000", "retention.ms": "20000", **DELETED_SOON}
 PROBE_PAUSE_SECONDS = 0.02
 # The client's settings of each sender: from single records to large, late batches.
 SENDERS = [
@@ -84,8 +87,8 @@ class Soak:
         # Another one that reads the same and is not needed for the matching.
         self.tails.append(Tail(bootstrap, "steady", plans["steady"]))
         bulk = Bulk(bootstrap, BULK_BYTES_PER_SECOND, BULK_RETAINED)
-        self.workers = [bulk, ColdReader(bootstrap, bulk), Administrator(bootstrap, "steady")]
-        self.witness = Witness(bootstrap, PROBE_PAUSE_SECONDS, RETAINED)
+        self.workers = [bulk, ColdReader(bootstrap, bulk), Administrator(bootstrap, "steady", DELETED_SOON)]
+        self.witness = Witness(bootstrap, PROBE_PAUSE_SECONDS, PROBE_RETAINED)
         self.probed = []
 
     def run(self):

@@ -90,6 +90,9 @@ pub(crate) struct Conn {
     yielding: Cell<bool>,
     task: RefCell<Option<Waker>>,
     ended: rt::Notify,
+    pulse: rt::Pulse,
+    /// Reading now, which is how the end of a connection shows at once.
+    reading: Cell<bool>,
     // What timeouts are judged by.
     /// When bytes last came or went, or the broker last had what the client waits for.
     last_active: Cell<rt::Mono>,
@@ -149,6 +152,8 @@ impl Conn {
             yielding: Cell::new(false),
             task: RefCell::new(None),
             ended: rt::Notify::new(),
+            pulse: stream.pulse(),
+            reading: Cell::new(false),
             last_active: Cell::new(now),
             waits_for_room: Cell::new(false),
             frame_begun: Cell::new(None),
@@ -371,6 +376,10 @@ impl Conn {
             if now.since(begun) > allowed {
                 return self.abort(CloseReason::SlowRequest);
             }
+        }
+        // It has more to read and does not, as it waits for something: so it sees nothing of what becomes of the client.
+        if !self.reading.get() && self.pulse.is_reset() {
+            return self.abort(io::Error::from(io::ErrorKind::ConnectionReset).into());
         }
         let quiet = self.queue.borrow().is_empty()
             && self.request_bytes.get() == 0

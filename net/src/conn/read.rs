@@ -152,13 +152,16 @@ impl Conn {
         partial: Option<usize>,
     ) -> Option<io::Result<usize>> {
         let mut read = pin!(half.read(inbuf.room(partial)));
-        poll_fn(|cx| {
+        self.reading.set(true);
+        let read = poll_fn(|cx| {
             if self.is_over() || self.shrink.get() {
                 return Poll::Ready(None);
             }
             read.as_mut().poll(cx).map(Some)
         })
-        .await
+        .await;
+        self.reading.set(false);
+        read
     }
 
     fn is_over(&self) -> bool {
@@ -265,10 +268,17 @@ impl Conn {
             }
             ApiKey::Fetch => {
                 let request = decode(&mut body, version)?;
-                let reserved = fetch::response_bytes_max(&self.shard, &request);
-                if !self.until(|| self.has_room(reserved)).await {
+                let room = || {
+                    let allowed = fetch::response_bytes_max(&self.shard, &request);
+                    // While memory is short, one answer at a time: the first batch of each may be larger than allowed.
+                    let alone = !allowed.pressed || self.held_bytes() == 0;
+                    (alone && self.has_room(allowed.bytes)).then_some(allowed.bytes)
+                };
+                if !self.until(|| room().is_some()).await {
                     return Err(CloseReason::Stopping);
                 }
+                // Nothing else ran since it was there.
+                let reserved = room().unwrap_or(0);
                 let (results, reply) = fetch::start(self, request, version, reserved);
                 self.push(in_flight(Work::Fetch { results, reply }, reserved));
             }
