@@ -70,7 +70,7 @@ class Flatness(unittest.TestCase):
         self.assertNotIn("resident_bytes", self.flat(resident_bytes=lambda n: (300 + n) * flatness.MIB))
         self.assertNotIn("stored_bytes", self.flat(stored_bytes=lambda n: (100 + n) * flatness.MIB))
         self.assertNotIn("descriptors", self.flat(descriptors=lambda n: 100 + n))
-        self.assertNotIn("threads", self.flat(threads=lambda n: 10 + n // 20))
+        self.assertNotIn("threads", self.flat(threads=lambda n: 10 + n // 10))
 
     def test_a_sawtooth_is_flat(self):
         self.assertIn("stored_bytes", self.flat(stored_bytes=lambda n: (200 + n % 10 * 8) * flatness.MIB))
