@@ -249,7 +249,7 @@ def opened_bombs(crowd, until):
             # By the time of this one the broker has to look for the record in the batch before it is sure.
             client.produce(PLAIN, codec, bomb)
     asked = 0
-    while time.monotonic() < until:
+    while asked == 0 or time.monotonic() < until:
         for s in crowd.connect(4):
             for codec, bomb in kinds.items():
                 push(s, wire.request(wire.LIST_OFFSETS, wire.list_offsets(PLAIN, [(codec, STAMP)] * 50)))

@@ -4,6 +4,7 @@ It knows codecs and no broker. The streams are written by hand where that makes 
 so that no library is needed. A bomb's compressed size is below `max.message.bytes` as it is by default.
 """
 
+import functools
 import struct
 import zlib
 
@@ -30,6 +31,7 @@ def body(codec, zeros=None):
     return {GZIP: gzip, SNAPPY: snappy, LZ4: lz4, ZSTD: zstd}[codec](head(zeros), zeros)
 
 
+@functools.cache
 def batch(codec, zeros=None):
     return wire.batch(body(codec, zeros), codec=codec)
 
