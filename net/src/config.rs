@@ -11,7 +11,7 @@ pub struct NetConfig {
     /// Host and port that clients are told to connect to.
     pub advertised_host: String,
     pub advertised_port: u16,
-    /// Largest request frame, the size prefix not counted.
+    /// Largest request frame, the size prefix not counted; less where a shard has not that much memory for requests.
     pub request_bytes_max: usize,
     /// A connection without a request under way is closed after this long without a byte.
     pub idle_timeout: Duration,
