@@ -56,6 +56,14 @@ pub(crate) enum CloseReason {
     Response(WireError),
 }
 
+/// Since when an unfinished frame has held memory, the bytes that came since, and the time before they are counted.
+#[derive(Clone, Copy)]
+struct Paid {
+    since: rt::Mono,
+    bytes: usize,
+    grace: Duration,
+}
+
 /// A used connection's belongings on the way to another shard.
 pub(crate) struct Carried {
     inbuf: InBuf,
@@ -99,10 +107,12 @@ pub(crate) struct Conn {
     /// A request that has come waits for memory.
     waits_for_room: Cell<bool>,
     frame_begun: Cell<Option<(rt::Mono, usize)>>,
-    /// Since when an unfinished frame has held memory of the shard, and the bytes that came since.
-    frame_paid: Cell<Option<(rt::Mono, usize)>>,
+    /// Of an unfinished frame that holds memory of the shard.
+    frame_paid: Cell<Option<Paid>>,
     /// When the client last took something of the response being written.
     write_begun: Cell<Option<rt::Mono>>,
+    /// What `write_begun` was when the client was found to take nothing.
+    unread_since: Cell<Option<rt::Mono>>,
     finish_begun: Cell<Option<rt::Mono>>,
     shrink: Cell<bool>,
 }
@@ -159,6 +169,7 @@ impl Conn {
             frame_begun: Cell::new(None),
             frame_paid: Cell::new(None),
             write_begun: Cell::new(None),
+            unread_since: Cell::new(None),
             finish_begun: Cell::new(None),
             shrink: Cell::new(false),
         });
@@ -328,29 +339,38 @@ impl Conn {
         self.wake();
     }
 
-    /// Ends the connection if it takes nothing of a response whose memory others need.
+    /// Ends the connection if it takes nothing of a response whose memory others need. Looks twice: after a pause of
+    /// this process, the client may have made room long ago.
     pub(crate) fn check_unread(&self, now: rt::Mono) {
         let grace = self.shard.config.write_grace_pressed;
-        if self
+        let stuck = self
             .write_begun
             .get()
-            .is_some_and(|begun| now.since(begun) > grace)
-        {
+            .filter(|begun| now.since(*begun) > grace);
+        if stuck.is_some() && self.unread_since.replace(stuck) == stuck {
             self.abort(CloseReason::SlowReader);
         }
     }
 
-    /// Ends the connection if its unfinished frame comes too slowly for one that holds what others wait for.
+    /// Ends the connection if its unfinished frame comes too slowly for one that holds what others wait for. Looks
+    /// twice, too: the bytes may have been there before this process came to read them.
     pub(crate) fn check_unfinished(&self, now: rt::Mono) {
-        let config = &self.shard.config;
-        let Some((since, bytes)) = self.frame_paid.get() else {
+        let Some(paid) = self.frame_paid.get() else {
             return;
         };
-        let late = now.since(since).saturating_sub(config.frame_grace_pressed);
-        let due = late.as_millis() * config.frame_bytes_per_second_min as u128 / 1000;
-        if (bytes as u128) < due {
-            self.abort(CloseReason::SlowRequest);
+        let late = now.since(paid.since).saturating_sub(paid.grace);
+        let rate = self.shard.config.frame_bytes_per_second_min as u128;
+        if paid.bytes as u128 >= late.as_millis() * rate / 1000 {
+            return;
         }
+        if paid.grace.is_zero() {
+            return self.abort(CloseReason::SlowRequest);
+        }
+        self.frame_paid.set(Some(Paid {
+            since: now,
+            bytes: 0,
+            grace: Duration::ZERO,
+        }));
     }
 
     /// Applies the timeouts. Called every now and then.

@@ -4,7 +4,7 @@
 //! effects of has taken effect.
 
 use super::write::{InFlight, Work};
-use super::{CloseReason, Conn};
+use super::{CloseReason, Conn, Paid};
 use crate::handlers::{self, fetch, produce};
 use crate::inbuf::{Framed, InBuf};
 use crate::ledger::{FrameMemory, RELIEF_TICK, SMALL_FRAME_BYTES_MAX};
@@ -95,8 +95,9 @@ impl Conn {
                 Some(Ok(0)) => return Err(CloseReason::Eof),
                 Some(Ok(count)) => {
                     inbuf.read(count);
-                    if let Some((since, bytes)) = self.frame_paid.get() {
-                        self.frame_paid.set(Some((since, bytes + count)));
+                    if let Some(paid) = self.frame_paid.get() {
+                        let bytes = paid.bytes + count;
+                        self.frame_paid.set(Some(Paid { bytes, ..paid }));
                     }
                     self.last_active.set(rt::now());
                     self.shard.metrics.bytes_in(count);
@@ -124,7 +125,11 @@ impl Conn {
         let now = rt::now();
         self.last_active.set(now);
         self.frame_begun.set(begun.map(|(_, size)| (now, size)));
-        self.frame_paid.set(memory.is_some().then_some((now, 0)));
+        self.frame_paid.set(memory.is_some().then_some(Paid {
+            since: now,
+            bytes: 0,
+            grace: self.shard.config.frame_grace_pressed,
+        }));
     }
 
     /// Memory of the shard; while it waits, those who hold some for nothing have to give it back.

@@ -62,7 +62,7 @@ fn frames_that_do_not_come_hold_up_nobody() {
         let large = produce("t", 0, -1, Some(batch(&[&vec![7; 1_000_000]])));
         client.call(&large, 3).await;
         let waited = rt::now().since(begun);
-        assert!(waited < Duration::from_secs(25), "{waited:?}");
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
         // The last of them hold what nobody waits for any more.
         assert!(server.shared.connections()[0] <= 4, "the others are gone");
         server.stop().await;
@@ -221,8 +221,11 @@ fn who_takes_nothing_is_closed_sooner_while_its_memory_is_needed() {
             rt::sleep(millis(20)).await;
         }
         rt::sleep(Duration::from_secs(3)).await;
-        client.call(&fetch("t", &[(0, 0)]), 4).await;
-        rt::sleep(Duration::from_secs(1)).await;
+        // The first one has them looked at, the second one finds them as they were.
+        for _ in 0..2 {
+            client.call(&fetch("t", &[(0, 0)]), 4).await;
+            rt::sleep(Duration::from_secs(1)).await;
+        }
         assert_eq!(server.brokers[0].metrics().response_bytes, 0);
         assert_eq!(server.shared.connections(), [1]);
         server.stop().await;
