@@ -48,6 +48,8 @@ class Sender:
     unplaced: list = field(default_factory=list)
     sent: int = 0
     problems: list = field(default_factory=list)
+    # The client's own, over those below.
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.stopping = threading.Event()
@@ -77,6 +79,7 @@ class Sender:
             "max.in.flight.requests.per.connection": 5 if plan.idempotent else 1,
             "error_cb": self._on_error,
             **PATIENT,
+            **self.settings,
         }
         producer = Producer(config)
         started = time.monotonic()

@@ -33,7 +33,7 @@ class Run:
 
     def harness(self):
         log = LOGS / "harness.log"
-        command = [sys.executable, "-m", "unittest", "-v", "test_harness"]
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile"]
         code = shell.run(command, log, 60, cwd=HARNESS, env={"PYTHONDONTWRITEBYTECODE": "1"})
         text = log.read_text(errors="replace")
         passed = len(re.findall(r" \.\.\. ok$", text, re.MULTILINE))
@@ -171,6 +171,12 @@ class Run:
     def process(self):
         self._program("process", 600)
 
+    def hostile(self):
+        self._program("hostile", 300)
+
+    def hostile_long(self):
+        self._program("hostile", 1800, ["--long"])
+
     def logtools(self):
         # Demands java and mvn before anything is built.
         install.reference_broker()
@@ -184,7 +190,7 @@ class Run:
         self._program("crash", 300 + 20 * self.options.kills, options)
 
     def _program(self, name, seconds_max, options=()):
-        if self.options.broker == "kafka" and name in ("process", "logtools"):
+        if self.options.broker == "kafka" and name in ("process", "hostile", "logtools"):
             self.report.skip(name, "is about Millrace's own process")
             return
         install.python()
@@ -242,16 +248,18 @@ STEPS = {
     "java": "client suite (needs java, mvn)",
     "rdkafka": "client suite (Rust over librdkafka)",
     "process": "start, stop, locks, signals of the real process",
+    "hostile": "garbage, half frames, bombs, ten thousand connections, clients that never read: each harms only itself",
+    "hostile-long": "the same, each for half a minute",
     "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
     "crash": "SIGKILL under load and restart, many times",
 }
 # Too long for every run: `ci/night` has them, and `--only`.
-AT_NIGHT = {"plants"}
+AT_NIGHT = {"plants", "hostile-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
     ["verify"],
     ["seed", "kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
-    ["process", "logtools", "crash"],
+    ["process", "hostile", "logtools", "crash"],
 ]
 
 

@@ -15,15 +15,19 @@ pub struct NetConfig {
     /// Host and port that clients are told to connect to.
     pub advertised_host: String,
     pub advertised_port: u16,
-    /// Largest request frame, the size prefix not counted.
+    /// Largest request frame, the size prefix not counted; less where a shard has not that much memory for requests.
     pub request_bytes_max: usize,
     /// A connection without a request under way is closed after this long without a byte.
     pub idle_timeout: Duration,
     /// A frame that has begun must be complete after this long plus its size over `frame_bytes_per_second_min`.
     pub frame_timeout: Duration,
     pub frame_bytes_per_second_min: usize,
+    /// What is left of `frame_timeout` for a frame that holds memory which other requests wait for.
+    pub frame_grace_pressed: Duration,
     /// A client that takes nothing of a response for this long is closed.
     pub write_timeout: Duration,
+    /// What is left of `write_timeout` while responses that nobody takes use up their memory.
+    pub write_grace_pressed: Duration,
     /// How long a connection may take to send its last responses once the broker stops.
     pub stop_grace: Duration,
     /// Connections in all, and from one address, unless the cluster's settings say otherwise while the broker runs:
@@ -53,7 +57,9 @@ impl Default for NetConfig {
             idle_timeout: Duration::from_secs(600),
             frame_timeout: Duration::from_secs(30),
             frame_bytes_per_second_min: 64 << 10,
+            frame_grace_pressed: Duration::from_secs(1),
             write_timeout: Duration::from_secs(60),
+            write_grace_pressed: Duration::from_secs(2),
             stop_grace: Duration::from_secs(5),
             connections_max: 16_384,
             connections_per_address_max: 8_192,

@@ -7,6 +7,7 @@ mod conn;
 mod errors;
 mod handlers;
 mod inbuf;
+mod ledger;
 mod listen;
 pub mod metrics;
 mod out;

@@ -91,6 +91,8 @@ async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener) {
             Ok((stream, peer)) => {
                 failures = 0;
                 accept(&shard, stream, peer);
+                // However many queue up, those that are in already have their turns.
+                rt::yield_if_needed().await;
             }
             Err(error) => {
                 // Out of descriptors, most likely: accepting again at once would only burn the core.

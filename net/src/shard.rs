@@ -6,6 +6,7 @@
 use crate::config::NetConfig;
 use crate::conn::{CloseReason, Conn};
 use crate::handlers::fetch_session::SessionCache;
+use crate::ledger::{FrameLedger, Relief};
 use crate::metrics::ShardMetrics;
 use crate::shared::NetShared;
 use millrace_engine::api::Broker;
@@ -26,6 +27,8 @@ pub(crate) struct ShardNet {
     pub(crate) shared: Arc<NetShared>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) sessions: RefCell<SessionCache>,
+    pub(crate) frames: FrameLedger,
+    unread_relief: Relief,
     pub(crate) stopping: Cell<bool>,
     /// Notified when the broker begins to stop.
     pub(crate) stop: rt::Notify,
@@ -51,10 +54,13 @@ impl ShardNet {
             config.fetch_sessions_max.div_ceil(shards),
             config.fetch_session_partitions_max.div_ceil(shards),
         );
+        let frames = FrameLedger::new(&broker, config.request_bytes_max);
         Rc::new(ShardNet {
             index,
             shards,
             broker,
+            frames,
+            unread_relief: Relief::new(),
             metrics: shared.metrics(index),
             config,
             shared,
@@ -92,6 +98,20 @@ impl ShardNet {
         let conns: Vec<Rc<Conn>> = self.conns.borrow().values().cloned().collect();
         for conn in conns {
             f(&conn);
+        }
+    }
+
+    /// Has connections whose unfinished frames come slowly give back the memory that other requests wait for.
+    pub(crate) fn relieve_requests(&self, now: rt::Mono) {
+        if self.frames.relief.is_due(now) {
+            self.for_each(|conn| conn.check_unfinished(now));
+        }
+    }
+
+    /// Has connections that take nothing of their responses give back the memory that other responses need.
+    pub(crate) fn relieve_responses(&self, now: rt::Mono) {
+        if self.unread_relief.is_due(now) {
+            self.for_each(|conn| conn.check_unread(now));
         }
     }
 

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use super::glommio::net::{RealListener, RealStream};
@@ -120,6 +120,21 @@ impl Kind {
 #[derive(Debug)]
 pub struct TcpStream(Rc<Kind>);
 
+/// Tells whether a connection still is one, to somebody who neither reads nor writes. Does not keep it open.
+#[derive(Debug)]
+pub struct Pulse(Weak<Kind>);
+
+impl Pulse {
+    /// Whether the peer has reset the connection. The end of the peer's stream alone is none: it may still read.
+    pub fn is_reset(&self) -> bool {
+        match self.0.upgrade().as_deref() {
+            Some(Kind::Real(s)) => s.is_reset(),
+            Some(Kind::Sim(s)) => s.is_reset(),
+            None => true,
+        }
+    }
+}
+
 /// A connection on its way to another core; bound to no runtime.
 #[derive(Debug)]
 pub struct DetachedStream(Detached);
@@ -141,6 +156,11 @@ impl TcpStream {
             Some(core) => Kind::Sim(SimStream::connect(core, addr).await?),
             None => Kind::Real(RealStream::connect(addr).await?),
         }))
+    }
+
+    /// For whoever only wants to know whether it is still there.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Rc::downgrade(&self.0))
     }
 
     /// The two directions, each for a task of its own.

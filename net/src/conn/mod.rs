@@ -56,6 +56,14 @@ pub(crate) enum CloseReason {
     Response(WireError),
 }
 
+/// Since when an unfinished frame has held memory, the bytes that came since, and the time before they are counted.
+#[derive(Clone, Copy)]
+struct Paid {
+    since: rt::Mono,
+    bytes: usize,
+    grace: Duration,
+}
+
 /// A used connection's belongings on the way to another shard.
 pub(crate) struct Carried {
     inbuf: InBuf,
@@ -90,13 +98,21 @@ pub(crate) struct Conn {
     yielding: Cell<bool>,
     task: RefCell<Option<Waker>>,
     ended: rt::Notify,
+    pulse: rt::Pulse,
+    /// Reading now, which is how the end of a connection shows at once.
+    reading: Cell<bool>,
     // What timeouts are judged by.
     /// When bytes last came or went, or the broker last had what the client waits for.
     last_active: Cell<rt::Mono>,
     /// A request that has come waits for memory.
     waits_for_room: Cell<bool>,
     frame_begun: Cell<Option<(rt::Mono, usize)>>,
+    /// Of an unfinished frame that holds memory of the shard.
+    frame_paid: Cell<Option<Paid>>,
+    /// When the client last took something of the response being written.
     write_begun: Cell<Option<rt::Mono>>,
+    /// What `write_begun` was when the client was found to take nothing.
+    unread_since: Cell<Option<rt::Mono>>,
     finish_begun: Cell<Option<rt::Mono>>,
     shrink: Cell<bool>,
 }
@@ -146,10 +162,14 @@ impl Conn {
             yielding: Cell::new(false),
             task: RefCell::new(None),
             ended: rt::Notify::new(),
+            pulse: stream.pulse(),
+            reading: Cell::new(false),
             last_active: Cell::new(now),
             waits_for_room: Cell::new(false),
             frame_begun: Cell::new(None),
+            frame_paid: Cell::new(None),
             write_begun: Cell::new(None),
+            unread_since: Cell::new(None),
             finish_begun: Cell::new(None),
             shrink: Cell::new(false),
         });
@@ -319,6 +339,40 @@ impl Conn {
         self.wake();
     }
 
+    /// Ends the connection if it takes nothing of a response whose memory others need. Looks twice: after a pause of
+    /// this process, the client may have made room long ago.
+    pub(crate) fn check_unread(&self, now: rt::Mono) {
+        let grace = self.shard.config.write_grace_pressed;
+        let stuck = self
+            .write_begun
+            .get()
+            .filter(|begun| now.since(*begun) > grace);
+        if stuck.is_some() && self.unread_since.replace(stuck) == stuck {
+            self.abort(CloseReason::SlowReader);
+        }
+    }
+
+    /// Ends the connection if its unfinished frame comes too slowly for one that holds what others wait for. Looks
+    /// twice, too: the bytes may have been there before this process came to read them.
+    pub(crate) fn check_unfinished(&self, now: rt::Mono) {
+        let Some(paid) = self.frame_paid.get() else {
+            return;
+        };
+        let late = now.since(paid.since).saturating_sub(paid.grace);
+        let rate = self.shard.config.frame_bytes_per_second_min as u128;
+        if paid.bytes as u128 >= late.as_millis() * rate / 1000 {
+            return;
+        }
+        if paid.grace.is_zero() {
+            return self.abort(CloseReason::SlowRequest);
+        }
+        self.frame_paid.set(Some(Paid {
+            since: now,
+            bytes: 0,
+            grace: Duration::ZERO,
+        }));
+    }
+
     /// Applies the timeouts. Called every now and then.
     pub(crate) fn check_timeouts(&self, now: rt::Mono) {
         let config = &self.shard.config;
@@ -342,6 +396,10 @@ impl Conn {
             if now.since(begun) > allowed {
                 return self.abort(CloseReason::SlowRequest);
             }
+        }
+        // It has more to read and does not, as it waits for something: so it sees nothing of what becomes of the client.
+        if !self.reading.get() && self.pulse.is_reset() {
+            return self.abort(io::Error::from(io::ErrorKind::ConnectionReset).into());
         }
         let quiet = self.queue.borrow().is_empty()
             && self.request_bytes.get() == 0

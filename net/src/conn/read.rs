@@ -4,9 +4,10 @@
 //! effects of has taken effect.
 
 use super::write::{InFlight, Work};
-use super::{CloseReason, Conn};
+use super::{CloseReason, Conn, Paid};
 use crate::handlers::{self, fetch, produce};
 use crate::inbuf::{Framed, InBuf};
+use crate::ledger::{FrameMemory, RELIEF_TICK, SMALL_FRAME_BYTES_MAX};
 use crate::wire::frame::RequestHeader;
 use crate::wire::{ApiKey, Message, Reader, WireError};
 use bytes::Bytes;
@@ -37,8 +38,8 @@ impl Conn {
         half: &mut rt::ReadHalf,
         inbuf: &mut InBuf,
     ) -> Result<ReadEnd, CloseReason> {
-        let size_max = self.shard.config.request_bytes_max;
-        // For the frame that has begun: taken before its body is read.
+        let size_max = self.shard.frames.size_max();
+        // For the frame that has begun: taken before its body is read, but for a small one only once that is there.
         let mut memory = None;
         loop {
             if self.is_aborted() {
@@ -50,11 +51,13 @@ impl Conn {
             let framed = inbuf.framed(size_max)?;
             let partial = match framed {
                 Framed::Nothing => None,
+                Framed::Partial { size } if size <= SMALL_FRAME_BYTES_MAX => {
+                    self.begin_frame(size);
+                    Some(size)
+                }
                 Framed::Partial { size } | Framed::Whole { size } => {
                     if memory.is_none() {
-                        if self.frame_begun.get().is_none() {
-                            self.frame_begun.set(Some((rt::now(), size)));
-                        }
+                        self.begin_frame(size);
                         self.frame_begun_waits(size, &mut memory).await;
                         if memory.is_none() {
                             continue;
@@ -65,6 +68,7 @@ impl Conn {
             };
             if let Framed::Whole { size } = framed {
                 self.frame_begun.set(None);
+                self.frame_paid.set(None);
                 let permit = memory.take().expect("taken above");
                 self.dispatch(inbuf.take(size), permit).await?;
                 if let Some(to) = self.wanted_elsewhere() {
@@ -82,8 +86,8 @@ impl Conn {
             if self.shrink.take() {
                 inbuf.shrink();
             }
-            if !inbuf.is_empty() && self.frame_begun.get().is_none() {
-                self.frame_begun.set(Some((rt::now(), 0)));
+            if !inbuf.is_empty() {
+                self.begin_frame(0);
             }
             match self.read_some(half, inbuf, partial).await {
                 None => continue,
@@ -91,6 +95,10 @@ impl Conn {
                 Some(Ok(0)) => return Err(CloseReason::Eof),
                 Some(Ok(count)) => {
                     inbuf.read(count);
+                    if let Some(paid) = self.frame_paid.get() {
+                        let bytes = paid.bytes + count;
+                        self.frame_paid.set(Some(Paid { bytes, ..paid }));
+                    }
                     self.last_active.set(rt::now());
                     self.shard.metrics.bytes_in(count);
                 }
@@ -98,25 +106,47 @@ impl Conn {
         }
     }
 
+    /// Notes that a frame has begun, if none had.
+    fn begin_frame(&self, size: usize) {
+        if self.frame_begun.get().is_none() {
+            self.frame_begun.set(Some((rt::now(), size)));
+        }
+    }
+
     /// Waits for this connection and then for its shard to have room for a request of `size` bytes. Time spent here
     /// is not held against the client. Gives no memory when the connection is to end.
-    async fn frame_begun_waits(&self, size: usize, memory: &mut Option<rt::Permit>) {
+    async fn frame_begun_waits(&self, size: usize, memory: &mut Option<FrameMemory>) {
         let begun = self.frame_begun.take();
         self.waits_for_room.set(true);
         if self.until(|| self.has_room(size)).await {
-            let mut permit = pin!(self.shard.broker.request_memory(size));
-            *memory = poll_fn(|cx| {
-                if self.is_over() {
-                    return Poll::Ready(None);
-                }
-                permit.as_mut().poll(cx).map(Some)
-            })
-            .await;
+            *memory = self.frame_memory(size).await;
         }
         self.waits_for_room.set(false);
         let now = rt::now();
         self.last_active.set(now);
         self.frame_begun.set(begun.map(|(_, size)| (now, size)));
+        self.frame_paid.set(memory.is_some().then_some(Paid {
+            since: now,
+            bytes: 0,
+            grace: self.shard.config.frame_grace_pressed,
+        }));
+    }
+
+    /// Memory of the shard; while it waits, those who hold some for nothing have to give it back.
+    async fn frame_memory(&self, size: usize) -> Option<FrameMemory> {
+        let mut memory = pin!(self.shard.frames.take(&self.shard.broker, size));
+        loop {
+            let taken = poll_fn(|cx| {
+                if self.is_over() {
+                    return Poll::Ready(None);
+                }
+                memory.as_mut().poll(cx).map(Some)
+            });
+            match rt::timeout(RELIEF_TICK, taken).await {
+                Some(taken) => return taken,
+                None => self.shard.relieve_requests(rt::now()),
+            }
+        }
     }
 
     /// One read; `None` when the state of the connection is to be looked at again instead.
@@ -127,13 +157,16 @@ impl Conn {
         partial: Option<usize>,
     ) -> Option<io::Result<usize>> {
         let mut read = pin!(half.read(inbuf.room(partial)));
-        poll_fn(|cx| {
+        self.reading.set(true);
+        let read = poll_fn(|cx| {
             if self.is_over() || self.shrink.get() {
                 return Poll::Ready(None);
             }
             read.as_mut().poll(cx).map(Some)
         })
-        .await
+        .await;
+        self.reading.set(false);
+        read
     }
 
     fn is_over(&self) -> bool {
@@ -198,7 +231,7 @@ impl Conn {
             .then_some(to)
     }
 
-    async fn dispatch(&self, frame: Bytes, memory: rt::Permit) -> Result<(), CloseReason> {
+    async fn dispatch(&self, frame: Bytes, memory: FrameMemory) -> Result<(), CloseReason> {
         let begun = rt::now();
         let request_bytes = frame.len();
         if let Some(correlation_id) = handlers::api_versions::unknown_version(&frame) {
@@ -240,10 +273,17 @@ impl Conn {
             }
             ApiKey::Fetch => {
                 let request = decode(&mut body, version)?;
-                let reserved = fetch::response_bytes_max(&self.shard, &request);
-                if !self.until(|| self.has_room(reserved)).await {
+                let room = || {
+                    let allowed = fetch::response_bytes_max(&self.shard, &request);
+                    // While memory is short, one answer at a time: the first batch of each may be larger than allowed.
+                    let alone = !allowed.pressed || self.held_bytes() == 0;
+                    (alone && self.has_room(allowed.bytes)).then_some(allowed.bytes)
+                };
+                if !self.until(|| room().is_some()).await {
                     return Err(CloseReason::Stopping);
                 }
+                // Nothing else ran since it was there.
+                let reserved = room().unwrap_or(0);
                 let (results, reply) = fetch::start(self, request, version, reserved);
                 self.push(in_flight(Work::Fetch { results, reply }, reserved));
             }

@@ -4,6 +4,7 @@
 
 use super::Conn;
 use crate::handlers::{fetch, produce};
+use crate::ledger::FrameMemory;
 use crate::out::Out;
 use crate::wire::ApiKey;
 use millrace_engine::api::AppendResult;
@@ -16,6 +17,9 @@ use std::task::{Context, Poll};
 /// Responses encoded into one write before it is started.
 const GATHER_BYTES_MAX: usize = 1 << 20;
 
+/// What a client has to take of a response, again and again, to count as one that reads.
+const PART_BYTES: usize = 256 << 10;
+
 /// A request that was handed over and is not answered yet.
 pub(super) struct InFlight {
     pub(super) key: ApiKey,
@@ -25,7 +29,7 @@ pub(super) struct InFlight {
     pub(super) request_bytes: usize,
     pub(super) reserved_bytes: usize,
     /// Given back when the request has been answered.
-    pub(super) _memory: rt::Permit,
+    pub(super) _memory: FrameMemory,
     pub(super) work: Work,
 }
 
@@ -82,17 +86,23 @@ impl Conn {
         }
     }
 
-    /// `None` when the connection is aborted meanwhile.
+    /// `None` when the connection is aborted meanwhile. A part at a time, so that it shows whether the client takes any.
     async fn write(&self, half: &mut rt::WriteHalf, out: &Out) -> Option<io::Result<()>> {
-        let pieces = out.pieces();
-        let mut write = pin!(half.write_vectored_all(&pieces));
-        poll_fn(|cx| {
-            if self.is_aborted() {
-                return Poll::Ready(None);
+        for part in parts(&out.pieces(), PART_BYTES) {
+            let mut write = pin!(half.write_vectored_all(&part));
+            let written = poll_fn(|cx| {
+                if self.is_aborted() {
+                    return Poll::Ready(None);
+                }
+                write.as_mut().poll(cx).map(Some)
+            })
+            .await;
+            match written {
+                Some(Ok(())) => self.write_begun.set(Some(rt::now())),
+                Some(Err(_)) | None => return written,
             }
-            write.as_mut().poll(cx).map(Some)
-        })
-        .await
+        }
+        Some(Ok(()))
     }
 
     /// Encodes the responses that are due and ready. Ready when there is something to write, or nothing ever again.
@@ -170,5 +180,49 @@ impl InFlight {
             Work::Produce { results, .. } => results.as_mut().poll(cx).map(Answer::Produce),
             Work::Fetch { results, .. } => results.as_mut().poll(cx).map(Answer::Fetch),
         }
+    }
+}
+
+/// The pieces in order, in parts of `bytes` (the last may have less); a piece may be cut.
+fn parts<'a>(pieces: &[&'a [u8]], bytes: usize) -> Vec<Vec<&'a [u8]>> {
+    let mut parts = vec![Vec::new()];
+    let mut room = bytes;
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            if room == 0 {
+                parts.push(Vec::new());
+                room = bytes;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room));
+            parts.last_mut().expect("never empty").push(now);
+            room -= now.len();
+            rest = later;
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_have_all_bytes_in_order_and_none_is_too_large() {
+        let data: Vec<u8> = (0..100).collect();
+        for cuts in [vec![100], vec![1, 99], vec![10, 10, 80], vec![30, 70]] {
+            let mut rest = &data[..];
+            let pieces: Vec<&[u8]> = cuts
+                .iter()
+                .map(|cut| rest.split_off(..*cut).expect("the cuts make a hundred"))
+                .collect();
+            for bytes in [1, 7, 10, 99, 100, 1000] {
+                let parts = parts(&pieces, bytes);
+                assert_eq!(parts.concat().concat(), data);
+                assert_eq!(parts.len(), 100usize.div_ceil(bytes));
+                assert!(parts.iter().all(|p| p.concat().len() <= bytes));
+            }
+        }
+        assert!(parts(&[], 5).concat().is_empty());
     }
 }

@@ -67,15 +67,30 @@ type Results = Pin<Box<dyn Future<Output = Found>>>;
 /// answer.
 const PRESSED_BYTES: usize = 64 << 10;
 
-/// Most record bytes that the answer to a request may hold.
-pub(crate) fn response_bytes_max(shard: &ShardNet, request: &FetchRequest) -> usize {
-    let left = shard.broker.response_bytes_left();
-    bytes_max(request.max_bytes, shard.config.fetch_bytes_max, left)
+/// What an answer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// Record bytes, the first batch excepted.
+    pub(crate) bytes: usize,
+    /// Others hold so much that this is more than is left.
+    pub(crate) pressed: bool,
 }
 
-fn bytes_max(asked: i32, configured: usize, left: usize) -> usize {
+/// Most record bytes that the answer to a request may hold.
+pub(crate) fn response_bytes_max(shard: &ShardNet, request: &FetchRequest) -> Allowed {
+    let left = shard.broker.response_bytes_left();
+    if left < PRESSED_BYTES {
+        shard.relieve_responses(rt::now());
+    }
+    allowed(request.max_bytes, shard.config.fetch_bytes_max, left)
+}
+
+fn allowed(asked: i32, configured: usize, left: usize) -> Allowed {
     let most = configured.min(left.max(PRESSED_BYTES));
-    usize::try_from(asked).unwrap_or(0).min(most)
+    Allowed {
+        bytes: usize::try_from(asked).unwrap_or(0).min(most),
+        pressed: left < PRESSED_BYTES,
+    }
 }
 
 /// Has the engine read, at the most `max_bytes` of records, and gives what it will find; `None` when the connection
@@ -541,13 +556,21 @@ mod tests {
 
     #[test]
     fn what_a_client_may_ask_for_is_capped() {
-        let max = |asked| bytes_max(asked, 1000, 1 << 30);
+        let at_ease = |asked| {
+            let allowed = allowed(asked, 1000, 1 << 30);
+            assert!(!allowed.pressed);
+            allowed.bytes
+        };
         assert_eq!(
-            [max(-5), max(0), max(999), max(i32::MAX)],
+            [at_ease(-5), at_ease(0), at_ease(999), at_ease(i32::MAX)],
             [0, 0, 999, 1000]
         );
-        assert_eq!(bytes_max(i32::MAX, 1 << 30, 1 << 20), 1 << 20);
-        assert_eq!(bytes_max(i32::MAX, 1 << 30, 0), PRESSED_BYTES);
-        assert_eq!(bytes_max(10, 1 << 30, 0), 10);
+        let little = |asked, left| {
+            let allowed = allowed(asked, 1 << 30, left);
+            (allowed.bytes, allowed.pressed)
+        };
+        assert_eq!(little(i32::MAX, 1 << 20), (1 << 20, false));
+        assert_eq!(little(i32::MAX, 0), (PRESSED_BYTES, true));
+        assert_eq!(little(10, 0), (10, true));
     }
 }

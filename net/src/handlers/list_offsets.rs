@@ -9,10 +9,11 @@ use crate::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{ListedOffset, OffsetSpec};
 use millrace_engine::types::PartitionId;
+use std::collections::BTreeSet;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -55,15 +56,39 @@ pub(crate) async fn handle(
 ) -> ListOffsetsResponse {
     let read_committed = request.isolation_level == 1;
     let image = shard.broker.image();
+    let twice = asked_twice(&request);
     let asked = request.topics.into_iter().map(|t| (t.name, t.partitions));
-    let one = |topic, asked| one(shard, topic, asked, version, read_committed);
+    let is_twice = |topic: &Topic, index| {
+        !twice.is_empty() && twice.contains(&(Str::from(topic.name.to_string()), index))
+    };
+    let topics = super::for_each_partition(
+        &image,
+        asked,
+        |topic, asked: ListOffsetsPartition| {
+            let twice = topic.is_some_and(|topic| is_twice(topic, asked.partition_index));
+            one(shard, topic, asked, version, read_committed, twice)
+        },
+        |name, partitions| ListOffsetsTopicResponse { name, partitions },
+    );
     ListOffsetsResponse {
-        topics: super::for_each_partition(&image, asked, one, |name, partitions| {
-            ListOffsetsTopicResponse { name, partitions }
-        })
-        .await,
+        topics: topics.await,
         ..Default::default()
     }
+}
+
+/// Partitions that come more than once, which Kafka refuses: looking for a time may be much work for few bytes asked.
+fn asked_twice(request: &ListOffsetsRequest) -> BTreeSet<(Str, i32)> {
+    let mut seen = BTreeSet::new();
+    let mut twice = BTreeSet::new();
+    for topic in &request.topics {
+        for asked in &topic.partitions {
+            let key = (topic.name.clone(), asked.partition_index);
+            if !seen.insert(key.clone()) {
+                twice.insert(key);
+            }
+        }
+    }
+    twice
 }
 
 async fn one(
@@ -72,10 +97,12 @@ async fn one(
     asked: ListOffsetsPartition,
     version: i16,
     read_committed: bool,
+    twice: bool,
 ) -> ListOffsetsPartitionResponse {
     let spec = spec(asked.timestamp, version, read_committed).ok_or(ErrorCode::UnsupportedVersion);
     let result = match (topic, spec) {
         (None, _) => Err(ErrorCode::UnknownTopicOrPartition),
+        (Some(_), _) if twice => Err(ErrorCode::InvalidRequest),
         (Some(_), Err(error)) => Err(error),
         (Some(topic), Ok(spec)) => {
             let partition = PartitionId::new(topic.id, asked.partition_index);
@@ -110,6 +137,31 @@ async fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::list_offsets::ListOffsetsTopic;
+
+    #[test]
+    fn only_the_same_partition_of_the_same_topic_is_twice() {
+        let topic = |name: &'static str, partitions: &[i32]| ListOffsetsTopic {
+            name: name.into(),
+            partitions: partitions
+                .iter()
+                .map(|index| ListOffsetsPartition {
+                    partition_index: *index,
+                    ..Default::default()
+                })
+                .collect(),
+        };
+        let request = ListOffsetsRequest {
+            topics: vec![
+                topic("a", &[0, 1, 2]),
+                topic("b", &[0, 1]),
+                topic("a", &[1, 3, 3, 3]),
+            ],
+            ..Default::default()
+        };
+        let twice: Vec<_> = asked_twice(&request).into_iter().collect();
+        assert_eq!(twice, [("a".into(), 1), ("a".into(), 3)]);
+    }
 
     #[test]
     fn special_timestamps_begin_with_their_versions() {

@@ -37,6 +37,79 @@ fn sizes_beyond_the_cap_close_before_anything_is_read() {
 }
 
 #[test]
+fn frames_that_do_not_come_hold_up_nobody() {
+    simulate(|_| async {
+        // The least a shard works with: 4 MiB of requests at once.
+        let server = Server::start_within(1, NetConfig::default(), 1).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        let mut liars = Vec::new();
+        for _ in 0..40 {
+            let mut liar = Client::connect().await;
+            liar.send_raw(&(1i32 << 20).to_be_bytes()).await.unwrap();
+            liar.send_raw(&[0, 3, 0, 1]).await.unwrap();
+            liars.push(liar);
+        }
+        rt::sleep(millis(100)).await;
+        assert!(server.brokers[0].metrics().request_bytes >= 3 << 20);
+        // What is small is served at once, whatever they claim.
+        let begun = rt::now();
+        client
+            .call(&produce("t", 0, -1, Some(batch(&[&[7; 1000]]))), 3)
+            .await;
+        assert!(rt::now().since(begun) < millis(500), "{begun:?}");
+        // What is large waits for those before it, each of which is given a second.
+        let large = produce("t", 0, -1, Some(batch(&[&vec![7; 1_000_000]])));
+        client.call(&large, 3).await;
+        let waited = rt::now().since(begun);
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
+        // The last of them hold what nobody waits for any more.
+        assert!(server.shared.connections()[0] <= 4, "the others are gone");
+        server.stop().await;
+    });
+}
+
+#[test]
+fn a_frame_that_comes_slowly_is_let_be_while_nobody_needs_its_memory() {
+    with_server(1, NetConfig::default(), |_, mut client| async move {
+        client.create_topic("t", 1).await;
+        let request = produce("t", 0, -1, Some(batch(&[&[7; 100_000]])));
+        let frame = frame::encode_request(77, Some("test".into()), &request, 3).unwrap();
+        let mut slow = Client::connect().await;
+        for part in frame.chunks(frame.len() / 10 + 1) {
+            slow.send_raw(part).await.unwrap();
+            rt::sleep(Duration::from_secs(2)).await;
+        }
+        assert_eq!(slow.frame().await.unwrap()[..4], 77i32.to_be_bytes());
+    });
+}
+
+#[test]
+fn a_connection_that_waits_for_its_own_answers_sees_that_the_client_is_gone() {
+    with_server(1, NetConfig::default(), |server, mut client| async move {
+        client.create_topic("t", 1).await;
+        let mut gone = Client::connect().await;
+        let wait = FetchRequest {
+            max_wait_ms: 300_000,
+            max_bytes: 1000,
+            ..fetch("t", &[(0, 0)])
+        };
+        // An answer that is never read makes the end of this client a reset.
+        gone.send(&ApiVersionsRequest::default(), 0).await;
+        rt::sleep(millis(500)).await;
+        // More than may be under way at once, so that nothing is read any more.
+        for _ in 0..200 {
+            gone.send(&wait, 4).await;
+        }
+        rt::sleep(Duration::from_secs(1)).await;
+        assert_eq!(server.shared.connections(), [2]);
+        drop(gone);
+        rt::sleep(Duration::from_secs(10)).await;
+        assert_eq!(server.shared.connections(), [1]);
+    });
+}
+
+#[test]
 fn a_slow_reader_is_not_read_from_and_loses_nothing() {
     let config = NetConfig {
         connection_bytes_max: 120_000,
@@ -123,6 +196,38 @@ fn while_slow_readers_hold_too_much_the_others_get_less_but_are_served() {
         assert_eq!(held(), 0);
         let full = client.call(&fetch("t", &[(0, 0)]), 4).await;
         assert_eq!(full.responses[0].partitions[0].records.len(), everything);
+        server.stop().await;
+    });
+}
+
+#[test]
+fn who_takes_nothing_is_closed_sooner_while_its_memory_is_needed() {
+    simulate(|_| async {
+        // 4 MiB of responses at once.
+        let server = Server::start_within(1, NetConfig::default(), 1).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        for _ in 0..6 {
+            client
+                .call(&produce("t", 0, -1, Some(batch(&[&vec![7; 900_000]]))), 3)
+                .await;
+        }
+        let mut stuck = Vec::new();
+        for _ in 0..6 {
+            let mut one = Client::connect().await;
+            one.send(&fetch("t", &[(0, 0)]), 4).await;
+            one.send(&fetch("t", &[(0, 0)]), 4).await;
+            stuck.push(one);
+            rt::sleep(millis(20)).await;
+        }
+        rt::sleep(Duration::from_secs(3)).await;
+        // The first one has them looked at, the second one finds them as they were.
+        for _ in 0..2 {
+            client.call(&fetch("t", &[(0, 0)]), 4).await;
+            rt::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(server.brokers[0].metrics().response_bytes, 0);
+        assert_eq!(server.shared.connections(), [1]);
         server.stop().await;
     });
 }

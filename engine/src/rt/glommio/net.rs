@@ -165,6 +165,17 @@ impl RealStream {
         }
     }
 
+    pub(in crate::rt) fn is_reset(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: self.fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: one descriptor, which is open, and no time to wait.
+        let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+        ready == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
+    }
+
     pub(in crate::rt) fn shutdown_write(&self) -> io::Result<()> {
         // SAFETY: the descriptor is open.
         if unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) } != 0 {

@@ -410,6 +410,18 @@ impl SimStream {
         d.0
     }
 
+    pub(in crate::rt) fn is_reset(&self) -> bool {
+        let core = self.core();
+        let net = core.net.borrow();
+        match net.socks.get(&self.id) {
+            None => true,
+            Some(s) => {
+                let came = s.reset_at.is_some_and(|t| t <= core.now());
+                came && !net.cut(s.node, s.peer_node)
+            }
+        }
+    }
+
     pub(in crate::rt) fn poll_read(
         &self,
         cx: &mut Context<'_>,
