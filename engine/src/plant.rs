@@ -41,6 +41,18 @@ pub enum Plant {
     LogStartNotAwaited,
     /// Forgets the producers' state that is only in the journal.
     ReplayForgetsProducers,
+    /// Writes blocks of checksums again that hold what only they have.
+    ChecksumsRewritten,
+    /// Takes an old manifest for the newest, and what is newer for leftovers.
+    TrustOldManifest,
+    /// Acknowledges from memory, however far the disk is behind.
+    CachingUnbounded,
+    /// Looks up times one batch too far.
+    TimeLookupOffByOne,
+    /// Sessions forget a partition that they have just told of.
+    SessionForgetsPartition,
+    /// Retention by size deletes one segment more than is due.
+    RetentionTakesOneMore,
 }
 
 impl Plant {
@@ -63,6 +75,12 @@ impl Plant {
         Plant::RecoveryNotFlushed,
         Plant::LogStartNotAwaited,
         Plant::ReplayForgetsProducers,
+        Plant::ChecksumsRewritten,
+        Plant::TrustOldManifest,
+        Plant::CachingUnbounded,
+        Plant::TimeLookupOffByOne,
+        Plant::SessionForgetsPartition,
+        Plant::RetentionTakesOneMore,
     ];
 }
 

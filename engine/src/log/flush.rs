@@ -9,7 +9,7 @@ use super::{Carried, Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
 use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Permit, Semaphore};
-use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX, SEGMENT_SUMS_UNSAVED_MAX};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use crate::types::Offset;
 use std::future::Future;
 use std::io;
@@ -247,7 +247,11 @@ impl Partition {
     fn note_sums(&self, base: Offset, files: &SegmentFiles) {
         let mut log = self.log.borrow_mut();
         if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
-            segment.sums = files.unsaved_sums();
+            let rewrites = plant::active(Plant::ChecksumsRewritten);
+            segment.sums = match segment.closed || rewrites {
+                true => files.unsaved_sums(),
+                false => files.unsaved_sums_of_growing((segment.disk_bytes / BLOCK) as usize),
+            };
         }
     }
 
@@ -311,7 +315,9 @@ impl FlushPass {
             pause(bytes).await;
         }
         assert_eq!(position, self.plan.end.next_multiple_of(BLOCK));
-        self.files.write_sums(SEGMENT_SUMS_UNSAVED_MAX).await
+        // A padded block will be rewritten.
+        let settled = (self.plan.end / BLOCK) as usize;
+        self.files.write_settled_sums(settled).await
     }
 
     pub fn partition(&self) -> &Partition {
