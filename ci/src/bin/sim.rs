@@ -105,9 +105,7 @@ fn replay(seed: u64, options: &Options) -> io::Result<bool> {
     let took = began.elapsed();
     let all = vec![true; history.steps.len()];
     let keep = match &report.violation {
-        Some(_) if !options.whole => {
-            shrink::shrink(&mut worker, &history, plant, &report, took)?
-        }
+        Some(_) if !options.whole => shrink::shrink(&mut worker, &history, plant, &report, took)?,
         Some(_) | None => all,
     };
     drop(worker);

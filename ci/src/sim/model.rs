@@ -50,7 +50,8 @@ impl Sent {
 
     /// The largest time in it.
     pub fn newest(&self, stamped: bool) -> Option<i64> {
-        self.time(0, stamped).max(self.time(self.records - 1, stamped))
+        self.time(0, stamped)
+            .max(self.time(self.records - 1, stamped))
     }
 }
 
@@ -164,6 +165,8 @@ pub struct Read {
     pub high_watermark: i64,
     pub log_start: i64,
     pub batches: Vec<SeenBatch>,
+    /// Whether the answer is about this partition only: others may take up all of its room.
+    pub alone: bool,
     /// Bytes that are not even a batch.
     pub garbage: Option<String>,
 }

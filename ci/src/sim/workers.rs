@@ -155,9 +155,9 @@ impl Worker {
             keep.iter().map(|k| if *k { '1' } else { '0' }).collect()
         });
         let plant = order.plant.as_deref().unwrap_or("-");
-        let limit = order.limit.map_or("-".to_string(), |limit| {
-            limit.as_millis().to_string()
-        });
+        let limit = order
+            .limit
+            .map_or("-".to_string(), |limit| limit.as_millis().to_string());
         writeln!(process.input, "{} {plant} {keep} {limit}", order.seed)?;
         process.input.flush()?;
         let mut line = String::new();

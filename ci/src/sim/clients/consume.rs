@@ -103,7 +103,11 @@ pub(super) fn judge(shared: &Shared, code: i16, read: &Read) -> Next {
     }
 }
 
-pub(super) async fn earliest(shared: &Shared, conn: &mut Option<Conn>, place: Place) -> Option<i64> {
+pub(super) async fn earliest(
+    shared: &Shared,
+    conn: &mut Option<Conn>,
+    place: Place,
+) -> Option<i64> {
     let before = shared.model.borrow().bounds(place);
     let Listed { code, offset, .. } = listed(conn, place, EARLIEST).await?;
     let mut model = shared.model.borrow_mut();

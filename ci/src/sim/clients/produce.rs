@@ -300,7 +300,9 @@ async fn send_all(
         let asked = shared.ask();
         let request = encode(parts, -1);
         if torn && n == last {
-            return open.tear(&request, PRODUCE_VERSION, shared.below(1 << 20)).await;
+            return open
+                .tear(&request, PRODUCE_VERSION, shared.below(1 << 20))
+                .await;
         }
         correlations.push((open.send(&request, PRODUCE_VERSION).await?, asked));
     }
@@ -320,12 +322,7 @@ async fn answers(conn: &mut Conn, correlation: i32) -> Result<Vec<PartitionProdu
 }
 
 /// What the answers to one request say of its batches.
-fn take(
-    shared: &Shared,
-    asked: Asked,
-    parts: &mut [Part],
-    answers: &[PartitionProduceResponse],
-) {
+fn take(shared: &Shared, asked: Asked, parts: &mut [Part], answers: &[PartitionProduceResponse]) {
     for part in parts {
         let Some(answer) = answers.iter().find(|a| a.index == part.place.index) else {
             panic!("no answer for {}", part.place);

@@ -47,7 +47,10 @@ pub async fn fetch(shared: &Shared, conn: &mut Conn, ask: Ask) -> Result<(i16, R
     let response = conn.call(&request, FETCH_VERSION).await?;
     let mut data = response.responses.into_iter().flat_map(|t| t.partitions);
     let data = data.next().expect("an answer for the partition");
-    Ok((data.error_code, seen(shared, ask.place, ask.offset, before, &data)))
+    Ok((
+        data.error_code,
+        seen(shared, ask.place, ask.offset, before, &data),
+    ))
 }
 
 /// What a partition's answer to a fetch says.
@@ -65,6 +68,7 @@ pub fn seen(
         high_watermark: data.high_watermark,
         log_start: data.log_start_offset,
         batches: Vec::new(),
+        alone: true,
         garbage: None,
     };
     if data.error_code == 0 {

@@ -10,7 +10,7 @@ const NAME: &str = "acknowledged records survive";
 pub fn on_read(model: &Model, read: &Read) -> Check {
     let (Some(first), Some(last)) = (read.batches.first(), read.batches.last()) else {
         // An empty answer below the high watermark gives nothing where something is.
-        if read.asked >= read.log_start && read.asked < read.high_watermark {
+        if read.alone && read.asked >= read.log_start && read.asked < read.high_watermark {
             let what = format!(
                 "{}: nothing to read at {}, below the high watermark {}",
                 read.place, read.asked, read.high_watermark
