@@ -41,8 +41,6 @@ pub enum Plant {
     LogStartNotAwaited,
     /// Forgets the producers' state that is only in the journal.
     ReplayForgetsProducers,
-    /// Writes blocks of checksums again that hold what only they have.
-    ChecksumsRewritten,
     /// Takes an old manifest for the newest, and what is newer for leftovers.
     TrustOldManifest,
     /// Acknowledges from memory, however far the disk is behind.
@@ -75,7 +73,6 @@ impl Plant {
         Plant::RecoveryNotFlushed,
         Plant::LogStartNotAwaited,
         Plant::ReplayForgetsProducers,
-        Plant::ChecksumsRewritten,
         Plant::TrustOldManifest,
         Plant::CachingUnbounded,
         Plant::TimeLookupOffByOne,

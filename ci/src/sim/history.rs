@@ -239,7 +239,7 @@ impl History {
                     self.trouble(rng);
                 }
             }
-            if rng.one_in(3) {
+            if self.settings.flavor == Flavor::Damage || rng.one_in(3) {
                 self.steps.push(Step::Remember);
             }
             self.end_of_round(rng);
@@ -462,13 +462,13 @@ fn again(rng: &mut Rng) -> Vec<u64> {
 }
 
 fn damage(rng: &mut Rng) -> Step {
-    let target = match rng.below(16) {
+    let target = match rng.below(20) {
         0..5 => Target::Log,
         5 => Target::Sum,
-        6 => Target::Index,
-        7..13 => Target::Journal,
-        13 => Target::Checkpoint,
-        14 => Target::Manifest,
+        6..8 => Target::Index,
+        8..14 => Target::Journal,
+        14 => Target::Checkpoint,
+        15..19 => Target::Manifest,
         _ => Target::Meta,
     };
     let replaced = matches!(target, Target::Checkpoint | Target::Manifest | Target::Meta);

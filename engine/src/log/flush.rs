@@ -247,8 +247,7 @@ impl Partition {
     fn note_sums(&self, base: Offset, files: &SegmentFiles) {
         let mut log = self.log.borrow_mut();
         if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
-            let rewrites = plant::active(Plant::ChecksumsRewritten);
-            segment.sums = match segment.closed || rewrites {
+            segment.sums = match segment.closed {
                 true => files.unsaved_sums(),
                 false => files.unsaved_sums_of_growing((segment.disk_bytes / BLOCK) as usize),
             };
