@@ -49,8 +49,6 @@ pub enum Plant {
     TimeLookupOffByOne,
     /// Sessions forget a partition that they have just told of.
     SessionForgetsPartition,
-    /// Retention by size deletes one segment more than is due.
-    RetentionTakesOneMore,
 }
 
 impl Plant {
@@ -77,7 +75,6 @@ impl Plant {
         Plant::CachingUnbounded,
         Plant::TimeLookupOffByOne,
         Plant::SessionForgetsPartition,
-        Plant::RetentionTakesOneMore,
     ];
 }
 
