@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use crate::error::PartitionError;
 pub use crate::meta;
 pub use crate::meta::Image;
+pub use crate::plant::{self, Plant};
 pub use crate::shard::config::{EngineConfig, OnFatal, SmallParts};
 pub use crate::shard::metrics::{Counters, ShardMetrics};
 pub use crate::shard::responses::ResponseBytes;

@@ -83,10 +83,6 @@ impl Checkpoint {
         })
     }
 
-    pub async fn remove(data_dir: &Path, generation: u64, shard: usize) -> io::Result<()> {
-        rt::fs::remove_file(&Checkpoint::path(data_dir, generation, shard)).await
-    }
-
     /// The bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.partitions.len() * 160);

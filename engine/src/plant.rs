@@ -41,6 +41,14 @@ pub enum Plant {
     LogStartNotAwaited,
     /// Forgets the producers' state that is only in the journal.
     ReplayForgetsProducers,
+    /// Takes an old manifest for the newest, and what is newer for leftovers.
+    TrustOldManifest,
+    /// Acknowledges from memory, however far the disk is behind.
+    CachingUnbounded,
+    /// Looks up times one batch too far.
+    TimeLookupOffByOne,
+    /// Sessions forget a partition that they have just told of.
+    SessionForgetsPartition,
 }
 
 impl Plant {
@@ -63,6 +71,10 @@ impl Plant {
         Plant::RecoveryNotFlushed,
         Plant::LogStartNotAwaited,
         Plant::ReplayForgetsProducers,
+        Plant::TrustOldManifest,
+        Plant::CachingUnbounded,
+        Plant::TimeLookupOffByOne,
+        Plant::SessionForgetsPartition,
     ];
 }
 

@@ -62,6 +62,7 @@ fn many(options: &Options) -> io::Result<bool> {
             sum.deaths += report.deaths;
             sum.laps += report.laps;
             sum.acked += report.acked;
+            sum.looked_up += report.looked_up;
             sum.refusals += report.refusals;
             sum.reads_disk += report.reads_disk;
             sum.virtual_ms += report.virtual_ms;
@@ -72,13 +73,14 @@ fn many(options: &Options) -> io::Result<bool> {
     let took = began.elapsed().as_secs_f64();
     println!(
         "{} batches acknowledged, {} starts, {} crashes, the broker gave up {} times, {} rounds of journal rings, \
-         {} reads from disk, {} refusals of damage, {} s of virtual time",
+         {} reads from disk, {} lookups by time, {} refusals of damage, {} s of virtual time",
         sum.acked,
         sum.starts,
         sum.crashes,
         sum.deaths,
         sum.laps,
         sum.reads_disk,
+        sum.looked_up,
         sum.refusals,
         sum.virtual_ms / 1000
     );
@@ -96,11 +98,14 @@ fn replay(seed: u64, options: &Options) -> io::Result<bool> {
         seed,
         plant: plant.map(str::to_string),
         keep: None,
+        limit: None,
     };
+    let began = Instant::now();
     let report = worker.ask(&order)?;
+    let took = began.elapsed();
     let all = vec![true; history.steps.len()];
     let keep = match &report.violation {
-        Some(_) if !options.whole => shrink::shrink(&mut worker, &history, plant, &report)?,
+        Some(_) if !options.whole => shrink::shrink(&mut worker, &history, plant, &report, took)?,
         Some(_) | None => all,
     };
     drop(worker);

@@ -95,9 +95,9 @@ struct Looked {
 
 fn look(data: &[u8]) -> Looked {
     let middle = BatchHeader::parse(data).map_or(0, |h| h.max_timestamp);
-    let _ = first_at(data, middle);
+    let _ = first_at(data, i64::MIN, middle);
     Looked {
-        newest: newest(data)
+        newest: newest(data, i64::MIN)
             .ok()
             .map(|found| found.map(|r| (r.offset, r.timestamp_ms))),
         keyed: all_keyed(data).ok(),

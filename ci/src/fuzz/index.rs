@@ -25,12 +25,12 @@ pub fn index(data: &[u8]) {
         }
     }
     for entry in index.times() {
-        let relative = index.relative_for_time(entry.timestamp_ms);
+        let found = index.before_time(entry.timestamp_ms);
         let before = index
             .times()
             .iter()
             .rfind(|e| e.timestamp_ms < entry.timestamp_ms);
-        assert_eq!(relative, before.map_or(0, |e| e.relative));
+        assert_eq!(found.as_ref(), before);
     }
     let mut longer = index.clone();
     longer.append(index.clone());

@@ -66,13 +66,20 @@ pub fn inflict(
         return None;
     }
     let (path, before) = files.swap_remove(rng.below(files.len() as u64) as usize);
+    if let (Harm::Old, Some(old)) = (harm, memory.get(&path)) {
+        if *old != before {
+            disk.write_raw(&path, old);
+            let what = format!("{harm:?}: {}", path.display());
+            return Some(Done { what, path, before });
+        }
+    }
     let used: Vec<usize> = (0..before.len().div_ceil(BLOCK))
         .filter(|n| block(&before, *n).iter().any(|b| *b != 0))
         .collect();
     let mut after = before.clone();
     let from = used[rng.below(used.len() as u64) as usize];
     let replaced = match harm {
-        Harm::Bit => None,
+        Harm::Bit | Harm::Old => None,
         _ if live => None,
         Harm::Stale => {
             let old = memory.get(&path);

@@ -2,6 +2,8 @@
 //! Does not know how a step is done.
 //! Invariant: a history is a pure function of its seed, and any subset of its steps is a history too.
 
+use super::clients::admin::NewTopic;
+use super::model::{Caching, Retention};
 use super::seeds::Rng;
 use millrace_engine::rt::sim::{CrashPolicy, Unsynced};
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub retention_check_ms: u64,
     /// Network writes that reset their connection, per million.
     pub reset_ppm: u32,
+    /// Longest way of a packet.
+    pub packet_us: u64,
 }
 
 /// How a producer sends.
@@ -57,6 +61,10 @@ pub struct Producing {
     pub bytes_max: u64,
     /// Pause between windows, at most.
     pub pause_us: u64,
+    /// Every codec, or none.
+    pub compressed: bool,
+    /// Connections sometimes end in the middle of a request.
+    pub torn: bool,
 }
 
 /// A file that damage at rest is done to.
@@ -79,19 +87,20 @@ pub enum Harm {
     Stale,
     /// A block holds what belongs elsewhere in the file.
     Misdirected,
+    /// The whole file is what it was at some earlier time: one that is replaced rather than written to.
+    Old,
 }
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    CreateTopic {
-        topic: u8,
-        partitions: i32,
-        segment_ms: Option<u64>,
-        retention_ms: Option<u64>,
-        stamped: bool,
-    },
+    CreateTopic(NewTopic),
     DeleteTopic {
         topic: u8,
+    },
+    /// More partitions.
+    GrowTopic {
+        topic: u8,
+        more: i32,
     },
     SetTopic {
         topic: u8,
@@ -107,6 +116,13 @@ pub enum Step {
         readers: u32,
         polls: u32,
         bytes_max: i32,
+        /// All partitions at once, in a fetch session.
+        session: bool,
+    },
+    /// Offsets by time.
+    LookUp {
+        topic: u8,
+        lookups: u32,
     },
     DeleteRecords {
         topic: u8,
@@ -136,6 +152,10 @@ pub enum Step {
         lasting_us: u64,
     },
     CutConnections,
+    /// Nothing passes between clients and broker for a while; connections stay.
+    Silence {
+        lasting_us: u64,
+    },
     /// The content of all files now, for blocks that go stale.
     Remember,
     Crash {
@@ -190,6 +210,7 @@ impl History {
             cache_bytes: rng.pick(&[0, 32 << 10, 256 << 10, 2 << 20]),
             retention_check_ms: rng.pick(&[20, 200, 2_000]),
             reset_ppm: rng.pick(&[0, 0, 300, 3_000]),
+            packet_us: rng.pick(&[100, 100, 100, 2_000, 15_000]),
         };
         let mut history = History {
             seed,
@@ -218,7 +239,7 @@ impl History {
                     self.trouble(rng);
                 }
             }
-            if rng.one_in(3) {
+            if self.settings.flavor == Flavor::Damage || rng.one_in(3) {
                 self.steps.push(Step::Remember);
             }
             self.end_of_round(rng);
@@ -253,24 +274,26 @@ impl History {
                 readers: rng.between(1, 3) as u32,
                 polls: rng.between(2, 12) as u32,
                 bytes_max: rng.pick(&[1, 5_000, 60_000, 1 << 20]),
+                session: rng.one_in(3),
             },
             13..15 => Step::DeleteRecords {
                 topic,
                 index: rng.below(4) as i32,
                 percent: rng.pick(&[10, 50, 100, 100]),
             },
-            15 => Step::SetTopic {
+            15 => self.setting(rng, topic),
+            16 if rng.one_in(2) => Step::GrowTopic {
                 topic,
-                name: "segment.ms",
-                value: rng.pick(&[1, 30, 1_000]),
+                more: rng.between(1, 3) as i32,
             },
             16 if !pressure => Step::DeleteTopic { topic },
             17 => create(rng, topic, self.settings.flavor),
             18 => Step::JumpWall {
                 ms: rng.pick(&[-86_400_000, -3_000, 3_000, 86_400_000]),
             },
-            _ => Step::Wait {
-                us: rng.pick(&[500, 5_000, 50_000]),
+            _ => Step::LookUp {
+                topic,
+                lookups: rng.between(1, 8) as u32,
             },
         };
         self.steps.push(step);
@@ -281,8 +304,18 @@ impl History {
         }
     }
 
+    fn setting(&self, rng: &mut Rng, topic: u8) -> Step {
+        let retains = self.settings.flavor == Flavor::Mixed;
+        let (name, value) = match rng.below(4) {
+            0 if retains => ("retention.bytes", rng.pick(&[-1, 30_000, 300_000])),
+            1 if retains => ("retention.ms", rng.pick(&[-1, 400, 3_600_000])),
+            _ => ("segment.ms", rng.pick(&[1, 30, 1_000])),
+        };
+        Step::SetTopic { topic, name, value }
+    }
+
     fn trouble(&mut self, rng: &mut Rng) {
-        let step = match rng.below(8) {
+        let step = match rng.below(9) {
             0..2 => Step::CutConnections,
             2..4 => Step::SlowDisk {
                 extra_us: rng.pick(&[300, 3_000, 40_000]),
@@ -297,9 +330,12 @@ impl History {
                     syncs: if kind == 2 { n } else { 0 },
                 }
             }
-            _ => Step::FullDisk {
+            7 => Step::FullDisk {
                 spare_bytes: rng.pick(&[0, 8 << 10, 200 << 10]),
                 lasting_us: rng.between(1_000, 400_000),
+            },
+            _ => Step::Silence {
+                lasting_us: rng.pick(&[5_000, 80_000, 400_000]),
             },
         };
         self.steps.push(step);
@@ -350,14 +386,24 @@ fn create(rng: &mut Rng, topic: u8, flavor: Flavor) -> Step {
         Flavor::Mixed | Flavor::Faults | Flavor::Damage => rng.between(1, 4) as i32,
     };
     let rolls = rng.one_in(2);
-    let retains = flavor == Flavor::Mixed && rng.one_in(4);
-    Step::CreateTopic {
+    let retains = flavor == Flavor::Mixed && rng.one_in(3);
+    let by = rng.below(3);
+    let cached = flavor != Flavor::Damage && rng.one_in(5);
+    Step::CreateTopic(NewTopic {
         topic,
         partitions,
+        segment_bytes: rng.pick(&[1 << 20, 1 << 20, 128 << 10]),
         segment_ms: rolls.then(|| rng.pick(&[1, 20, 300])),
-        retention_ms: retains.then(|| rng.pick(&[1, 1_000, 3_600_000])),
+        retention: Retention {
+            ms: (retains && by != 0).then(|| rng.pick(&[1, 1_000, 3_600_000])),
+            bytes: (retains && by != 1).then(|| rng.pick(&[1, 20_000, 200_000])),
+        },
+        caching: cached.then(|| Caching {
+            messages: rng.pick(&[1, 5, 60, 100_000]),
+            ms: rng.pick(&[0, 2, 15, 100]),
+        }),
         stamped: rng.one_in(5),
-    }
+    })
 }
 
 fn producing(rng: &mut Rng, topic: u8, pressure: bool) -> Producing {
@@ -384,6 +430,8 @@ fn producing(rng: &mut Rng, topic: u8, pressure: bool) -> Producing {
             &[100, 3_000, 20_000, 60_000]
         }),
         pause_us: rng.pick(&[0, 0, 500, 5_000]),
+        compressed: rng.one_in(4),
+        torn: rng.one_in(6),
     }
 }
 
@@ -392,10 +440,15 @@ fn policy(rng: &mut Rng) -> CrashPolicy {
         data: Unsynced::Kept,
         names: Unsynced::Lost,
     };
+    let garbage = CrashPolicy::Power {
+        data: Unsynced::Garbage,
+        names: Unsynced::Random,
+    };
     rng.pick(&[
         CrashPolicy::Process,
         CrashPolicy::POWER,
-        CrashPolicy::POWER,
+        garbage,
+        garbage,
         CrashPolicy::POWER_LOST,
         kept,
     ])
@@ -409,18 +462,22 @@ fn again(rng: &mut Rng) -> Vec<u64> {
 }
 
 fn damage(rng: &mut Rng) -> Step {
-    let target = match rng.below(16) {
+    let target = match rng.below(20) {
         0..5 => Target::Log,
         5 => Target::Sum,
-        6 => Target::Index,
-        7..13 => Target::Journal,
-        13 => Target::Checkpoint,
-        14 => Target::Manifest,
+        6..8 => Target::Index,
+        8..14 => Target::Journal,
+        14 => Target::Checkpoint,
+        15..19 => Target::Manifest,
         _ => Target::Meta,
     };
+    let replaced = matches!(target, Target::Checkpoint | Target::Manifest | Target::Meta);
     Step::Damage {
         target,
-        harm: rng.pick(&[Harm::Bit, Harm::Bit, Harm::Stale, Harm::Misdirected]),
+        harm: match replaced && rng.one_in(2) {
+            true => Harm::Old,
+            false => rng.pick(&[Harm::Bit, Harm::Bit, Harm::Stale, Harm::Misdirected]),
+        },
         choice: rng.draw(),
         live: matches!(target, Target::Log | Target::Sum | Target::Index) && rng.one_in(3),
         shards: rng.between(1, 3) as usize,

@@ -103,6 +103,7 @@ fn first_catch(
             seed: report.seed,
             plant: None,
             keep: None,
+            limit: None,
         };
         if Worker::default().ask(&without)?.violation.is_none() {
             return Ok(Some((report.seed - start + 1, report)));

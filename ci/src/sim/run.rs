@@ -2,16 +2,23 @@
 //! Does not know how seeds are chosen or results shown.
 //! Invariant: a run is a function of the history and of the steps kept; it ends at the first violation.
 
-use super::clients::{admin, consume, produce, Shared};
+use super::clients::{admin, consume, lookup, produce, session, Shared};
 use super::damage::{self, Memory};
 use super::history::{Flavor, Harm, History, Step, Target};
 use super::invariants::recovery::{self, Digest};
 use super::invariants::{liveness, Violation};
 use super::world::{Counts, World};
+use millrace_engine::rt;
 use millrace_engine::rt::sim::{Between, CrashPolicy, Sim, SimConfig};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// After this long without requests nothing is on its way any more, nor in memory only.
+const QUIET: Duration = Duration::from_millis(400);
+
+/// Lookups by time in each topic whose indexes are damaged.
+const LOOKUPS: u32 = 30;
 
 /// How a history ended.
 #[derive(Clone, Debug)]
@@ -21,6 +28,8 @@ pub struct Outcome {
     pub step: usize,
     pub counts: Counts,
     pub acked: u64,
+    /// Lookups by time that were checked.
+    pub looked_up: u64,
     /// Reads that damage made the broker refuse.
     pub refusals: u64,
     /// Virtual time.
@@ -48,6 +57,7 @@ pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
                 300
             }),
         ),
+        packet: Between(us(10), us(history.settings.packet_us)),
         polls_max: 40_000_000,
         ..SimConfig::default()
     };
@@ -78,12 +88,16 @@ pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
         driver.last_look().await.err()
     });
     driver.world.kill(CrashPolicy::Process, "the end");
-    let acked = shared.model.borrow().acked_batches;
+    let (acked, looked_up) = {
+        let model = shared.model.borrow();
+        (model.acked_batches, model.looked_up)
+    };
     Outcome {
         violation,
         step,
         counts: driver.world.counts,
         acked,
+        looked_up,
         refusals: driver.refusals,
         virtual_ms: sim.now().as_nanos() / 1_000_000,
         trace: sim.trace(),
@@ -102,21 +116,10 @@ impl Driver {
         let us = Duration::from_micros;
         let shared = self.shared.clone();
         match step {
-            Step::CreateTopic {
-                topic,
-                partitions,
-                segment_ms,
-                retention_ms,
-                stamped,
-            } => {
-                let new = admin::NewTopic {
-                    topic: *topic,
-                    partitions: *partitions,
-                    segment_ms: *segment_ms,
-                    retention_ms: *retention_ms,
-                    stamped: *stamped,
-                };
-                self.administer(admin::create_topic(shared, new)).await
+            Step::CreateTopic(new) => self.administer(admin::create_topic(shared, *new)).await,
+            Step::GrowTopic { topic, more } => {
+                self.administer(admin::grow_topic(shared, *topic, *more))
+                    .await
             }
             Step::DeleteTopic { topic } => {
                 self.administer(admin::delete_topic(shared, *topic)).await
@@ -145,16 +148,34 @@ impl Driver {
                 readers,
                 polls,
                 bytes_max,
+                session,
             } => {
+                let (topic, polls, bytes_max) = (*topic, *polls, *bytes_max);
                 for _ in 0..*readers {
-                    shared.start(consume::follow(shared.clone(), *topic, *polls, *bytes_max));
+                    match session {
+                        true => {
+                            let follow = session::follow(shared.clone(), topic, polls, bytes_max);
+                            shared.start(follow);
+                        }
+                        false => {
+                            let follow = consume::follow(shared.clone(), topic, polls, bytes_max);
+                            shared.start(follow);
+                        }
+                    }
                 }
+                Ok(())
+            }
+            Step::LookUp { topic, lookups } => {
+                shared.start(lookup::run(shared.clone(), *topic, *lookups));
                 Ok(())
             }
             Step::Wait { us: time } => self.world.wait(us(*time)).await,
             Step::Settle => self.settle().await,
             Step::Verify => self.verify().await.map(|_| ()),
             Step::JumpWall { ms } => {
+                let mut model = self.shared.model.borrow_mut();
+                model.wall_max_ms = model.wall_max_ms.max(rt::wall_ms());
+                drop(model);
                 self.shared.sim.jump_wall(*ms);
                 Ok(())
             }
@@ -189,6 +210,10 @@ impl Driver {
             Step::CutConnections => {
                 let net = self.shared.sim.net();
                 net.reset_between(super::clients::CLIENTS, super::world::NODE);
+                Ok(())
+            }
+            Step::Silence { lasting_us } => {
+                self.world.silence(us(*lasting_us));
                 Ok(())
             }
             Step::Remember => {
@@ -252,9 +277,13 @@ impl Driver {
             .await;
         // What was sent over connections that are gone, or asked for no answer, may still be on its way.
         let settled = match settled {
-            Ok(()) => self.world.wait(Duration::from_millis(150)).await,
+            Ok(()) => self.world.wait(QUIET).await,
             Err(violation) => Err(violation),
         };
+        if settled.is_ok() {
+            // Whatever was acknowledged from memory is on disk now.
+            self.shared.model.borrow_mut().settle_cached();
+        }
         settled.map_err(|violation| match violation.what.starts_with(',') {
             true => {
                 let left = self.shared.under_way();
@@ -267,6 +296,13 @@ impl Driver {
     /// Reads everything, with nothing under way.
     async fn verify(&mut self) -> Result<Vec<Digest>, Violation> {
         self.settle().await?;
+        let topics: Vec<u8> = self.shared.model.borrow().topics.keys().copied().collect();
+        for topic in topics {
+            if self.shared.below(4) == 0 {
+                self.shared
+                    .start(session::verify(self.shared.clone(), topic));
+            }
+        }
         let found: Rc<RefCell<Vec<Digest>>> = Rc::default();
         for place in self.shared.model.borrow().places() {
             self.shared
@@ -290,8 +326,7 @@ impl Driver {
         self.world.start(again).await?;
         let after = self.verify().await?;
         for (one, other) in before.iter().zip(&after) {
-            let model = self.shared.model.borrow();
-            let retains = model.topics[&one.place.topic].retains;
+            let retains = self.shared.model.borrow().retains(one.place);
             recovery::on_recovered(one, other, retains)?;
         }
         if before.len() != after.len() {
@@ -340,6 +375,9 @@ impl Driver {
                 return Ok(());
             }
         }
+        if target == Target::Index {
+            self.shared.model.borrow_mut().hints_damaged = true;
+        }
         self.verify_damaged().await
     }
 
@@ -349,6 +387,13 @@ impl Driver {
             let shared = self.shared.clone();
             self.shared
                 .start(consume::verify_damaged(shared, place, refusals.clone()));
+        }
+        if self.shared.model.borrow().hints_damaged {
+            let topics: Vec<u8> = self.shared.model.borrow().topics.keys().copied().collect();
+            for topic in topics {
+                let looking = lookup::run(self.shared.clone(), topic, LOOKUPS);
+                self.shared.start(looking);
+            }
         }
         self.settle().await?;
         self.refusals += *refusals.borrow();

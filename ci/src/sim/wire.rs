@@ -48,6 +48,21 @@ impl Conn {
         }
     }
 
+    /// Sends the beginning of a request and loses the connection.
+    pub async fn tear<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        choice: u64,
+    ) -> Result<(), Lost> {
+        let frame = frame::encode_request(0, Some(Str::from("sim")), request, version)
+            .expect("clients send what can be encoded");
+        let part = choice as usize % frame.len();
+        // It is lost whether that much could be written or not.
+        let _lost = rt::timeout(PATIENCE, self.stream.write_all(&frame[..part])).await;
+        Err(Lost)
+    }
+
     /// The response to the oldest request that has none yet.
     pub async fn receive<R: Request>(
         &mut self,

@@ -2,7 +2,7 @@
 //! Does not know what a history does.
 //! Invariant: a history that takes its process down (a panic, an abort) is a violation of that seed and of no other.
 //!
-//! A worker reads lines `SEED PLANT KEEP` (`-` for none and all) and answers each with one line of JSON.
+//! A worker reads lines `SEED PLANT KEEP MS` (`-` for none, all and no limit) and answers each with one line of JSON.
 
 use super::history::History;
 use super::invariants::{liveness, Violation};
@@ -12,7 +12,9 @@ use serde_json::{json, Value};
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -21,7 +23,12 @@ pub struct Order {
     pub plant: Option<String>,
     /// Which steps; None for all.
     pub keep: Option<Vec<bool>>,
+    /// How long it may take.
+    pub limit: Option<Duration>,
 }
+
+/// What a history that was given up is said to have broken.
+const TOO_SLOW: &str = "it took too long";
 
 /// What became of it.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +40,7 @@ pub struct Report {
     pub deaths: u64,
     pub laps: u64,
     pub acked: u64,
+    pub looked_up: u64,
     pub refusals: u64,
     pub reads_disk: u64,
     pub virtual_ms: u64,
@@ -72,8 +80,12 @@ pub fn serve() -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
-        let [seed, plant, keep] = words[..] else {
-            return Err(io::Error::other("an order has three words"));
+        let [seed, plant, keep, limit] = words[..] else {
+            return Err(io::Error::other("an order has four words"));
+        };
+        let _limited = match limit {
+            "-" => None,
+            ms => Some(Limited::new(ms.parse().map_err(io::Error::other)?)),
         };
         let seed = seed.parse().map_err(io::Error::other)?;
         plants::choose(Some(plant).filter(|p| *p != "-")).map_err(io::Error::other)?;
@@ -90,6 +102,7 @@ pub fn serve() -> io::Result<()> {
             "laps": outcome.counts.laps,
             "reads_disk": outcome.counts.reads_disk,
             "acked": outcome.acked,
+            "looked_up": outcome.looked_up,
             "refusals": outcome.refusals,
             "virtual_ms": outcome.virtual_ms,
         });
@@ -101,6 +114,25 @@ pub fn serve() -> io::Result<()> {
         io::stdout().flush()?;
     }
     Ok(())
+}
+
+/// Ends the process where it is not dropped in time.
+struct Limited {
+    /// Closed by the drop.
+    _done: Sender<()>,
+}
+
+impl Limited {
+    fn new(ms: u64) -> Limited {
+        let (_done, done) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if done.recv_timeout(Duration::from_millis(ms)) == Err(RecvTimeoutError::Timeout) {
+                println!("{}", json!({"invariant": TOO_SLOW, "what": ""}));
+                std::process::exit(102);
+            }
+        });
+        Limited { _done }
+    }
 }
 
 struct Process {
@@ -123,7 +155,10 @@ impl Worker {
             keep.iter().map(|k| if *k { '1' } else { '0' }).collect()
         });
         let plant = order.plant.as_deref().unwrap_or("-");
-        writeln!(process.input, "{} {plant} {keep}", order.seed)?;
+        let limit = order
+            .limit
+            .map_or("-".to_string(), |limit| limit.as_millis().to_string());
+        writeln!(process.input, "{} {plant} {keep} {limit}", order.seed)?;
         process.input.flush()?;
         let mut line = String::new();
         process.output.read_line(&mut line)?;
@@ -193,6 +228,7 @@ impl Report {
             deaths: count("deaths"),
             laps: count("laps"),
             acked: count("acked"),
+            looked_up: count("looked_up"),
             refusals: count("refusals"),
             reads_disk: count("reads_disk"),
             virtual_ms: count("virtual_ms"),
@@ -225,6 +261,7 @@ pub fn run_seeds(
                         seed,
                         plant: plant.map(str::to_string),
                         keep: None,
+                        limit: None,
                     };
                     match worker.ask(&order) {
                         Ok(report) => {

@@ -2,7 +2,7 @@
 //! Does not know what clients do, nor why it is told to crash.
 //! Invariant: a broker that gave up is dead before anything else happens, and starts again as an operator would have it.
 
-use super::clients::Shared;
+use super::clients::{Shared, CLIENTS};
 use super::history::Settings;
 use super::invariants::{bounds, liveness, recovery, Violation};
 use super::wire::address;
@@ -61,6 +61,8 @@ pub struct World {
     died: Arc<AtomicBool>,
     /// When a full disk has room again.
     room_at: Option<Mono>,
+    /// When clients and broker hear each other again.
+    heard_at: Option<Mono>,
     looks: u64,
     /// Whether the disk failed since the broker started.
     pub troubled: bool,
@@ -79,6 +81,7 @@ impl World {
             serving: Vec::new(),
             died: Arc::default(),
             room_at: None,
+            heard_at: None,
             looks: 0,
             troubled: false,
         }
@@ -201,6 +204,7 @@ impl World {
         self.serving.clear();
         self.engine = None;
         self.sim.crash_node(NODE, policy);
+        self.shared.broker_ended();
     }
 
     /// Stops as SIGTERM does.
@@ -241,6 +245,9 @@ impl World {
         if failed && !self.troubled {
             let why = ended.borrow_mut().take();
             return Err(recovery::refused(&format!("the stop failed: {why:?}")));
+        }
+        if matches!(&*ended.borrow(), Some(Ok(()))) {
+            self.shared.model.borrow_mut().settle_cached();
         }
         // The process ends; what a failed stop left behind is recovered.
         self.kill(CrashPolicy::Process, "the end of a stop");
@@ -316,7 +323,17 @@ impl World {
         self.room_at = Some(rt::now() + lasting);
     }
 
+    /// Nothing passes between clients and broker for a while.
+    pub fn silence(&mut self, lasting: Duration) {
+        self.sim.net().partition(CLIENTS, NODE);
+        self.heard_at = Some(rt::now() + lasting);
+    }
+
     fn make_room(&mut self) {
+        if self.heard_at.is_some_and(|at| rt::now() >= at) {
+            self.heard_at = None;
+            self.sim.net().heal(CLIENTS, NODE);
+        }
         if self.room_at.is_some_and(|at| rt::now() >= at) {
             self.room_at = None;
             self.disk().set_capacity(u64::MAX / 2);
@@ -326,6 +343,7 @@ impl World {
     /// Faults end.
     pub fn heal(&mut self) {
         self.room_at = Some(rt::now());
+        self.heard_at = self.heard_at.map(|_| rt::now());
         self.make_room();
         self.disk().heal();
     }

@@ -107,7 +107,7 @@ pub async fn copy(from: &Path, to: &Path, state: &SegmentState) -> Result<(), Un
             why: format!("segment {} changed while it was copied", state.base),
         });
     }
-    files.write_sums(0).await.map_err(failed)?;
+    files.write_all_sums().await.map_err(failed)?;
     files.sync().await.map_err(failed)?;
     if !files.cut(state.bytes).await.map_err(failed)? {
         return Err(Unfit::File {

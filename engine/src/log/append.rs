@@ -4,7 +4,7 @@
 
 use super::producers::Verdict;
 use super::records::all_keyed;
-use super::{Log, Partition, Segment, TailEntry};
+use super::{Log, Partition, Pending, Segment, TailEntry};
 use crate::api::Appended;
 use crate::error::PartitionError;
 use crate::journal::entry::{EntryHeader, EntryKind};
@@ -99,7 +99,7 @@ impl Partition {
             payload_bytes: bytes.len() as u32,
         };
         // Once per commit is enough.
-        let told = log.pending.back().map(|p| p.0);
+        let told = log.pending.back().map(|p| p.sequence);
         let location = self.journal.append(
             &entry,
             bytes,
@@ -116,14 +116,13 @@ impl Partition {
             location.sequence,
             location.position,
             u64::from(config.index_interval_bytes),
+            clock.mono,
         );
         if header.has_producer() {
             let durable = log.progress.durable();
             log.producers.record(&header, now_ms, durable);
         }
-        let unflushed_records = log.next_offset - log.progress.durable();
-        let cached =
-            config.write_caching && unflushed_records as u64 <= config.write_caching_bounds().0;
+        let cached = config.write_caching && log.may_cache(&config, clock);
         let appended = Appended {
             base_offset: header.base_offset,
             log_append_time_ms,
@@ -146,6 +145,7 @@ impl Log {
         sequence: u64,
         position: u32,
         index_interval: u64,
+        now: Mono,
     ) {
         assert_eq!(header.base_offset, self.next_offset);
         let segment = self.segments.back_mut().expect("a segment was opened");
@@ -177,9 +177,23 @@ impl Log {
         self.next_offset = header.next_offset();
         self.epochs.observe(header.leader_epoch, header.base_offset);
         match self.pending.back_mut() {
-            Some(last) if last.0 == sequence => last.1 = self.next_offset,
-            Some(_) | None => self.pending.push_back((sequence, self.next_offset)),
+            Some(last) if last.sequence == sequence => last.end = self.next_offset,
+            Some(_) | None => self.pending.push_back(Pending {
+                sequence,
+                end: self.next_offset,
+                since: now,
+            }),
         }
+    }
+
+    /// Whether the disk is close enough behind the log for an acknowledgement from memory.
+    fn may_cache(&self, config: &TopicConfig, clock: Clock) -> bool {
+        let (records_max, ms_max) = config.write_caching_bounds();
+        let records = self.next_offset - self.progress.durable();
+        let oldest = self.pending.front().map_or(clock.mono, |p| p.since);
+        let ms = (clock.mono - oldest).as_millis();
+        let within = records as u64 <= records_max && ms <= u128::from(ms_max);
+        within || plant::active(Plant::CachingUnbounded)
     }
 
     /// Opens a new segment where there is none, or where this batch may not go into the last one.
@@ -211,8 +225,8 @@ impl Log {
     fn sequence_of(&self, last_offset: Offset) -> u64 {
         self.pending
             .iter()
-            .find(|(_, end)| *end > last_offset)
-            .map_or(0, |p| p.0)
+            .find(|p| p.end > last_offset)
+            .map_or(0, |p| p.sequence)
     }
 }
 

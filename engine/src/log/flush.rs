@@ -10,7 +10,7 @@ use super::{Carried, Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
 use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Permit, Semaphore};
-use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX, SEGMENT_SUMS_UNSAVED_MAX};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use crate::types::Offset;
 use std::future::Future;
 use std::io;
@@ -262,7 +262,10 @@ impl Partition {
     fn note_sums(&self, base: Offset, files: &SegmentFiles) {
         let mut log = self.log.borrow_mut();
         if let Some(segment) = log.segment_mut(base) {
-            segment.sums = files.unsaved_sums();
+            segment.sums = match segment.closed {
+                true => files.unsaved_sums(),
+                false => files.unsaved_sums_of_growing((segment.disk_bytes / BLOCK) as usize),
+            };
         }
     }
 
@@ -326,7 +329,9 @@ impl FlushPass {
             pause(bytes).await;
         }
         assert_eq!(position, self.plan.end.next_multiple_of(BLOCK));
-        self.files.write_sums(SEGMENT_SUMS_UNSAVED_MAX).await
+        // A padded block will be rewritten.
+        let settled = (self.plan.end / BLOCK) as usize;
+        self.files.write_settled_sums(settled).await
     }
 
     pub fn partition(&self) -> &Partition {

@@ -130,12 +130,13 @@ impl Index {
         after.checked_sub(1).map_or(0, |i| self.offsets[i].position)
     }
 
-    /// Relative offset to begin scanning from for records at or after `timestamp_ms`.
-    pub fn relative_for_time(&self, timestamp_ms: i64) -> u32 {
+    /// Where to begin scanning for records at or after `timestamp_ms`: at the batch with the largest timestamp of all
+    /// before it, which is too old; None for the beginning.
+    pub fn before_time(&self, timestamp_ms: i64) -> Option<TimeEntry> {
         let after = self
             .times
             .partition_point(|e| e.timestamp_ms < timestamp_ms);
-        after.checked_sub(1).map_or(0, |i| self.times[i].relative)
+        after.checked_sub(1).map(|i| self.times[i])
     }
 
     /// The bytes of `.index`: pairs of relative offset and position, big-endian.
@@ -253,8 +254,9 @@ mod tests {
     #[test]
     fn times_find_a_place_at_or_before() {
         let index = sample();
-        assert_eq!(index.relative_for_time(0), 0);
-        assert!(index.relative_for_time(1_005) <= 59);
-        assert!(index.relative_for_time(i64::MAX) <= 99);
+        let relative = |time| index.before_time(time).map(|e| e.relative);
+        assert_eq!(relative(0), None);
+        assert!(relative(1_005).is_some_and(|r| r <= 59));
+        assert!(relative(i64::MAX).is_some_and(|r| r <= 99));
     }
 }

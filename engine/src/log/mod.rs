@@ -56,6 +56,15 @@ impl TailEntry {
     }
 }
 
+/// What waits for a journal commit to be durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub sequence: u64,
+    pub end: Offset,
+    /// When the first of it was appended.
+    pub since: Mono,
+}
+
 /// Live bytes of a block, and the journal sequence that carries them over.
 #[derive(Clone)]
 pub struct Carried {
@@ -122,8 +131,8 @@ pub struct Log {
     pub log_start_asked: Offset,
     pub next_offset: Offset,
     pub progress: Progress,
-    /// Appended but not known durable: (journal sequence, end offset), oldest first.
-    pub pending: VecDeque<(u64, Offset)>,
+    /// Appended but not known durable, oldest first.
+    pub pending: VecDeque<Pending>,
     pub epochs: EpochHistory,
     pub producers: Producers,
     /// Ordered by base offset; the last one takes appends unless closed.
@@ -159,8 +168,8 @@ impl Durable for Partition {
         let advanced = {
             let mut log = self.log.borrow_mut();
             let mut end = None;
-            while log.pending.front().is_some_and(|p| p.0 <= sequence) {
-                end = log.pending.pop_front().map(|p| p.1);
+            while log.pending.front().is_some_and(|p| p.sequence <= sequence) {
+                end = log.pending.pop_front().map(|p| p.end);
             }
             let advanced = end.is_some_and(|end| log.progress.durable_to(end));
             log.check_order();

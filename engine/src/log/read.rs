@@ -135,9 +135,17 @@ impl Partition {
         let files = self.open_segment(base).await?;
         let mut position = self.scan_position(&files, base, request.offset).await?;
         let mut budget = request.max_bytes;
+        // Index files have no checksums: until a batch before the wanted one was passed, they may be wrong.
+        let mut hinted = position > 0;
         while position < end_position {
             let want = budget.clamp(READ_BYTES_MIN, IO_BYTES_MAX);
             let buf = read_around(&files, position, want).await?;
+            if hinted && !leads_to(&buf, request.offset) {
+                tracing::error!(segment = %files.log_path().display(), "its index is damaged; read from the beginning");
+                (position, hinted) = (0, false);
+                continue;
+            }
+            hinted = false;
             let found = pick(&buf.bytes, buf.skip, &request, end, end_position - position)?;
             if found.range.is_none() && found.passed == 0 && found.needs.is_some() && buf.short {
                 return Err(why_short(&files, position, &buf).await);
@@ -237,6 +245,15 @@ async fn why_short(files: &SegmentFiles, position: u64, window: &Window) -> io::
 fn ends_inside(files: &SegmentFiles) -> io::Error {
     let reason = format!("{}: ends inside a batch", files.log_path().display());
     io::Error::new(io::ErrorKind::UnexpectedEof, reason)
+}
+
+/// Whether a batch that begins at or before `offset` is there.
+fn leads_to(window: &Window, offset: Offset) -> bool {
+    let bytes = window.bytes.get(window.skip..).unwrap_or(&[]);
+    match BatchHeader::parse(bytes) {
+        Ok(header) => header.base_offset <= offset,
+        Err(_) => false,
+    }
 }
 
 async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Result<Vec<u8>> {

@@ -19,16 +19,16 @@ pub struct RecordTime {
     pub timestamp_ms: i64,
 }
 
-/// First record of the batch at or after `timestamp_ms`.
-pub fn first_at(batch: &[u8], timestamp_ms: i64) -> io::Result<Option<RecordTime>> {
-    search(batch, |found: &Option<RecordTime>, record| {
+/// First record of the batch from offset `from` on that is at or after `timestamp_ms`.
+pub fn first_at(batch: &[u8], from: Offset, timestamp_ms: i64) -> io::Result<Option<RecordTime>> {
+    search(batch, from, |found: &Option<RecordTime>, record| {
         found.is_none() && record.timestamp_ms >= timestamp_ms
     })
 }
 
-/// First of the records with the batch's largest timestamp.
-pub fn newest(batch: &[u8]) -> io::Result<Option<RecordTime>> {
-    search(batch, |found: &Option<RecordTime>, record| {
+/// First of the records from offset `from` on that have the largest timestamp.
+pub fn newest(batch: &[u8], from: Offset) -> io::Result<Option<RecordTime>> {
+    search(batch, from, |found: &Option<RecordTime>, record| {
         found.is_none_or(|f| record.timestamp_ms > f.timestamp_ms)
     })
 }
@@ -45,19 +45,21 @@ pub fn all_keyed(batch: &[u8]) -> io::Result<bool> {
 
 fn search(
     batch: &[u8],
+    from: Offset,
     better: impl Fn(&Option<RecordTime>, &RecordTime) -> bool,
 ) -> io::Result<Option<RecordTime>> {
     let header = BatchHeader::parse(batch).map_err(invalid)?;
     if header.is_log_append_time() {
-        let all = RecordTime {
-            offset: header.base_offset,
+        let first = RecordTime {
+            offset: header.base_offset.max(from),
             timestamp_ms: header.max_timestamp,
         };
-        return Ok(better(&None, &all).then_some(all));
+        let is_in = first.offset <= header.last_offset();
+        return Ok((is_in && better(&None, &first)).then_some(first));
     }
     let mut found = None;
     each_record(&header, batch, |record| {
-        if better(&found, &record.time) {
+        if record.time.offset >= from && better(&found, &record.time) {
             found = Some(record.time);
         }
     })?;
@@ -274,7 +276,7 @@ mod tests {
             batch[22] = if codec == 5 { 2 } else { codec };
             batch[0..8].copy_from_slice(&100i64.to_be_bytes());
             let at = |ms| {
-                first_at(&batch, ms)
+                first_at(&batch, 0, ms)
                     .unwrap()
                     .map(|r| (r.offset, r.timestamp_ms))
             };
@@ -282,7 +284,7 @@ mod tests {
             assert_eq!(at(1_003), Some((101, 1_007)));
             assert_eq!(at(1_008), Some((103, 1_009)));
             assert_eq!(at(1_010), None);
-            assert_eq!(newest(&batch).unwrap().map(|r| r.offset), Some(103));
+            assert_eq!(newest(&batch, 0).unwrap().map(|r| r.offset), Some(103));
         }
     }
 
@@ -301,12 +303,12 @@ mod tests {
         let body = records(&[0, 7]);
         for cut in 0..body.len() {
             assert!(
-                newest(&build::batch(2, &body[..cut], 0, None)).is_err(),
+                newest(&build::batch(2, &body[..cut], 0, None), 0).is_err(),
                 "cut at {cut}"
             );
         }
         let mut bomb = build::batch(1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 0, None);
         bomb[22] = 2;
-        assert!(newest(&bomb).is_err());
+        assert!(newest(&bomb, 0).is_err());
     }
 }

@@ -105,6 +105,7 @@ impl Partition {
             location.sequence,
             location.position,
             u64::from(config.index_interval_bytes),
+            clock.mono,
         );
         let forgets = plant::active(Plant::ReplayForgetsProducers);
         if header.has_producer() && header.base_offset >= known_below && !forgets {

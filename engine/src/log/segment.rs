@@ -35,7 +35,8 @@ pub struct SegmentFiles {
     /// Opened when it is first needed.
     sum: RefCell<Option<File>>,
     /// One per block in use. The first `sums_saved` of them are durable in the checksum file, the others
-    /// are the checkpoint's to keep.
+    /// are the checkpoint's to keep. While the segment grows that is a whole number of the file's blocks: no
+    /// write, which may leave garbage where it is torn, touches a checksum that only the file has.
     sums: RefCell<Vec<u32>>,
     sums_saved: Cell<usize>,
     /// Of the others, how many were written to the file since the last sync.
@@ -229,16 +230,37 @@ impl SegmentFiles {
         }
     }
 
-    /// Writes the checksums to their file where more than `keep` are not in it; durable by the next sync.
-    pub async fn write_sums(&self, keep: usize) -> io::Result<()> {
-        let (start, bytes, count) = {
+    /// What the checkpoint has to keep of a segment that will take more bytes, of whose blocks `settled` will
+    /// not change any more: all that is not in settled blocks of the file, which will be written again.
+    pub fn unsaved_sums_of_growing(&self, settled: usize) -> UnsavedSums {
+        let saved = whole_sum_blocks(self.sums_saved.get().min(settled));
+        UnsavedSums {
+            saved,
+            sums: self.sums.borrow()[saved..].to_vec(),
+        }
+    }
+
+    /// Writes the checksums of the first `settled` blocks, which will not change any more, to their file as
+    /// far as they fill blocks of it; durable by the next sync.
+    pub async fn write_settled_sums(&self, settled: usize) -> io::Result<()> {
+        self.write_sums(whole_sum_blocks(settled)).await
+    }
+
+    /// Writes all checksums to their file; durable by the next sync.
+    pub async fn write_all_sums(&self) -> io::Result<()> {
+        let all = self.sums.borrow().len();
+        self.write_sums(all).await
+    }
+
+    async fn write_sums(&self, count: usize) -> io::Result<()> {
+        let (start, bytes) = {
             let sums = self.sums.borrow();
             let saved = self.sums_saved.get();
-            if sums.len() - saved <= keep {
+            if count <= saved {
                 return Ok(());
             }
             let start = (SUM_HEADER_BYTES + 4 * saved) / BLOCK_BYTES * BLOCK_BYTES;
-            (start, encode_sums(self.base, &sums, start), sums.len())
+            (start, encode_sums(self.base, &sums[..count], start))
         };
         let mut buf = DirectBuf::with_len(bytes.len().next_multiple_of(BLOCK_BYTES));
         buf[..bytes.len()].copy_from_slice(&bytes);
@@ -333,7 +355,7 @@ impl SegmentFiles {
         buf[..bytes.len()].copy_from_slice(bytes);
         buf[bytes.len()..].fill(0);
         self.write(position, Rc::new(buf)).await?;
-        self.write_sums(0).await?;
+        self.write_all_sums().await?;
         self.sync().await
     }
 
@@ -363,13 +385,17 @@ impl SegmentFiles {
                 last = Some(known.unwrap_or(!cut_sum));
             }
         }
-        {
+        let same = {
+            let sums = self.sums.borrow();
+            sums.get(number).copied() == last && sums.len() == number + usize::from(keep > 0)
+        };
+        if !same {
             let mut sums = self.sums.borrow_mut();
             sums.truncate(number);
             sums.extend(last);
+            self.sums_saved.set(self.sums_saved.get().min(number));
         }
-        self.sums_saved.set(self.sums_saved.get().min(number));
-        self.write_sums(0).await?;
+        self.write_all_sums().await?;
         self.sync().await?;
         self.log.truncate(bytes).await?;
         self.allocated.set(bytes);
@@ -585,6 +611,12 @@ pub fn block_sum(base: Offset, block: u64, bytes: &[u8]) -> u32 {
 /// Byte of the checksum file at which the checksum of a block is.
 pub fn sum_position(block: u64) -> u64 {
     SUM_HEADER_BYTES as u64 + 4 * block
+}
+
+/// The most checksums, `count` of them or fewer, that end where a block of their file does.
+fn whole_sum_blocks(count: usize) -> usize {
+    let whole = (SUM_HEADER_BYTES + 4 * count) / BLOCK_BYTES * BLOCK_BYTES;
+    whole.saturating_sub(SUM_HEADER_BYTES) / 4
 }
 
 /// The bytes of the checksum file from byte `start` (block-aligned) on.

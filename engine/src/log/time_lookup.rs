@@ -1,11 +1,13 @@
 //! Owns finding offsets by timestamp. Does not know requests.
 //! Invariant: the answer is a record below the given end, or nothing.
 
+use super::index::TimeEntry;
 use super::read::ReadRequest;
 use super::records::{first_at, newest, RecordTime};
 use super::segment::Scan;
-use super::Partition;
+use super::{Log, Partition};
 use crate::error::PartitionError;
+use crate::plant::{self, Plant};
 use crate::types::batch::BatchHeader;
 use crate::types::Offset;
 use std::io;
@@ -24,22 +26,64 @@ impl Partition {
 
     /// The record with the largest timestamp below `end`.
     pub async fn find_newest(&self, end: Offset) -> Result<Option<RecordTime>, PartitionError> {
-        let best = {
+        self.try_find_newest(end)
+            .await
+            .map_err(|e| PartitionError::Storage(e.to_string()))
+    }
+
+    async fn try_find_newest(&self, end: Offset) -> io::Result<Option<RecordTime>> {
+        let (start, mut candidates) = {
             let log = self.log.borrow();
-            let known = log
-                .segments
-                .iter()
-                .filter(|s| s.base < end && s.next_offset > log.log_start && s.bytes > 0);
-            known
-                .max_by_key(|s| (s.max_timestamp_ms, std::cmp::Reverse(s.base)))
-                .map(|s| (s.base, s.max_timestamp_offset))
+            (log.log_start, log.newest_batches(end))
         };
-        let Some((base, offset)) = best else {
-            return Ok(None);
-        };
-        let batch = self.one_batch(offset.max(base), end).await?;
-        let Some(batch) = batch else { return Ok(None) };
-        newest(&batch).map_err(|e| PartitionError::Storage(e.to_string()))
+        candidates.sort_by_key(|c| (std::cmp::Reverse(c.timestamp_ms), c.batch));
+        let mut best: Option<RecordTime> = None;
+        for candidate in candidates {
+            if best.is_some_and(|best| best.timestamp_ms >= candidate.timestamp_ms) {
+                break;
+            }
+            let found = match candidate.deleted_from {
+                None => self.newest_in_batch(candidate.batch, start, end).await?,
+                Some((base, disk_bytes)) => self.newest_left(base, disk_bytes, start, end).await?,
+            };
+            let than = best.map_or(i64::MIN, |best| best.timestamp_ms);
+            best = found.filter(|f| f.timestamp_ms > than).or(best);
+        }
+        Ok(best)
+    }
+
+    async fn newest_in_batch(
+        &self,
+        batch: Offset,
+        start: Offset,
+        end: Offset,
+    ) -> io::Result<Option<RecordTime>> {
+        let bytes = self.one_batch(batch.max(start), end).await;
+        match bytes.map_err(io::Error::other)? {
+            Some(bytes) => newest(&bytes, start),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest record on disk of a segment whose newest of all was deleted.
+    async fn newest_left(
+        &self,
+        base: Offset,
+        disk_bytes: u64,
+        start: Offset,
+        end: Offset,
+    ) -> io::Result<Option<RecordTime>> {
+        let files = self.open_segment(base).await?;
+        let mut scan = Scan::new(&files, 0, disk_bytes);
+        let mut best: Option<RecordTime> = None;
+        while let Some((_, header)) = scan.next().await? {
+            let than = best.map_or(i64::MIN, |best| best.timestamp_ms);
+            if header.last_offset() >= start && header.max_timestamp > than {
+                let found = self.newest_in_batch(header.base_offset, start, end).await?;
+                best = found.filter(|f| f.timestamp_ms > than).or(best);
+            }
+        }
+        Ok(best)
     }
 
     async fn try_find_time(
@@ -47,31 +91,38 @@ impl Partition {
         timestamp_ms: i64,
         end: Offset,
     ) -> io::Result<Option<RecordTime>> {
-        let candidates: Vec<(Offset, u64)> = {
+        let candidates: Vec<Offset> = {
             let log = self.log.borrow();
             let from = log.log_start;
             let holds =
                 |s: &&super::Segment| s.next_offset > from && s.max_timestamp_ms >= timestamp_ms;
-            log.segments
-                .iter()
-                .filter(holds)
-                .map(|s| (s.base, s.disk_bytes))
-                .collect()
+            log.segments.iter().filter(holds).map(|s| s.base).collect()
         };
-        for (base, disk_bytes) in candidates {
-            if disk_bytes > 0 {
-                if let Some(found) = self
-                    .find_in_segment(base, disk_bytes, timestamp_ms, end)
-                    .await?
-                {
-                    return Ok(Some(found));
+        for base in candidates {
+            let mut looked = None;
+            // What leaves memory for the disk while the disk is looked through is looked for there.
+            while looked != self.on_disk(base) {
+                looked = self.on_disk(base);
+                let mut found = None;
+                if let Some(disk_bytes) = looked.filter(|bytes| *bytes > 0) {
+                    found = self
+                        .find_in_segment(base, disk_bytes, timestamp_ms, end)
+                        .await?;
                 }
-            }
-            if let Some(found) = self.find_in_tail(base, timestamp_ms, end)? {
-                return Ok(Some(found));
+                if found.is_none() {
+                    found = self.find_in_tail(base, timestamp_ms, end)?;
+                }
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
         }
         Ok(None)
+    }
+
+    fn on_disk(&self, base: Offset) -> Option<u64> {
+        let log = self.log.borrow();
+        log.segment(base).map(|s| s.disk_bytes)
     }
 
     async fn find_in_segment(
@@ -87,35 +138,60 @@ impl Partition {
             let segment = log.segment(base);
             segment
                 .filter(|s| s.index_from == 0)
-                .map(|s| s.index.relative_for_time(timestamp_ms))
+                .map(|s| s.index.before_time(timestamp_ms))
         };
         let interval = u64::from(self.config().index_interval_bytes);
-        let relative = match from {
-            Some(relative) => relative,
+        let at = match from {
+            Some(at) => at,
             None => files
                 .index(disk_bytes, interval)
                 .await?
-                .relative_for_time(timestamp_ms),
+                .before_time(timestamp_ms),
         };
-        let position = self
-            .scan_position(&files, base, base + i64::from(relative))
-            .await?;
+        let hinted = |hint: TimeEntry| base + i64::from(hint.relative);
+        let position = match at {
+            Some(at) => self.scan_position(&files, base, hinted(at)).await?,
+            None => 0,
+        };
+        // Index files have no checksums: what they say has to be what is there.
+        let mut hint = at.filter(|_| from.is_none());
         let log_start = self.log.borrow().log_start;
         let mut scan = Scan::new(&files, position, disk_bytes);
-        while let Some((_, header)) = scan.next().await? {
+        let mut off_by_one = plant::active(Plant::TimeLookupOffByOne);
+        loop {
+            let next = scan.next().await;
+            let lies = match (&next, hint) {
+                (_, None) => false,
+                (Ok(Some((_, header))), Some(hint)) if header.last_offset() >= hinted(hint) => {
+                    header.base_offset > hinted(hint) || header.max_timestamp != hint.timestamp_ms
+                }
+                (Ok(Some(_)), Some(_)) => continue,
+                (Ok(None), Some(_)) => true,
+                (Err(error), Some(_)) => error.kind() == io::ErrorKind::InvalidData,
+            };
+            hint = None;
+            if lies {
+                tracing::error!(segment = %files.log_path().display(), "its index is damaged; looked through as a whole");
+                scan = Scan::new(&files, 0, disk_bytes);
+                continue;
+            }
+            let Some((_, header)) = next? else { break };
             if header.base_offset >= end {
                 break;
             }
             if header.max_timestamp < timestamp_ms || header.last_offset() < log_start {
                 continue;
             }
+            if std::mem::take(&mut off_by_one) {
+                continue;
+            }
             let batch = self
-                .one_batch(header.base_offset, end)
+                .one_batch(header.base_offset.max(log_start), end)
                 .await
                 .map_err(io::Error::other)?;
             let Some(batch) = batch else { break };
             if let Some(found) =
-                first_at(&batch, timestamp_ms)?.filter(|f| f.offset >= log_start && f.offset < end)
+                first_at(&batch, log_start, timestamp_ms)?.filter(|f| f.offset < end)
             {
                 return Ok(Some(found));
             }
@@ -145,10 +221,9 @@ impl Partition {
             let Some(chunk) = super::tail_chunk(&self.journal, entry) else {
                 continue;
             };
-            if let Some(found) =
-                first_at(chunk.as_ref(), timestamp_ms)?.filter(|f| f.offset >= log.log_start)
-            {
-                return Ok(Some(found));
+            let found = first_at(chunk.as_ref(), log.log_start, timestamp_ms)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -172,5 +247,44 @@ impl Partition {
         let bytes = chunk.as_ref();
         let header = BatchHeader::parse(bytes).map_err(PartitionError::Corrupt)?;
         Ok(Some(bytes[..header.size.min(bytes.len())].to_vec()))
+    }
+}
+
+/// Where the newest record may be.
+struct Newest {
+    timestamp_ms: i64,
+    /// Base offset of the batch.
+    batch: Offset,
+    /// Segment and its bytes on disk, where that batch lies before the log start: it was newer than what is left.
+    deleted_from: Option<(Offset, u64)>,
+}
+
+impl Log {
+    /// Of each segment the newest batch on disk, and every batch below `end` that is not on disk yet.
+    fn newest_batches(&self, end: Offset) -> Vec<Newest> {
+        let mut found = Vec::new();
+        for segment in self
+            .segments
+            .iter()
+            .filter(|s| s.next_offset > self.log_start)
+        {
+            let (timestamp_ms, batch) = segment.disk_max_timestamp;
+            if segment.disk_bytes > 0 && timestamp_ms >= 0 {
+                let deleted = batch < self.log_start;
+                found.push(Newest {
+                    timestamp_ms,
+                    batch,
+                    deleted_from: deleted.then_some((segment.base, segment.disk_bytes)),
+                });
+            }
+        }
+        let tail = self.tail.iter().skip(self.tail_flushed);
+        let left = tail.filter(|e| e.next_offset() > self.log_start && e.next_offset() <= end);
+        found.extend(left.map(|e| Newest {
+            timestamp_ms: e.max_timestamp_ms,
+            batch: e.base_offset,
+            deleted_from: None,
+        }));
+        found
     }
 }

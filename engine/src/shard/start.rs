@@ -12,6 +12,7 @@ use crate::journal::ring::{Ring, RingConfig};
 use crate::journal::Journal;
 use crate::manifest::{JournalRef, Manifest};
 use crate::meta::{self, Image, MetaError, MetaHandle, MetaOptions, NodeInfo};
+use crate::plant::{self, Plant};
 use crate::rt::{self, Class, InboxReceiver, InboxSender, Notify, Semaphore};
 use crate::types::limits::{JOURNAL_FIRST_FILE_BYTES, SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX};
 use std::cell::{Cell, RefCell};
@@ -174,6 +175,9 @@ async fn lead(
     }
     let old = Manifest::read(&config.data_dir).await?;
     check_used_directory(&config, old.is_some()).await?;
+    if let Some(old) = &old {
+        check_newest(&config, old).await?;
+    }
     let node = NodeInfo {
         id: config.node_id,
         host: config.advertised_host.clone(),
@@ -186,8 +190,11 @@ async fn lead(
     };
     let meta = meta::open(&config.data_dir, node, options).await?;
     let generation = old.as_ref().map_or(1, |m| m.generation + 1);
-    remove_leftovers(&config.journal_root(), old.as_ref()).await?;
     let image = meta.image();
+    if old.is_none() && image.topics().next().is_some() {
+        return Err(no_manifest(&config));
+    }
+    remove_leftovers(&config.journal_root(), old.as_ref()).await?;
     super::unknown::set_aside(&config.data_dir, &image).await?;
     for (sender, _) in &boxes.down[1..] {
         let down = Down::Recover {
@@ -216,6 +223,7 @@ async fn lead(
         .collect();
     let manifest = Manifest::new(generation, false, journals);
     manifest.write(&config.data_dir).await?;
+    remove_old_checkpoints(&checkpoints, generation).await?;
     for (sender, _) in &boxes.down[1..] {
         let _gone = sender.send(Down::Serve);
     }
@@ -383,7 +391,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
         for (number, journal) in old.journals.iter().enumerate() {
             if number % shard.shards == shard.index {
                 let dir = shard.config.journal_root.join(&journal.dir);
-                if let Err(error) = retire(shard, &dir, old.generation, number).await {
+                if let Err(error) = retire(shard, &dir).await {
                     tracing::warn!(dir = %dir.display(), %error, "cannot reuse or remove an old journal");
                 }
             }
@@ -395,7 +403,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
 }
 
 /// The old journal is dead: its files, zero-filled once, go on in the new ring.
-async fn retire(shard: &Rc<Shard>, dir: &Path, generation: u64, number: usize) -> io::Result<()> {
+async fn retire(shard: &Rc<Shard>, dir: &Path) -> io::Result<()> {
     let damaged = shard
         .partitions
         .borrow()
@@ -417,7 +425,7 @@ async fn retire(shard: &Rc<Shard>, dir: &Path, generation: u64, number: usize) -
         }
         rt::fs::remove_dir_all(dir).await?;
     }
-    crate::checkpoint::Checkpoint::remove(&shard.config.data_dir, generation, number).await
+    Ok(())
 }
 
 /// A data directory without a manifest must not hold data: it would be taken for new.
@@ -432,13 +440,65 @@ async fn check_used_directory(config: &EngineConfig, has_manifest: bool) -> Resu
                 .iter()
                 .any(|e| e.is_dir)
         {
-            let dir = config.data_dir.display();
-            return Err(StartError::Refused(format!(
-                "{dir} holds topics but no manifest.json: put the manifest back, or choose an empty --data-dir"
-            )));
+            return Err(no_manifest(config));
         }
     }
     Ok(())
+}
+
+fn no_manifest(config: &EngineConfig) -> StartError {
+    let dir = config.data_dir.display();
+    StartError::Refused(format!(
+        "{dir} holds topics but no manifest.json: put the manifest back, or choose an empty --data-dir"
+    ))
+}
+
+/// A manifest that is older than what lies beside it (a disk or somebody put an old one back) would have journals with
+/// acknowledged records taken for leftovers. A start that was cut short leaves the next generation behind, and all of
+/// the checkpoints that the manifest names: they go before anything of the next generation is served.
+async fn check_newest(config: &EngineConfig, manifest: &Manifest) -> Result<(), StartError> {
+    let checkpoints = config.data_dir.join("checkpoints");
+    let mut newest = None;
+    for dir in [&checkpoints, &config.journal_root()] {
+        for entry in rt::fs::list_dir(dir).await? {
+            let found = generation_of(&entry.name).map(|g| (g, dir.join(&entry.name)));
+            newest = newest.max(found.filter(|(g, _)| *g > manifest.generation));
+        }
+    }
+    let Some((generation, path)) = newest else {
+        return Ok(());
+    };
+    if plant::active(Plant::TrustOldManifest) {
+        return Ok(());
+    }
+    let mut explained = generation == manifest.generation + 1;
+    for number in 0..manifest.journals.len() {
+        let checkpoint = checkpoints.join(format!("g{}-s{number}", manifest.generation));
+        explained &= rt::fs::exists(&checkpoint).await?;
+    }
+    if explained {
+        return Ok(());
+    }
+    Err(StartError::Refused(format!(
+        "manifest.json is older than {}: acknowledged records would be lost; put the newest manifest back",
+        path.display()
+    )))
+}
+
+/// The generation that the name of a journal's folder or of a checkpoint begins with: `g12-s3`.
+fn generation_of(name: &str) -> Option<u64> {
+    let (generation, _shard) = name.strip_prefix('g')?.split_once("-s")?;
+    generation.parse().ok()
+}
+
+/// Checkpoints of other generations; durably, since their absence says that this one was served.
+async fn remove_old_checkpoints(dir: &Path, generation: u64) -> io::Result<()> {
+    for entry in rt::fs::list_dir(dir).await? {
+        if generation_of(&entry.name).is_some_and(|g| g != generation) {
+            rt::fs::remove_file(&dir.join(&entry.name)).await?;
+        }
+    }
+    rt::fs::sync_dir(dir).await
 }
 
 /// Journals of starts that were cut short before their manifest was written.

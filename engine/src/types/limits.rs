@@ -36,9 +36,6 @@ pub const IO_BYTES_MAX: usize = 1 << 20;
 /// Segment writes in flight per shard while the journal is busy: more makes its flushes slow.
 pub const SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX: usize = 2 << 20;
 
-/// Block checksums of a segment kept in the checkpoint before they are written to their file.
-pub const SEGMENT_SUMS_UNSAVED_MAX: usize = 256;
-
 /// Partitions whose bytes go to their segments together, before one wait for their syncs.
 pub const FLUSH_PARTITIONS_AT_ONCE: usize = 256;
 

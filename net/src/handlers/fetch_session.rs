@@ -6,6 +6,7 @@
 use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::ErrorCode;
 use hashbrown::{Equivalent, HashMap};
+use millrace_engine::api::{plant, Plant};
 use millrace_engine::rt::{self, Mono};
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,8 +248,9 @@ impl SessionCache {
         if let Some(session) = self.sessions.get_mut(&id) {
             let (with, without): (Vec<u32>, Vec<u32>) =
                 session.order.iter().partition(|slot| had_data(**slot));
+            let forgotten = usize::from(plant::active(Plant::SessionForgetsPartition));
             session.order = without;
-            session.order.extend(with);
+            session.order.extend(with.into_iter().skip(forgotten));
         }
     }
 }

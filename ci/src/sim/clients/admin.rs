@@ -3,10 +3,11 @@
 //! Invariant: a topic is in doubt from the first request about it to the answer of the last.
 
 use super::super::invariants::{acknowledged, log_start, Violation};
-use super::super::model::{Existence, Topic};
+use super::super::model::{Caching, Existence, Retention, Topic};
 use super::super::wire::{Conn, Lost};
 use super::{code, Shared};
 use millrace_net::wire::config_codes::operation;
+use millrace_net::wire::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use millrace_net::wire::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -58,12 +59,15 @@ fn unexpected(what: &str, code: i16) -> Violation {
     )
 }
 
+/// How a topic is made.
 #[derive(Clone, Copy, Debug)]
 pub struct NewTopic {
     pub topic: u8,
     pub partitions: i32,
+    pub segment_bytes: u64,
     pub segment_ms: Option<u64>,
-    pub retention_ms: Option<u64>,
+    pub retention: Retention,
+    pub caching: Option<Caching>,
     pub stamped: bool,
 }
 
@@ -79,7 +83,8 @@ pub async fn create_topic(shared: Rc<Shared>, new: NewTopic) {
             life,
             existence: Existence::Changing,
             partitions: new.partitions,
-            retains: new.retention_ms.is_some(),
+            retention: new.retention,
+            caching: new.caching,
             stamped: new.stamped,
         };
         model.topics.insert(new.topic, topic);
@@ -89,20 +94,25 @@ pub async fn create_topic(shared: Rc<Shared>, new: NewTopic) {
         name: Str::from_static(name),
         value: Some(Str::from(value)),
     };
-    let retention = new
-        .retention_ms
-        .map_or("-1".to_string(), |ms| ms.to_string());
+    let limit = |of: Option<u64>| of.map_or("-1".to_string(), |of| of.to_string());
     let mut configs = vec![
-        config("retention.ms", retention),
+        config("retention.ms", limit(new.retention.ms)),
+        config("retention.bytes", limit(new.retention.bytes)),
         // Clocks jump here, and a refused batch would be a hole in its producer's sequence.
         config("message.timestamp.after.max.ms", i64::MAX.to_string()),
         config("file.delete.delay.ms", "50".to_string()),
-        config("segment.bytes", (1 << 20).to_string()),
+        // Below what Kafka allows: many segments without many bytes.
+        config("internal.segment.bytes", new.segment_bytes.to_string()),
     ];
     configs.extend(
         new.segment_ms
             .map(|ms| config("segment.ms", ms.to_string())),
     );
+    if let Some(caching) = new.caching {
+        configs.push(config("write.caching", "true".to_string()));
+        configs.push(config("flush.messages", caching.messages.to_string()));
+        configs.push(config("flush.ms", caching.ms.to_string()));
+    }
     if new.stamped {
         configs.push(config(
             "message.timestamp.type",
@@ -170,6 +180,21 @@ pub async fn set_topic(shared: Rc<Shared>, topic: u8, name: &'static str, value:
     if shared.model.borrow().place(topic, 0).is_none() {
         return;
     }
+    let limit = u64::try_from(value).ok();
+    let asks_for = match name {
+        "retention.ms" => Retention {
+            ms: limit,
+            bytes: None,
+        },
+        "retention.bytes" => Retention {
+            ms: None,
+            bytes: limit,
+        },
+        _ => Retention::default(),
+    };
+    if let Some(known) = shared.model.borrow_mut().topics.get_mut(&topic) {
+        known.retention.also(asks_for);
+    }
     let request = IncrementalAlterConfigsRequest {
         resources: vec![AlterConfigsResource {
             resource_type: RESOURCE_TOPIC,
@@ -188,6 +213,38 @@ pub async fn set_topic(shared: Rc<Shared>, topic: u8, name: &'static str, value:
     let code = answer.responses[0].error_code;
     if code != 0 {
         shared.demand(Err(unexpected("changing a topic", code)));
+    }
+}
+
+/// Gives a topic more partitions.
+pub async fn grow_topic(shared: Rc<Shared>, topic: u8, more: i32) {
+    let Some(place) = shared.model.borrow().place(topic, 0) else {
+        return;
+    };
+    let count = shared.model.borrow().topics[&topic].partitions + more;
+    let request = CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic {
+            name: Str::from(format!("t{topic}")),
+            count,
+            assignments: None,
+        }],
+        timeout_ms: 10_000,
+        validate_only: false,
+    };
+    let Some(answer) = insist(&shared, &request, 3, |r| r.results[0].error_code).await else {
+        return;
+    };
+    match answer.results[0].error_code {
+        // A repeated request finds what the first one did: nobody else gives it partitions.
+        0 | code::INVALID_PARTITIONS => {
+            let mut model = shared.model.borrow_mut();
+            let known = model.topics.get_mut(&topic).expect("it is there");
+            assert_eq!(known.life, place.life, "one administrator at a time");
+            known.partitions = count;
+        }
+        code => {
+            shared.demand(Err(unexpected("giving a topic partitions", code)));
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::super::invariants::recovery::Digest;
 use super::super::invariants::{acknowledged, corruption, durable_points, log_start};
 use super::super::model::{Place, Read};
 use super::super::wire::{Conn, Lost};
-use super::read::{fetch, list_offset, Ask};
-use super::{code, Shared};
+use super::read::{fetch, list_offset, Ask, Listed};
+use super::{code, lookup, Shared};
 use millrace_net::wire::list_offsets::timestamp::{EARLIEST, LATEST};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,14 +50,14 @@ pub async fn follow(shared: Rc<Shared>, topic: u8, polls: u32, bytes_max: i32) {
     }
 }
 
-enum Next {
+pub(super) enum Next {
     At(i64),
     OutOfRange,
     /// An error that may pass.
     Later,
 }
 
-async fn open(conn: &mut Option<Conn>) -> Result<&mut Conn, Lost> {
+pub(super) async fn open(conn: &mut Option<Conn>) -> Result<&mut Conn, Lost> {
     if conn.is_none() {
         *conn = Some(Conn::open().await?);
     }
@@ -77,7 +77,8 @@ async fn step(shared: &Shared, conn: &mut Option<Conn>, ask: Ask) -> Option<Next
     Some(judge(shared, code, &read))
 }
 
-fn judge(shared: &Shared, code: i16, read: &Read) -> Next {
+/// What a partition's answer means for whoever reads on, after the checks.
+pub(super) fn judge(shared: &Shared, code: i16, read: &Read) -> Next {
     match code {
         0 => {
             shared.read(read);
@@ -102,26 +103,26 @@ fn judge(shared: &Shared, code: i16, read: &Read) -> Next {
     }
 }
 
-async fn earliest(shared: &Shared, conn: &mut Option<Conn>, place: Place) -> Option<i64> {
+pub(super) async fn earliest(
+    shared: &Shared,
+    conn: &mut Option<Conn>,
+    place: Place,
+) -> Option<i64> {
     let before = shared.model.borrow().bounds(place);
-    let (code, offset) = listed(conn, place, EARLIEST).await?;
+    let Listed { code, offset, .. } = listed(conn, place, EARLIEST).await?;
     let mut model = shared.model.borrow_mut();
     if code != 0 || !model.is_certain(place) {
         return None;
     }
-    shared.demand(log_start::on_listed(
-        &model,
-        place,
-        before.log_start,
-        offset,
-    ));
+    let check = log_start::on_listed(&model, place, before.log_start, offset);
+    shared.demand(check);
     model.learn_bounds(place, offset, 0);
     Some(offset)
 }
 
-async fn latest(shared: &Shared, conn: &mut Option<Conn>, place: Place) -> Option<i64> {
+pub(super) async fn latest(shared: &Shared, conn: &mut Option<Conn>, place: Place) -> Option<i64> {
     let before = shared.model.borrow().bounds(place);
-    let (code, offset) = listed(conn, place, LATEST).await?;
+    let Listed { code, offset, .. } = listed(conn, place, LATEST).await?;
     let mut model = shared.model.borrow_mut();
     if code != 0 || !model.is_certain(place) {
         return None;
@@ -134,7 +135,11 @@ async fn latest(shared: &Shared, conn: &mut Option<Conn>, place: Place) -> Optio
     Some(offset)
 }
 
-async fn listed(conn: &mut Option<Conn>, place: Place, timestamp: i64) -> Option<(i16, i64)> {
+pub(super) async fn listed(
+    conn: &mut Option<Conn>,
+    place: Place,
+    timestamp: i64,
+) -> Option<Listed> {
     let answer = match open(conn).await {
         Ok(conn) => list_offset(conn, place, timestamp).await,
         Err(Lost) => Err(Lost),
@@ -155,6 +160,9 @@ pub async fn verify(shared: Rc<Shared>, place: Place, out: Rc<RefCell<Vec<Digest
             return;
         }
         if let Some(digest) = read_all(&shared, &mut conn, place, bytes_max).await {
+            if shared.below(2) == 0 {
+                lookup::verify(&shared, &mut conn, &digest).await;
+            }
             let model = shared.model.borrow();
             let complete =
                 acknowledged::on_complete(&model, place, digest.log_start, digest.high_watermark);

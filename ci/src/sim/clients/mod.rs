@@ -4,12 +4,15 @@
 
 pub mod admin;
 pub mod consume;
+pub mod lookup;
 pub mod produce;
 pub mod read;
+pub mod session;
 
 use super::invariants::{self, Check, Violation};
 use super::model::{Acked, Model, Read};
 use millrace_engine::rt::sim::{NodeId, Sim};
+use millrace_engine::rt::Mono;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
@@ -29,9 +32,12 @@ pub mod code {
     pub const REQUEST_TIMED_OUT: i16 = 7;
     pub const BROKER_NOT_AVAILABLE: i16 = 8;
     pub const TOPIC_ALREADY_EXISTS: i16 = 36;
+    pub const INVALID_PARTITIONS: i16 = 37;
     pub const NOT_CONTROLLER: i16 = 41;
     pub const OUT_OF_ORDER_SEQUENCE: i16 = 45;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
+    pub const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+    pub const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 
     /// Whether the same request may succeed later.
     pub fn is_retriable(code: i16) -> bool {
@@ -54,7 +60,16 @@ pub struct Shared {
     pub model: RefCell<Model>,
     violation: RefCell<Option<Violation>>,
     under_way: Cell<usize>,
+    /// Counts the broker's ends: an answer is of the life that its request was sent in.
+    life: Cell<u64>,
     narrate: bool,
+}
+
+/// When a request was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub at: Mono,
+    life: u64,
 }
 
 impl Shared {
@@ -64,6 +79,7 @@ impl Shared {
             model: RefCell::default(),
             violation: RefCell::default(),
             under_way: Cell::new(0),
+            life: Cell::new(0),
             narrate,
         })
     }
@@ -85,6 +101,19 @@ impl Shared {
 
     pub fn under_way(&self) -> usize {
         self.under_way.get()
+    }
+
+    /// The broker is gone, and what it had not on disk.
+    pub fn broker_ended(&self) {
+        self.life.set(self.life.get() + 1);
+        self.model.borrow_mut().forget_cached();
+    }
+
+    pub fn ask(&self) -> Asked {
+        Asked {
+            at: rt::now(),
+            life: self.life.get(),
+        }
     }
 
     /// Keeps the first violation; true where the check passed.
@@ -125,11 +154,15 @@ impl Shared {
         self.pause(4_000 << (*tries).min(9)).await;
     }
 
-    /// Takes in an acknowledgement.
-    pub fn acked(&self, acked: &Acked) {
+    /// Takes in an acknowledgement of what was `asked`.
+    pub fn acked(&self, asked: Asked, acked: &Acked) {
         let mut model = self.model.borrow_mut();
         // The topic may be going away: what is said about it is of no use any more.
         if !model.is_certain(acked.place) {
+            return;
+        }
+        // From the memory of a broker that is gone.
+        if model.caching(acked.place).is_some() && asked.life != self.life.get() {
             return;
         }
         if self.demand(invariants::check_acked(&model, acked)) {

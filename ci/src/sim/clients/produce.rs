@@ -4,22 +4,26 @@
 
 use super::super::history::{Producing, Sending};
 use super::super::invariants::{acknowledged, duplicates};
-use super::super::model::{Acked, Place, Sent};
+use super::super::model::{Acked, Content, Place, Sent};
 use super::super::wire::{Conn, Lost};
-use super::{code, Shared};
+use super::{code, Asked, Shared};
 use bytes::Bytes;
 use millrace_engine::rt;
-use millrace_engine::types::batch::{crc32c, CRC_START};
 use millrace_net::wire::api_versions::ApiVersionsRequest;
+use millrace_net::wire::batch::BatchBuilder;
+use millrace_net::wire::compress::Compression;
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
 use millrace_net::wire::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
+use millrace_net::wire::record::Record;
 use millrace_net::wire::Str;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 const HEADER_BYTES: usize = 61;
+/// How far producers' clocks are from the broker's, at most.
+const SKEW_MS: u64 = 400;
 const PRODUCE_VERSION: i16 = 9;
 /// Refusals of a batch that is next in its sequence before it counts as forgotten: late copies of earlier requests
 /// may be in between.
@@ -68,7 +72,7 @@ pub async fn run(shared: Rc<Shared>, work: Producing) {
             Sending::Plain(acks) => send_once(&shared, &mut conn, made, acks).await,
             Sending::Idempotent | Sending::Hedged => {
                 let hedged = work.sending == Sending::Hedged && shared.below(2) == 0;
-                if !send_until_answered(&shared, &mut conn, made, hedged).await {
+                if !send_until_answered(&shared, &mut conn, made, hedged, work.torn).await {
                     return;
                 }
             }
@@ -114,22 +118,40 @@ fn request(shared: &Shared, work: &Producing, mut sequences: Option<&mut Sequenc
             continue;
         }
         let records = 1 + shared.below(work.records_max) as i32;
-        let tag = model.new_tag();
         let producer = sequences.as_mut().map(|s| {
             let next = s.next.entry(index).or_insert(0);
             let sequence = *next;
             *next += records;
             (s.id, sequence)
         });
-        let bytes = shared.below(work.bytes_max) as usize;
-        let batch = batch(tag, records, bytes, producer);
-        let sent = Sent {
-            place,
-            records,
-            checksum: crc32c(&batch[HEADER_BYTES..]),
-            base: None,
+        let compression = match work.compressed {
+            true => Compression::ALL[shared.below(5) as usize],
+            false => Compression::None,
         };
-        model.sent.insert(tag, sent);
+        let made = Made {
+            records,
+            bytes: shared.below(work.bytes_max) as usize,
+            first_ms: rt::wall_ms() + shared.below(2 * SKEW_MS) as i64 - SKEW_MS as i64,
+            step_ms: [0, 1, 9, -4][shared.below(4) as usize],
+            compression,
+        };
+        // Another tag where this content could be taken for that of another batch.
+        let (tag, batch) = loop {
+            let tag = model.new_tag();
+            let batch = batch(tag, &made, producer);
+            let sent = Sent {
+                place,
+                records,
+                first_ms: made.first_ms,
+                step_ms: made.step_ms,
+                bytes: batch.len() as u64,
+                base: None,
+                appended_ms: None,
+            };
+            if model.enter(tag, Content::of(&batch[HEADER_BYTES..]), sent) {
+                break (tag, batch);
+            }
+        };
         parts.push(Part {
             place,
             tag,
@@ -141,29 +163,35 @@ fn request(shared: &Shared, work: &Producing, mut sequences: Option<&mut Sequenc
     parts
 }
 
-/// A batch of opaque records: its tag, and bytes that follow from the tag.
-fn batch(tag: u64, records: i32, bytes: usize, producer: Option<(i64, i32)>) -> Bytes {
-    let mut b = vec![0u8; HEADER_BYTES];
-    b.extend_from_slice(&tag.to_be_bytes());
+/// What a batch is to be like.
+struct Made {
+    records: i32,
+    bytes: usize,
+    first_ms: i64,
+    step_ms: i64,
+    compression: Compression,
+}
+
+/// A batch of records whose first has the tag for a key, and whose bytes follow from it.
+fn batch(tag: u64, made: &Made, producer: Option<(i64, i32)>) -> Bytes {
+    let mut builder = BatchBuilder::new(made.compression);
+    if let Some((id, sequence)) = producer {
+        builder.producer_id = id;
+        builder.producer_epoch = 0;
+        builder.base_sequence = sequence;
+    }
     let fill = (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
-    b.resize(HEADER_BYTES + 8 + bytes, fill | 1);
-    let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
-    let length = (b.len() - 12) as i32;
-    let epoch: i16 = if producer.is_some() { 0 } else { -1 };
-    let (id, sequence) = producer.unwrap_or((-1, -1));
-    let now = rt::wall_ms();
-    put(&mut b, 8, &length.to_be_bytes());
-    put(&mut b, 16, &[2]);
-    put(&mut b, 23, &(records - 1).to_be_bytes());
-    put(&mut b, 27, &now.to_be_bytes());
-    put(&mut b, 35, &now.to_be_bytes());
-    put(&mut b, 43, &id.to_be_bytes());
-    put(&mut b, 51, &epoch.to_be_bytes());
-    put(&mut b, 53, &sequence.to_be_bytes());
-    put(&mut b, 57, &records.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    put(&mut b, 17, &crc.to_be_bytes());
-    b.into()
+    let value = Bytes::from(vec![fill | 1; made.bytes / made.records as usize]);
+    for n in 0..made.records {
+        let record = Record {
+            timestamp_ms: made.first_ms + i64::from(n) * made.step_ms,
+            key: (n == 0).then(|| Bytes::copy_from_slice(&tag.to_be_bytes())),
+            value: Some(value.clone()),
+            ..Record::default()
+        };
+        builder.push(&record).expect("few records");
+    }
+    builder.build().expect("every codec can compress")
 }
 
 fn encode(parts: &[Part], acks: i16) -> ProduceRequest {
@@ -190,8 +218,9 @@ async fn send_once(shared: &Rc<Shared>, conn: &mut Option<Conn>, made: Vec<Reque
     };
     let mut under_way = Vec::new();
     for parts in made {
+        let asked = shared.ask();
         match open.send(&encode(&parts, acks), PRODUCE_VERSION).await {
-            Ok(correlation) if acks != 0 => under_way.push((correlation, parts)),
+            Ok(correlation) if acks != 0 => under_way.push((correlation, parts, asked)),
             Ok(_) => {}
             Err(Lost) => {
                 *conn = None;
@@ -206,9 +235,9 @@ async fn send_once(shared: &Rc<Shared>, conn: &mut Option<Conn>, made: Vec<Reque
         }
         return;
     }
-    for (correlation, mut parts) in under_way {
+    for (correlation, mut parts, asked) in under_way {
         match answers(open, correlation).await {
-            Ok(answers) => take(shared, &mut parts, &answers),
+            Ok(answers) => take(shared, asked, &mut parts, &answers),
             Err(Lost) => {
                 *conn = None;
                 return;
@@ -223,6 +252,7 @@ async fn send_until_answered(
     conn: &mut Option<Conn>,
     mut made: Vec<Request>,
     hedged: bool,
+    torn: bool,
 ) -> bool {
     if hedged {
         let copies = made.clone();
@@ -244,10 +274,11 @@ async fn send_until_answered(
         if made.iter().flatten().any(gone) || shared.violation().is_some() {
             return false;
         }
-        if send_all(shared, conn, &mut made).await.is_err() {
+        let torn = torn && shared.below(8) == 0;
+        if send_all(shared, conn, &mut made, torn).await.is_err() {
             *conn = None;
-        } else {
-            note_refusals(shared, &mut made);
+        } else if !note_refusals(shared, &mut made) {
+            return false;
         }
         if made.iter().flatten().any(|p| !p.done) {
             shared.back_off(&mut tries).await;
@@ -255,19 +286,29 @@ async fn send_until_answered(
     }
 }
 
+/// `torn`: the connection ends in the middle of the last request.
 async fn send_all(
     shared: &Rc<Shared>,
     conn: &mut Option<Conn>,
     made: &mut [Request],
+    torn: bool,
 ) -> Result<(), Lost> {
     let open = connected(conn).await?;
     let mut correlations = Vec::with_capacity(made.len());
-    for parts in made.iter() {
-        correlations.push(open.send(&encode(parts, -1), PRODUCE_VERSION).await?);
+    let last = made.len() - 1;
+    for (n, parts) in made.iter().enumerate() {
+        let asked = shared.ask();
+        let request = encode(parts, -1);
+        if torn && n == last {
+            return open
+                .tear(&request, PRODUCE_VERSION, shared.below(1 << 20))
+                .await;
+        }
+        correlations.push((open.send(&request, PRODUCE_VERSION).await?, asked));
     }
-    for (correlation, parts) in correlations.into_iter().zip(made) {
+    for ((correlation, asked), parts) in correlations.into_iter().zip(made) {
         let answers = answers(open, correlation).await?;
-        take(shared, parts, &answers);
+        take(shared, asked, parts, &answers);
     }
     Ok(())
 }
@@ -281,7 +322,7 @@ async fn answers(conn: &mut Conn, correlation: i32) -> Result<Vec<PartitionProdu
 }
 
 /// What the answers to one request say of its batches.
-fn take(shared: &Shared, parts: &mut [Part], answers: &[PartitionProduceResponse]) {
+fn take(shared: &Shared, asked: Asked, parts: &mut [Part], answers: &[PartitionProduceResponse]) {
     for part in parts {
         let Some(answer) = answers.iter().find(|a| a.index == part.place.index) else {
             panic!("no answer for {}", part.place);
@@ -290,13 +331,17 @@ fn take(shared: &Shared, parts: &mut [Part], answers: &[PartitionProduceResponse
             0 => {
                 part.done = true;
                 let before = shared.model.borrow().bounds(part.place);
-                shared.acked(&Acked {
+                let acked = Acked {
                     place: part.place,
                     tag: part.tag,
                     base: answer.base_offset,
                     log_start: answer.log_start_offset,
+                    appended_ms: answer.log_append_time_ms,
                     before,
-                });
+                    asked_at: asked.at,
+                    at: rt::now(),
+                };
+                shared.acked(asked, &acked);
             }
             code::UNKNOWN_TOPIC_OR_PARTITION => {
                 if shared.model.borrow().is_certain(part.place) {
@@ -311,7 +356,8 @@ fn take(shared: &Shared, parts: &mut [Part], answers: &[PartitionProduceResponse
 }
 
 /// Only the first batch without an answer of each partition is next in its sequence: the others cannot but be refused.
-fn note_refusals(shared: &Shared, made: &mut [Request]) {
+/// False where records that were acknowledged from memory were lost, and with them the producer's sequence.
+fn note_refusals(shared: &Shared, made: &mut [Request]) -> bool {
     let mut seen: Vec<Place> = Vec::new();
     for part in made.iter_mut().flatten().filter(|p| !p.done) {
         if seen.contains(&part.place) {
@@ -319,9 +365,14 @@ fn note_refusals(shared: &Shared, made: &mut [Request]) {
             continue;
         }
         seen.push(part.place);
-        let certain = shared.model.borrow().is_certain(part.place);
-        if part.refusals > REFUSALS_MAX && certain {
+        let model = shared.model.borrow();
+        if part.refusals > REFUSALS_MAX && model.is_certain(part.place) {
+            if model.caching(part.place).is_some() {
+                return false;
+            }
+            drop(model);
             shared.demand(Err(duplicates::forgotten_sequence(part.place, part.tag)));
         }
     }
+    true
 }

@@ -2,10 +2,10 @@
 //! Does not know what to read next.
 //! Invariant: what was known before the request was sent goes with the answer, since answers may overtake each other.
 
-use super::super::model::{Place, Read, SeenBatch};
+use super::super::model::{Bounds, Content, Place, Read, SeenBatch};
 use super::super::wire::{Conn, Lost};
 use super::Shared;
-use millrace_engine::types::batch::{crc32c, BatchHeader};
+use millrace_engine::types::batch::BatchHeader;
 use millrace_net::wire::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use millrace_net::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -13,7 +13,8 @@ use millrace_net::wire::list_offsets::{
 use millrace_net::wire::Str;
 
 const FETCH_VERSION: i16 = 11;
-const LIST_VERSION: i16 = 5;
+/// The first with the largest timestamp.
+const LIST_VERSION: i16 = 7;
 const HEADER_BYTES: usize = 61;
 
 /// What a fetch asks of one partition.
@@ -44,32 +45,45 @@ pub async fn fetch(shared: &Shared, conn: &mut Conn, ask: Ask) -> Result<(i16, R
         ..Default::default()
     };
     let response = conn.call(&request, FETCH_VERSION).await?;
-    let data = response.responses.into_iter().flat_map(|t| t.partitions);
-    let data = data
-        .into_iter()
-        .next()
-        .expect("an answer for the partition");
+    let mut data = response.responses.into_iter().flat_map(|t| t.partitions);
+    let data = data.next().expect("an answer for the partition");
+    Ok((
+        data.error_code,
+        seen(shared, ask.place, ask.offset, before, &data),
+    ))
+}
+
+/// What a partition's answer to a fetch says.
+pub fn seen(
+    shared: &Shared,
+    place: Place,
+    asked: i64,
+    before: Bounds,
+    data: &PartitionData,
+) -> Read {
     let mut read = Read {
-        place: ask.place,
-        asked: ask.offset,
+        place,
+        asked,
         before,
         high_watermark: data.high_watermark,
         log_start: data.log_start_offset,
         batches: Vec::new(),
+        alone: true,
         garbage: None,
     };
     if data.error_code == 0 {
-        decode(&data, &mut read);
+        decode(shared, data, &mut read);
     }
-    Ok((data.error_code, read))
+    read
 }
 
-fn decode(data: &PartitionData, read: &mut Read) {
+fn decode(shared: &Shared, data: &PartitionData, read: &mut Read) {
+    let model = shared.model.borrow();
     let bytes: Vec<u8> = data.records.chunks().concat();
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let header = match BatchHeader::parse(rest) {
-            Ok(header) if header.size <= rest.len() && header.size >= HEADER_BYTES + 8 => header,
+            Ok(header) if header.size <= rest.len() && header.size >= HEADER_BYTES => header,
             Ok(header) => {
                 read.garbage = Some(format!("a batch of {} bytes", header.size));
                 return;
@@ -80,10 +94,8 @@ fn decode(data: &PartitionData, read: &mut Read) {
             }
         };
         let (batch, behind) = rest.split_at(header.size);
-        let tag = &batch[HEADER_BYTES..HEADER_BYTES + 8];
         read.batches.push(SeenBatch {
-            tag: u64::from_be_bytes(tag.try_into().expect("eight bytes")),
-            checksum: crc32c(&batch[HEADER_BYTES..]),
+            tag: model.tag_of(Content::of(&batch[HEADER_BYTES..])),
             intact: header.crc_matches(batch),
             header,
         });
@@ -91,12 +103,17 @@ fn decode(data: &PartitionData, read: &mut Read) {
     }
 }
 
-/// The offset for a timestamp (or one of Kafka's special ones), with the error code.
-pub async fn list_offset(
-    conn: &mut Conn,
-    place: Place,
-    timestamp: i64,
-) -> Result<(i16, i64), Lost> {
+/// What a partition says of a timestamp.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    pub code: i16,
+    /// -1 where there is none.
+    pub offset: i64,
+    pub timestamp_ms: i64,
+}
+
+/// The offset for a timestamp (or one of Kafka's special ones).
+pub async fn list_offset(conn: &mut Conn, place: Place, timestamp: i64) -> Result<Listed, Lost> {
     let request = ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic {
@@ -112,5 +129,9 @@ pub async fn list_offset(
     let response = conn.call(&request, LIST_VERSION).await?;
     let found = response.topics.iter().flat_map(|t| &t.partitions).next();
     let found = found.expect("an answer for the partition");
-    Ok((found.error_code, found.offset))
+    Ok(Listed {
+        code: found.error_code,
+        offset: found.offset,
+        timestamp_ms: found.timestamp,
+    })
 }

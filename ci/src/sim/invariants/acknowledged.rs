@@ -10,7 +10,7 @@ const NAME: &str = "acknowledged records survive";
 pub fn on_read(model: &Model, read: &Read) -> Check {
     let (Some(first), Some(last)) = (read.batches.first(), read.batches.last()) else {
         // An empty answer below the high watermark gives nothing where something is.
-        if read.asked >= read.log_start && read.asked < read.high_watermark {
+        if read.alone && read.asked >= read.log_start && read.asked < read.high_watermark {
             let what = format!(
                 "{}: nothing to read at {}, below the high watermark {}",
                 read.place, read.asked, read.high_watermark
@@ -74,13 +74,12 @@ pub fn unknown_partition(place: Place) -> Violation {
 /// An offset that is certain to be there.
 pub fn on_out_of_range(model: &Model, read: &Read) -> Check {
     let known = model.bounds(read.place);
-    let topic = &model.topics[&read.place.topic];
     let partition = model.partitions.get(&read.place);
     let deleted = partition.map_or(0, |p| p.delete_asked);
     let certain = read.asked >= deleted
         && read.asked >= known.log_start
         && read.asked <= read.before.high_watermark
-        && !topic.retains;
+        && !model.retains(read.place);
     if certain {
         let what = format!(
             "{}: offset {} is said to be out of range; known: {known:?}",

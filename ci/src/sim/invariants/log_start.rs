@@ -3,8 +3,9 @@
 //! Invariant checked: no answer names a lower log start than one before it; without a retention nothing passes what
 //! DeleteRecords asked for.
 
-use super::{Check, Violation};
+use super::{retention, Check, Violation};
 use crate::sim::model::{Model, Place, Read};
+use millrace_engine::rt;
 
 const NAME: &str = "log start only grows";
 
@@ -18,10 +19,9 @@ pub fn on_listed(model: &Model, place: Place, before: i64, now: i64) -> Check {
         return Err(Violation::new(NAME, what));
     }
     let asked = model.partitions.get(&place).map_or(0, |p| p.delete_asked);
-    let retains = model.topics.get(&place.topic).is_some_and(|t| t.retains);
-    if now > asked && !retains {
+    if now > asked && !model.retains(place) {
         let what = format!("{place}: the log start is {now}, and nobody deleted beyond {asked}");
         return Err(Violation::new(NAME, what));
     }
-    Ok(())
+    retention::on_start(model, place, now, model.wall_max_ms.max(rt::wall_ms()))
 }

@@ -12,7 +12,10 @@ pub mod invented;
 pub mod liveness;
 pub mod log_start;
 pub mod recovery;
+pub mod retention;
+pub mod sessions;
 pub mod stable;
+pub mod times;
 
 use super::model::Model;
 use super::model::{Acked, Read};

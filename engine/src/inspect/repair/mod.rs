@@ -315,7 +315,7 @@ impl Repair<'_> {
                 let bytes = self.segment(*partition, *base).await?.bytes;
                 self.evidence.copy(&file_of(&dir, *base, "sum")).await?;
                 let files = SegmentFiles::with_new_sums(&dir, *base, bytes).await?;
-                files.write_sums(0).await?;
+                files.write_all_sums().await?;
                 files.sync().await?;
                 self.all_sums_saved(*partition, *base).await?;
                 self.note(finding, "made again from the batches");

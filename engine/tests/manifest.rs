@@ -1,0 +1,210 @@
+//! Owns what a start does where the manifest is not the newest one, or gone: a failing disk, or a copy put back.
+//! Does not know what is in a manifest.
+//! Invariant checked: such a start is refused and changes nothing that matters, so that the right manifest brings all back.
+
+use bytes::Bytes;
+use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes, OffsetSpec};
+use millrace_engine::meta::{Command, Overrides};
+use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
+use millrace_engine::rt::{self, Class};
+use millrace_engine::types::batch::{crc32c, CRC_START};
+use millrace_engine::types::{PartitionId, TopicId};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+const TOPIC: TopicId = TopicId([7; 16]);
+const SHARDS: usize = 2;
+const MANIFEST: &str = "/data/manifest.json";
+
+async fn start() -> Result<Vec<Broker>, String> {
+    let boxes = Mailboxes::new(SHARDS);
+    let config = || {
+        let mut config = EngineConfig::new("/data".into());
+        config.memory_bytes = 1;
+        config
+    };
+    let starting: Vec<_> = (0..SHARDS)
+        .map(|i| rt::spawn_joined(Class::Network, Broker::start(config(), i, boxes.clone())))
+        .collect();
+    let mut brokers = Vec::new();
+    for one in starting {
+        brokers.push(one.await.map_err(|e| e.to_string())?);
+    }
+    Ok(brokers)
+}
+
+async fn create_topic(broker: &Broker) {
+    let command = Command::CreateTopic {
+        id: TOPIC,
+        name: "t".into(),
+        internal: false,
+        partitions: 2,
+        replication_factor: 1,
+        assignment: Vec::new(),
+        overrides: Overrides::new(),
+    };
+    broker.propose(command).await.unwrap();
+}
+
+fn batch() -> Bytes {
+    let mut b = vec![0u8; 100];
+    b[8..12].copy_from_slice(&88i32.to_be_bytes());
+    b[16] = 2;
+    b[43..57].fill(0xff);
+    b[57..61].copy_from_slice(&1i32.to_be_bytes());
+    let crc = crc32c(&b[CRC_START..]);
+    b[17..21].copy_from_slice(&crc.to_be_bytes());
+    b.into()
+}
+
+/// Appends one record to each partition; `acked` counts them.
+async fn append(broker: &Broker, acked: &Cell<i64>) {
+    for index in 0..2 {
+        let item = AppendItem {
+            partition: PartitionId::new(TOPIC, index),
+            batch: batch(),
+        };
+        broker
+            .append(vec![item], Acks::All)
+            .await
+            .remove(0)
+            .unwrap();
+    }
+    acked.set(acked.get() + 1);
+}
+
+async fn ends(broker: &Broker) -> Vec<i64> {
+    let mut ends = Vec::new();
+    for index in 0..2 {
+        let latest = OffsetSpec::Latest {
+            read_committed: false,
+        };
+        let id = PartitionId::new(TOPIC, index);
+        ends.push(broker.list_offset(id, -1, latest).await.unwrap().offset);
+    }
+    ends
+}
+
+fn journals_and_checkpoints(sim: &Sim) -> BTreeMap<PathBuf, Vec<u8>> {
+    let disk = sim.disk();
+    let mut files = disk.files();
+    files.retain(|path| {
+        let text = path.to_string_lossy();
+        text.contains("/checkpoints/") || text.contains("/journal")
+    });
+    let content = |path: PathBuf| disk.read_raw(&path).map(|bytes| (path, bytes));
+    files.into_iter().filter_map(content).collect()
+}
+
+/// One start that appends and is killed; gives the manifest it wrote.
+fn generation(sim: &Sim, acked: &Rc<Cell<i64>>) -> Vec<u8> {
+    let acked = acked.clone();
+    sim.block_on(async move {
+        let brokers = start().await.unwrap();
+        if brokers[0].image().topic_by_id(TOPIC).is_none() {
+            create_topic(&brokers[0]).await;
+        }
+        append(&brokers[1], &acked).await;
+        rt::sleep(Duration::from_millis(50)).await;
+    });
+    sim.crash(CrashPolicy::POWER);
+    sim.disk().read_raw(Path::new(MANIFEST)).unwrap()
+}
+
+#[test]
+fn an_old_manifest_is_refused_and_costs_nothing() {
+    for back in [1, 2] {
+        let sim = Sim::new(back as u64, SimConfig::default());
+        let acked = Rc::new(Cell::new(0));
+        let manifests: Vec<Vec<u8>> = (0..4).map(|_| generation(&sim, &acked)).collect();
+        let path = Path::new(MANIFEST);
+        sim.disk().write_raw(path, &manifests[3 - back]);
+        let before = journals_and_checkpoints(&sim);
+        assert!(before.len() >= 2 * SHARDS, "{:?}", before.keys());
+        let refused = sim.block_on(async { start().await.err() });
+        let why = refused.expect("a start with an old manifest");
+        assert!(why.contains("manifest.json is older"), "{why}");
+        sim.crash(CrashPolicy::POWER);
+        let after = journals_and_checkpoints(&sim);
+        assert!(before == after, "something was removed or changed");
+
+        sim.disk().write_raw(path, &manifests[3]);
+        let found = sim.block_on(async { ends(&start().await.unwrap()[0]).await });
+        assert_eq!(found, [acked.get(); 2]);
+    }
+}
+
+/// Cut short at any moment of the next start: the manifest of before brings everything back or is refused.
+#[test]
+fn an_old_manifest_never_loses_what_the_next_start_acknowledged() {
+    let (mut refused, mut served) = (0, 0);
+    for seed in 0..60 {
+        let sim = Sim::new(seed, SimConfig::default());
+        let acked = Rc::new(Cell::new(0));
+        let old = generation(&sim, &acked);
+        let also = acked.clone();
+        sim.block_on(async move {
+            let next = rt::spawn_joined(Class::Network, async move {
+                let brokers = start().await.unwrap();
+                append(&brokers[1], &also).await;
+                rt::sleep(Duration::from_secs(1)).await;
+            });
+            let moment = Duration::from_micros(rt::random_u64() % 16_000);
+            // Whether it gets done in time is the point.
+            let _done = rt::timeout(moment, next).await;
+        });
+        sim.crash(CrashPolicy::POWER);
+        let new = sim.disk().read_raw(Path::new(MANIFEST)).unwrap();
+        sim.disk().write_raw(Path::new(MANIFEST), &old);
+        let found = sim.block_on(async {
+            match start().await {
+                Ok(brokers) => Some(ends(&brokers[0]).await),
+                Err(_) => None,
+            }
+        });
+        let found = match found {
+            Some(found) => {
+                served += 1;
+                found
+            }
+            None => {
+                refused += 1;
+                sim.crash(CrashPolicy::Process);
+                sim.disk().write_raw(Path::new(MANIFEST), &new);
+                sim.block_on(async { ends(&start().await.unwrap()[0]).await })
+            }
+        };
+        assert!(
+            found.iter().all(|end| *end >= acked.get()),
+            "seed {seed}: {found:?} of {}",
+            acked.get()
+        );
+    }
+    assert!(
+        refused > 0 && served > 0,
+        "{refused} refused, {served} served"
+    );
+}
+
+/// Records that no flush has brought to a segment yet are in journals only: no folder below `topics` tells of them.
+#[test]
+fn a_lost_manifest_is_refused_while_records_are_only_in_journals() {
+    let sim = Sim::new(3, SimConfig::default());
+    let acked = Rc::new(Cell::new(0));
+    let manifest = generation(&sim, &acked);
+    let before = journals_and_checkpoints(&sim);
+    let refused = sim.block_on(async {
+        rt::fs::remove_file(Path::new(MANIFEST)).await.unwrap();
+        start().await.err()
+    });
+    let why = refused.expect("a start without the manifest");
+    assert!(why.contains("no manifest.json"), "{why}");
+    sim.crash(CrashPolicy::Process);
+    assert!(before == journals_and_checkpoints(&sim));
+    sim.disk().write_raw(Path::new(MANIFEST), &manifest);
+    let found = sim.block_on(async { ends(&start().await.unwrap()[0]).await });
+    assert_eq!(found, [acked.get(); 2]);
+}
