@@ -18,6 +18,7 @@ pub use crate::meta;
 pub use crate::meta::Image;
 pub use crate::shard::config::{EngineConfig, OnFatal, SmallParts};
 pub use crate::shard::metrics::{Counters, ShardMetrics};
+pub use crate::shard::space::DiskRoom;
 pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
 /// What a producer waits for.

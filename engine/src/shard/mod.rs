@@ -11,6 +11,7 @@ pub mod mail;
 pub mod metrics;
 mod recovery;
 mod scrub;
+pub mod space;
 mod start;
 mod unknown;
 
@@ -26,6 +27,7 @@ use append::ParkedAppend;
 use config::ShardConfig;
 use mail::Calls;
 use metrics::Counters;
+use space::Space;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -59,6 +61,7 @@ pub struct Shard {
     open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,
     parked_appends: RefCell<VecDeque<(ParkedAppend, crate::api::Acks)>>,
     append_parked: Notify,
+    pub space: Space,
     pub calls: Calls,
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
