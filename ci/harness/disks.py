@@ -159,8 +159,7 @@ class Case:
         demand("millrace_disk_full{shard=\"0\"} 1" in self.ask("/metrics"), "the metric says it")
 
     def remove(self):
-        for sender in self.senders:
-            sender.stopping.set()
+        self.stop_sending()
         self.process.end()
         self.disk.remove()
 
@@ -365,7 +364,7 @@ class Cases:
         places = {}
         for topic in topics:
             files = (case.process.data_dir / "topics" / f"{topic}-0").glob("*.log")
-            found = [where for where in map(disk.first_byte, files) if where]
+            found = [where for where in map(disk.stretch, files) if where]
             places[topic] = (min(w[0] for w in found), max(w[1] for w in found))
         lost = max(topics, key=lambda t: places[t][0])
         cut = places[lost][0]

@@ -18,6 +18,7 @@ from paths import TARGET
 TOOLS = ("losetup", "mount", "umount", "mkfs.ext4", "e2fsck", "filefrag", "unshare", "setpriv")
 IN_NAMESPACE = "--in-namespace"
 MIB = 1 << 20
+BLOCK = 4096
 # _IOR('X', 125, __u32), and the flag that writes nothing more: from now on everything fails.
 EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
 
@@ -70,7 +71,7 @@ class Image:
         os.ftruncate(self.backing, mib * MIB)
         # Nothing is written later in the background, and nothing is kept for root.
         lazy = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-        run("mkfs.ext4", "-q", "-F", "-m", 0, "-J", "size=8", "-E", lazy, file)
+        run("mkfs.ext4", "-q", "-F", "-b", BLOCK, "-m", 0, "-J", "size=8", "-E", lazy, file)
         # Direct, so that a read behind the end of the file is an error and no zeros.
         direct = [] if thin_mib else ["--direct-io=on"]
         self.device = run("losetup", "--find", "--show", *direct, file)
@@ -81,7 +82,7 @@ class Image:
         self.mount()
 
     def mount(self):
-        run("mount", "-o", f"errors={self.errors}", self.device, self.dir)
+        run("mount", "-o", f"errors={self.errors},noatime", self.device, self.dir)
 
     def umount(self):
         deadline = time.monotonic() + 20
@@ -106,15 +107,15 @@ class Image:
 
     def take(self, name, left=0):
         """Somebody else's file, as large as leaves `left` bytes free."""
-        path = self.place / "mounted" / name
+        path = self.dir / name
         with open(path, "wb") as file:
-            while (more := self.free() - left) > 0:
-                size = os.fstat(file.fileno()).st_size
+            step = self.free()
+            while (more := self.free() - left) > 0 and step >= BLOCK:
                 try:
-                    os.posix_fallocate(file.fileno(), size, max(more // 2, 4096))
+                    size = os.fstat(file.fileno()).st_size
+                    os.posix_fallocate(file.fileno(), size, max(min(step, more), BLOCK))
                 except OSError:
-                    if more <= MIB:
-                        break
+                    step //= 2
         return path
 
     def make_read_only(self):
@@ -133,17 +134,17 @@ class Image:
         """The device gets what it promised."""
         run("mount", "-o", f"remount,size={mib}M", self.thin)
 
-    def first_byte(self, path):
+    def stretch(self, path):
         """Where on the device the file begins, and where it ends; None for an empty one."""
         # ext: logical: physical: length:
         extents = []
-        for line in run("filefrag", "-b4096", "-v", path).splitlines():
+        for line in run("filefrag", f"-b{BLOCK}", "-v", path).splitlines():
             parts = line.replace("..", " ").replace(":", " ").split()
             if parts and parts[0].isdigit():
                 extents.append((int(parts[3]), int(parts[4])))
         if not extents:
             return None
-        return min(e[0] for e in extents) * 4096, (max(e[1] for e in extents) + 1) * 4096
+        return min(e[0] for e in extents) * BLOCK, (max(e[1] for e in extents) + 1) * BLOCK
 
     def cut_off(self, position):
         """The device cannot be read from `position` on. Gives what mends it again."""

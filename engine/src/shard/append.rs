@@ -131,10 +131,8 @@ impl Shard {
         let behind_others = !self.parked_appends.borrow().is_empty();
         // What is refused needs no room.
         let has_room = || {
-            self.space.refusal().is_some()
-                || (!self.journal.ring().is_full()
-                    && self.journal.backlog_bytes() <= self.config.backlog_bytes_max
-                    && self.space.take(bytes_of(&items)))
+            self.refusal().is_some()
+                || (self.journal_has_room() && self.space.take(bytes_of(&items)))
         };
         if behind_others || !has_room() {
             let (done, receiver) = rt::oneshot();
@@ -181,7 +179,7 @@ impl Shard {
         if self.stopping.get() {
             return Err(PartitionError::Stopping);
         }
-        if let Some(refusal) = self.space.refusal() {
+        if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
         let partition = self.partition(item.partition)?;
@@ -271,7 +269,7 @@ impl Shard {
         loop {
             let room = self.journal.backlog_bytes() <= self.config.backlog_bytes_max / 2;
             let room = room && !self.journal.ring().is_full();
-            let refused = self.journal.failed() || self.space.refusal().is_some();
+            let refused = self.journal.failed() || self.refusal().is_some();
             let first = self
                 .parked_appends
                 .borrow()

@@ -42,11 +42,15 @@ impl Shard {
                 full.await;
                 continue;
             };
-            if let Err(error) = self.flush_through(target).await {
+            let moved = self.flush_through(target).await;
+            self.space.note_moved(&moved);
+            if let Err(error) = moved {
                 if self.journal.failed() {
                     return;
                 }
-                tracing::error!(%error, "cannot move the journal's bytes to their segments; appends will wait");
+                tracing::error!(%error, "cannot move the journal's bytes to their segments; it will be tried again");
+                // Appends for which there is no more room are refused now.
+                self.journal.progressed.notify_all();
                 rt::sleep(Duration::from_secs(1)).await;
             }
         }

@@ -8,7 +8,7 @@ use crate::error::PartitionError;
 use crate::meta::limits::DISK_RESERVE_BYTES;
 use crate::rt::{self, Notify};
 use crate::types::limits::{BLOCK_BYTES, DISK_LOOK_BYTES_MAX, DISK_LOOK_BYTES_MIN};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -98,6 +98,8 @@ pub struct Space {
     checkpoint_bytes: Cell<u64>,
     /// Partitions whose bytes are on their way to segments.
     moving: Cell<usize>,
+    /// Why the last attempt to move bytes to segments failed.
+    stuck: RefCell<Option<String>>,
     /// Until the old journals are gone, what they hold comes on top of what this one holds.
     recovering: Cell<bool>,
 }
@@ -118,6 +120,7 @@ impl Space {
             counted: Cell::new(None),
             checkpoint_bytes: Cell::new(0),
             moving: Cell::new(0),
+            stuck: RefCell::new(None),
             recovering: Cell::new(true),
         }
     }
@@ -126,10 +129,9 @@ impl Space {
         self.room.get()
     }
 
-    /// Why an append is refused, while it is.
-    pub fn refusal(&self) -> Option<PartitionError> {
-        let DiskRoom { free, kept, full } = self.room.get();
-        full.then_some(PartitionError::DiskFull { free, kept })
+    /// Takes note of how an attempt to move bytes to segments ended.
+    pub fn note_moved(&self, moved: &io::Result<()>) {
+        *self.stuck.borrow_mut() = moved.as_ref().err().map(|error| error.to_string());
     }
 
     /// Takes `bytes` out of what may be appended. False where that is too little: then the next look is on its way, and its
@@ -181,6 +183,23 @@ impl Space {
 }
 
 impl Shard {
+    /// Why appends are refused, while they are: there is too little room on the disk, or there is none in the journal and
+    /// none comes, because segments cannot be written.
+    pub(super) fn refusal(&self) -> Option<PartitionError> {
+        let DiskRoom { free, kept, full } = self.space.room.get();
+        if full {
+            return Some(PartitionError::DiskFull { free, kept });
+        }
+        let stuck = self.space.stuck.borrow();
+        let why = stuck.as_ref().filter(|_| !self.journal_has_room())?;
+        Some(PartitionError::Storage(why.clone()))
+    }
+
+    pub(super) fn journal_has_room(&self) -> bool {
+        !self.journal.ring().is_full()
+            && self.journal.backlog_bytes() <= self.config.backlog_bytes_max
+    }
+
     /// Looks at the disk again and again. Runs while the shard lives.
     pub(super) async fn run_space(self: Rc<Self>) {
         while !self.stopping.get() {
