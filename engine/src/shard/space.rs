@@ -239,9 +239,12 @@ impl Shard {
         }
         let full = match slack {
             None => true,
-            Some(slack) => was_full && slack < self.resume_bytes(),
+            // What one shard finds holds for all.
+            Some(slack) => space.board.full.load(SeqCst) > 0 && slack < self.resume_bytes(),
         };
-        space.room.set(DiskRoom { full, ..room });
+        let more = if full { self.resume_bytes() } else { 0 };
+        let kept = room.kept + more;
+        space.room.set(DiskRoom { full, kept, ..room });
         if full {
             space.left.set(0);
         } else {
