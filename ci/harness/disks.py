@@ -211,12 +211,12 @@ class Cases:
 
     def full_under_load(self):
         """Refused before the space is gone; killed while full; a topic is deleted, and it goes on."""
-        disk = Image("full", 384)
+        disk = Image("full", 256)
         case = self.on("full", disk)
         case.start()
-        fill(case, "victim", 40)
+        fill(case, "victim", 24)
         # What is left takes a few seconds to fill.
-        ballast = disk.take("ballast", left=kept(case) + 56 * MIB)
+        ballast = disk.take("ballast", left=kept(case) + 20 * MIB)
         demand(ballast.stat().st_size > MIB, "the ballast leaves room for the test")
         watch = Watch(disk)
         case.send(PLANS)

@@ -245,7 +245,8 @@ fn disk_of(shards: usize, room: u64) -> SimConfig {
 /// Fills a disk, crashes while it is full, starts with another number of shards, deletes, goes on.
 fn fills_up(seed: u64, [shards, shards_then]: [usize; 2], bytes_max: u64, crash: CrashPolicy) {
     println!("seed {seed}");
-    let room = disk_of(shards.max(shards_then), 24 * MIB);
+    let most = shards.max(shards_then);
+    let room = disk_of(most, (1 + most as u64) * 16 * MIB);
     let total = room.disk_bytes;
     let sim = Sim::new(seed, room);
     let clients = Rc::new(Clients::default());

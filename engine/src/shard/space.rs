@@ -304,20 +304,24 @@ impl Shard {
             .expect("there are two"))
     }
 
+    /// More than is kept has to be free before produces are accepted again, or they would be refused again at once.
     fn resume_bytes(&self) -> u64 {
         let least = 2 * DISK_LOOK_BYTES_MIN * self.shards as u64;
-        (self.config.disk_reserve_bytes / 2).max(least)
+        (self.config.disk_reserve_bytes / 4).max(least)
     }
 
-    /// Room for every ring to grow to its bound, however many begin to before the next look.
+    /// Room for every ring to grow to its bound, however many begin to before the next look; and enough besides for produces
+    /// to go on after everything was deleted, but for what is still in each ring's last file.
     fn growth_bytes(&self) -> u64 {
         let config = &self.config;
-        let all = self.shards as u64 * config.journal_files_max as u64 * config.journal_file_bytes;
-        if self.space.recovering.get() {
+        let files = config.journal_files_max as u64 + 1;
+        let all = self.shards as u64 * files * config.journal_file_bytes;
+        let all = if self.space.recovering.get() {
             2 * all
         } else {
             all
-        }
+        };
+        all + self.resume_bytes()
     }
 
     /// The first shard that finds the disk full says so, and the last one that finds room again.
