@@ -123,7 +123,7 @@ impl Ring {
             full: Notify::new(),
             closed: Cell::new(false),
             extra: Rc::new(Cell::new(0)),
-            may_grow: Cell::new(false),
+            may_grow: Cell::new(true),
         })
     }
 
