@@ -107,7 +107,8 @@ impl EngineConfig {
     /// Free bytes without which a new node of `shards` shards would refuse its first produce, its journals included.
     pub fn disk_bytes_min(&self, shards: usize) -> u64 {
         let appends = 2 * DISK_LOOK_BYTES_MIN * shards as u64;
-        DISK_RESERVE_BYTES + self.disk_reserve_bytes + appends + self.journal_bytes_min(shards)
+        let needed = DISK_RESERVE_BYTES + appends + self.journal_bytes_min(shards);
+        self.disk_reserve_bytes.saturating_add(needed)
     }
 
     /// The journals' part of that.

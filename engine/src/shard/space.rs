@@ -243,7 +243,7 @@ impl Shard {
             Some(slack) => space.board.full.load(SeqCst) > 0 && slack < self.resume_bytes(),
         };
         let more = if full { self.resume_bytes() } else { 0 };
-        let kept = room.kept + more;
+        let kept = room.kept.saturating_add(more);
         space.room.set(DiskRoom { full, kept, ..room });
         if full {
             space.left.set(0);
@@ -288,14 +288,14 @@ impl Shard {
             let full = false;
             (free.checked_sub(kept), DiskRoom { free, kept, full })
         };
-        let kept = claimed.data + config.disk_reserve_bytes;
+        let kept = claimed.data.saturating_add(config.disk_reserve_bytes);
         if self.space.apart.get() == Some(false) {
-            return Ok(found(data.free, kept + claimed.journal));
+            return Ok(found(data.free, kept.saturating_add(claimed.journal)));
         }
         let journal = rt::fs::space(&config.journal_root).await?;
         if journal.device == data.device {
             self.space.apart.set(Some(false));
-            return Ok(found(data.free, kept + claimed.journal));
+            return Ok(found(data.free, kept.saturating_add(claimed.journal)));
         }
         let both = [found(data.free, kept), found(journal.free, claimed.journal)];
         Ok(both
