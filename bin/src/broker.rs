@@ -184,6 +184,7 @@ fn engine_config(config: &Config, listeners: &[TcpListener]) -> Result<EngineCon
     engine.advertised_host = advertised.host;
     engine.advertised_port = advertised.port;
     engine.memory_bytes = config.memory_bytes;
+    engine.disk_reserve_bytes = config.disk_reserve_bytes;
     engine.on_fatal = OnFatal::new(|reason| {
         // Nothing is acknowledged any more: the one way back is to start again and recover.
         eprintln!("millrace: storage failed: {reason}\n  Check the disk and `dmesg`, then start again: it recovers.");

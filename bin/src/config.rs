@@ -7,6 +7,7 @@ use crate::host;
 use crate::units::{host_ports, name_values, ByteSize, CpuList, HostPort, NameValue};
 use millrace_engine::api::meta::config::check_fixed;
 use millrace_engine::api::meta::Overrides;
+use millrace_engine::types::limits::DISK_RESERVE_BYTES_DEFAULT;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,11 @@ pub struct Settings {
     #[arg(long, env = "MILLRACE_MEMORY", value_name = "BYTES")]
     pub memory: Option<ByteSize>,
 
+    /// Disk space that stays free, beyond what is needed to store what was accepted: before it is touched, produces are
+    /// refused [default: 256MiB]
+    #[arg(long, env = "MILLRACE_DISK_RESERVE", value_name = "BYTES")]
+    pub disk_reserve: Option<ByteSize>,
+
     /// Number of this node in its cluster [default: 1]
     #[arg(long, env = "MILLRACE_NODE_ID", value_name = "N")]
     pub node_id: Option<i32>,
@@ -105,6 +111,7 @@ pub struct Config {
     /// At least one; shard `i` is pinned to `cpus[i % cpus.len()]`.
     pub cpus: Vec<usize>,
     pub memory_bytes: u64,
+    pub disk_reserve_bytes: u64,
     pub node_id: i32,
     pub admin_listen: HostPort,
     pub log_level: String,
@@ -138,6 +145,7 @@ impl Settings {
             shards: self.shards.or(file.shards),
             cpus: self.cpus.or(file.cpus),
             memory: self.memory.or(file.memory),
+            disk_reserve: self.disk_reserve.or(file.disk_reserve),
             node_id: self.node_id.or(file.node_id),
             admin_listen: self.admin_listen.or(file.admin_listen),
             log_level: self.log_level.or(file.log_level),
@@ -208,6 +216,9 @@ impl Settings {
             shards,
             cpus,
             memory_bytes,
+            disk_reserve_bytes: self
+                .disk_reserve
+                .map_or(DISK_RESERVE_BYTES_DEFAULT, |r| r.0),
             node_id,
             admin_listen: self
                 .admin_listen
@@ -304,6 +315,7 @@ mod tests {
         assert_eq!(config.listen, vec![HostPort::new("127.0.0.1", 9092)]);
         assert_eq!((config.shards, config.cpus.as_slice()), (3, &[0, 1, 4][..]));
         assert_eq!(config.memory_bytes, 3 << 30);
+        assert_eq!(config.disk_reserve_bytes, 256 << 20);
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9644");
     }
 

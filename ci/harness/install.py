@@ -30,6 +30,14 @@ DEBIAN_PACKAGES = {
     "git": ["git"],
     "make": ["make"],
     "gcc": ["gcc", "g++", "libc6-dev"],
+    "losetup": ["mount"],
+    "mount": ["mount"],
+    "umount": ["mount"],
+    "mkfs.ext4": ["e2fsprogs"],
+    "e2fsck": ["e2fsprogs"],
+    "filefrag": ["e2fsprogs"],
+    "unshare": ["util-linux"],
+    "setpriv": ["util-linux"],
 }
 
 
@@ -133,6 +141,14 @@ def rdkafka():
     command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", manifest]
     shell.must_run(command, log("rdkafka"), 900, env={"CARGO_TARGET_DIR": str(INSTALLED / "rdkafka")})
     return INSTALLED / "rdkafka" / "debug" / "rdkafka-suite"
+
+
+def loop_devices(tools):
+    if os.geteuid() != 0:
+        raise Missing("needs root, for file systems on loop devices")
+    need(*tools)
+    if not os.path.exists("/dev/loop-control"):
+        raise Missing("needs loop devices, which this kernel or container has not")
 
 
 def reference_broker():

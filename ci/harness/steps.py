@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import broker
+import image
 import install
 import shell
 from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
@@ -183,6 +184,10 @@ class Run:
         install.reference_tools()
         self._program("logtools", 900)
 
+    def disks(self):
+        install.loop_devices(image.TOOLS)
+        self._program("disks", 240)
+
     def crash(self):
         options = ["--kills", str(self.options.kills)]
         if self.options.seed:
@@ -190,7 +195,7 @@ class Run:
         self._program("crash", 300 + 20 * self.options.kills, options)
 
     def _program(self, name, seconds_max, options=()):
-        if self.options.broker == "kafka" and name in ("process", "hostile", "logtools"):
+        if self.options.broker == "kafka" and name in ("process", "hostile", "logtools", "disks"):
             self.report.skip(name, "is about Millrace's own process")
             return
         install.python()
@@ -251,6 +256,7 @@ STEPS = {
     "hostile": "garbage, half frames, bombs, ten thousand connections, clients that never read: each harms only itself",
     "hostile-long": "the same, each for half a minute",
     "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
+    "disks": "disks that run full, fail or cannot be written (needs root and loop devices)",
     "crash": "SIGKILL under load and restart, many times",
 }
 # Too long for every run: `ci/night` has them, and `--only`.
@@ -259,7 +265,7 @@ AT_NIGHT = {"plants", "hostile-long"}
 LANES = [
     ["verify"],
     ["seed", "kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
-    ["process", "hostile", "logtools", "crash"],
+    ["process", "hostile", "logtools", "disks", "crash"],
 ]
 
 

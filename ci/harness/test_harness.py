@@ -47,6 +47,12 @@ class Oracle(unittest.TestCase):
         of = sender(acknowledged={(0, 0): 0, (0, 1): 2, (0, 2): 1, (0, 3): 3})
         self.refused("out of order", of, [[0, 2, 1, 3]])
 
+    def test_disorder_is_the_client_s_only_where_it_is_said(self):
+        of = sender(idempotent=False, acknowledged={(0, 0): 0, (0, 1): 2, (0, 2): 1, (0, 3): 3})
+        oracle.check_sender(of, reading([[0, 2, 1, 3]]), ordered=False)
+        with self.assertRaisesRegex(AssertionError, "3 different of 4"):
+            oracle.check_sender(sender(acknowledged={(0, 0): 0}, unplaced=[1, 2, 3]), reading([[0, 3, 1]]), ordered=False)
+
     def test_what_was_given_up_or_never_told_is_seen(self):
         self.refused("problems", sender(problems=["p:1 was given up"]), [[0, 1, 2, 3]])
         self.refused("told of 3 of 4", sender(acknowledged={(0, n): n for n in range(3)}), [[0, 1, 2, 3]])

@@ -19,6 +19,7 @@ pub use crate::plant::{self, Plant};
 pub use crate::shard::config::{EngineConfig, OnFatal, SmallParts};
 pub use crate::shard::metrics::{Counters, ShardMetrics};
 pub use crate::shard::responses::ResponseBytes;
+pub use crate::shard::space::DiskRoom;
 pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
 /// What a producer waits for.

@@ -65,9 +65,12 @@ impl Checkpoint {
             .join(format!("g{generation}-s{shard}"))
     }
 
-    pub async fn write(&self, data_dir: &Path, shard: usize) -> io::Result<()> {
+    /// Gives how many bytes it took.
+    pub async fn write(&self, data_dir: &Path, shard: usize) -> io::Result<u64> {
         let path = Checkpoint::path(data_dir, self.generation, shard);
-        rt::fs::write_atomic(&path, &self.encode()).await
+        let bytes = self.encode();
+        rt::fs::write_atomic(&path, &bytes).await?;
+        Ok(bytes.len() as u64)
     }
 
     pub async fn read(data_dir: &Path, generation: u64, shard: usize) -> io::Result<Checkpoint> {

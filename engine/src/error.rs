@@ -56,6 +56,8 @@ pub enum PartitionError {
     InvalidRequest(&'static str),
     #[error("storage failed: {0}")]
     Storage(String),
+    #[error("the disk is full: {free} bytes are free where {kept} have to stay free")]
+    DiskFull { free: u64, kept: u64 },
     #[error("memory for appends is used up")]
     Busy,
     #[error(

@@ -26,8 +26,10 @@ pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
         PartitionError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
         PartitionError::Policy(_) => ErrorCode::PolicyViolation,
         PartitionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
-        // The client tries again; it is the code for a disk that fails.
-        PartitionError::Storage(_) => ErrorCode::KafkaStorageError,
+        // The client tries again, for as long as it has patience: it is the code for a disk that fails, and for a full one.
+        PartitionError::Storage(_) | PartitionError::DiskFull { .. } => {
+            ErrorCode::KafkaStorageError
+        }
         // Retriable and without a metadata refresh: the same broker is the right one.
         PartitionError::Busy | PartitionError::TimedOut => ErrorCode::RequestTimedOut,
         // Retriable with a metadata refresh, which finds whoever leads after this broker.
@@ -171,6 +173,7 @@ mod tests {
         check(PartitionError::Policy("compacted"), 44);
         check(PartitionError::InvalidRequest("x"), 42);
         check(PartitionError::Storage("EIO".into()), 56);
+        check(PartitionError::DiskFull { free: 1, kept: 2 }, 56);
         check(PartitionError::Busy, 7);
         check(PartitionError::TimedOut, 7);
         check(PartitionError::Stopping, 6);

@@ -156,7 +156,7 @@ fn advice(error: &ClientError) -> Option<&'static str> {
             E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend => {
                 Some("Fewer replicas are in sync than min.insync.replicas asks for.")
             }
-            E::KafkaStorageError => Some("The broker's disk failed; its log says how."),
+            E::KafkaStorageError => Some("The broker's disk failed or is full; its log says which."),
             E::UnsupportedCompressionType => Some("Use another --compression."),
             _ => None,
         },

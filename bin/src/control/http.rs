@@ -53,17 +53,23 @@ struct Health {
 }
 
 async fn health(Shared(state): Shared<Arc<State>>) -> Response {
-    let shards: Vec<bool> = state.ask_all().await.iter().map(Option::is_some).collect();
+    let answers = state.ask_all().await;
+    let shards: Vec<bool> = answers.iter().map(Option::is_some).collect();
+    let mut samples = answers.iter().flatten().flatten();
+    let disk_full = samples.any(|s| s.level_of(&metrics::DISK_FULL) == Some(1.0));
     let status = if state.stopping() {
         "stopping"
     } else if shards.is_empty() {
         "starting"
-    } else if shards.iter().all(|answers| *answers) {
-        "ok"
-    } else {
+    } else if !shards.iter().all(|answers| *answers) {
         "degraded"
+    } else if disk_full {
+        "disk full"
+    } else {
+        "ok"
     };
-    let code = if status == "ok" {
+    // With a full disk it serves readers and accepts deletions: whoever restarts or avoids it for this makes it no better.
+    let code = if matches!(status, "ok" | "disk full") {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

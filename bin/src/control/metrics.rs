@@ -61,6 +61,9 @@ families! {
     RESPONSE_BYTES = Gauge "millrace_response_memory_bytes" "Memory of responses that clients have not taken";
     RESPONSE_BYTES_MAX = Gauge "millrace_response_memory_limit_bytes" "Limit of the memory of responses";
     MEMORY_USED = Gauge "millrace_memory_used_bytes" "Memory in use by records, appends, requests and responses";
+    DISK_FREE = Gauge "millrace_disk_free_bytes" "Free space of the disk at the last look";
+    DISK_KEPT = Gauge "millrace_disk_kept_bytes" "Free space below which produces are refused";
+    DISK_FULL = Gauge "millrace_disk_full" "Whether produces are refused because the disk is full";
     CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
     SCRUBBED_BYTES = Counter "millrace_scrubbed_bytes" "Bytes of finished segments that the scrubber read and checked";
     SCRUB_DAMAGED_BLOCKS = Counter "millrace_scrub_damaged_blocks" "Blocks that the scrubber found damaged";
@@ -142,6 +145,14 @@ impl Sample {
             reading: Reading::Spread(spread),
         }
         .checked()
+    }
+
+    /// The value of a gauge of this family.
+    pub fn level_of(&self, family: &'static Family) -> Option<f64> {
+        match self.reading {
+            Reading::Level(level) if std::ptr::eq(self.family, family) => Some(level),
+            Reading::Level(_) | Reading::Count(_) | Reading::Spread(_) => None,
+        }
     }
 
     fn checked(self) -> Sample {

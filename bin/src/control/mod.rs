@@ -121,9 +121,10 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
-    /// Shards of which one may be dead.
+    /// Shards of which one may be dead, and one may have a full disk.
     struct Fake {
         dead: Option<usize>,
+        full: Option<usize>,
     }
 
     impl Shards for Fake {
@@ -133,6 +134,10 @@ mod tests {
         fn ask(&self, shard: usize) -> Answer {
             let answer = (self.dead != Some(shard)).then(|| {
                 vec![
+                    Sample::level(
+                        &metrics::DISK_FULL,
+                        f64::from(u8::from(self.full == Some(shard))),
+                    ),
                     Sample::count(&metrics::JOURNAL_COMMITS, 7),
                     Sample::count_of(&metrics::REQUESTS, "Produce", 3),
                     Sample::spread_of(
@@ -168,7 +173,11 @@ mod tests {
 
     #[test]
     fn health_follows_the_shards_and_metrics_carry_their_label() {
-        for (dead, code, status) in [(None, "200", "ok"), (Some(1), "503", "degraded")] {
+        for (dead, full, code, status) in [
+            (None, None, "200", "ok"),
+            (None, Some(1), "200", "disk full"),
+            (Some(1), Some(0), "503", "degraded"),
+        ] {
             let control = start(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
             let starting = get(control.address, "/health");
             assert!(
@@ -176,7 +185,7 @@ mod tests {
                 "{starting}"
             );
 
-            control.state.attach(Arc::new(Fake { dead }));
+            control.state.attach(Arc::new(Fake { dead, full }));
             let health = get(control.address, "/health");
             assert!(health.starts_with(&format!("HTTP/1.1 {code}")), "{health}");
             assert!(

@@ -136,7 +136,7 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
         + shard.backlog_bytes as u64
         + shard.request_bytes
         + shard.response_bytes;
-    let levels: [(&'static Family, u64); 10] = [
+    let levels: [(&'static Family, u64); 13] = [
         (&metrics::PARTITIONS, shard.partitions as u64),
         (&metrics::JOURNAL_FILE_BYTES, shard.journal_file_bytes),
         (&metrics::CACHE_BYTES, shard.cache_bytes as u64),
@@ -147,6 +147,9 @@ pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
         (&metrics::RESPONSE_BYTES, shard.response_bytes),
         (&metrics::RESPONSE_BYTES_MAX, shard.response_bytes_max),
         (&metrics::MEMORY_USED, memory_used),
+        (&metrics::DISK_FREE, shard.disk.free),
+        (&metrics::DISK_KEPT, shard.disk.kept),
+        (&metrics::DISK_FULL, u64::from(shard.disk.full)),
     ];
     let mut samples = vec![
         Sample::spread(

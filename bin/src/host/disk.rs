@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 
 const BLOCK_BYTES: usize = 4096;
 
-/// Less free space than this and the first journals and segments do not fit.
-const FREE_BYTES_MIN: u64 = 512 << 20;
-/// Less than this is soon used up.
+/// Less than this, beyond what is needed, is soon used up.
 const FREE_BYTES_LOW: u64 = 4 << 30;
 
 const FLUSH_FILE_BYTES: u64 = 16 << 20;
@@ -27,8 +25,16 @@ const BANDWIDTH_WRITE_BYTES: usize = 1 << 20;
 const BANDWIDTH_WRITERS: u64 = 4;
 const BANDWIDTH_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// Free space without which a broker takes no produce, and whether one has used the directory before: then it may start all
+/// the same, to serve readers and deletions.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub bytes: u64,
+    pub used: bool,
+}
+
 /// What the directory allows. A directory that does not exist yet is judged by its nearest parent.
-pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
+pub fn findings(item: &'static str, dir: &Path, room: Room) -> Vec<Finding> {
     let place = match existing(dir) {
         Ok(place) => place,
         Err(error) => {
@@ -70,7 +76,7 @@ pub fn findings(item: &'static str, dir: &Path) -> Vec<Finding> {
         ),
         Err(advice) => Finding::stops(item, format!("{shown} on {}", system.name), advice),
     }];
-    all.push(free_space(&place));
+    all.push(free_space(&place, room));
     all
 }
 
@@ -88,30 +94,37 @@ pub fn existing(dir: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from(io::ErrorKind::NotFound))
 }
 
-fn free_space(place: &Path) -> Finding {
-    let free = match free_bytes(place) {
-        Ok(free) => free,
-        Err(error) => {
-            return Finding::warning("free space", error.to_string(), "Check by hand with `df`.");
-        }
-    };
+fn free_space(place: &Path, room: Room) -> Finding {
+    match free_bytes(place) {
+        Ok(free) => judge_free(free, place, room),
+        Err(error) => Finding::warning("free space", error.to_string(), "Check by hand with `df`."),
+    }
+}
+
+fn judge_free(free: u64, place: &Path, room: Room) -> Finding {
     let value = ByteSize(free).human();
-    if free < FREE_BYTES_MIN {
+    let wanted = ByteSize(room.bytes).human();
+    if free < room.bytes && room.used {
         let advice = format!(
-            "Free at least {} on {}.",
-            ByteSize(FREE_BYTES_MIN).human(),
+            "Produces are refused until about {wanted} are free; reading and deleting work."
+        );
+        return Finding::warning("free space", value, advice);
+    }
+    if free < room.bytes {
+        let advice = format!(
+            "Free at least {wanted} on {}; fewer --shards, less --memory or a smaller --disk-reserve need less.",
             place.display()
         );
-        Finding::stops("free space", value, advice)
-    } else if free < FREE_BYTES_LOW {
-        Finding::warning(
+        return Finding::stops("free space", value, advice);
+    }
+    if free - room.bytes < FREE_BYTES_LOW {
+        return Finding::warning(
             "free space",
             value,
             "Room is short: set retention.bytes on topics, or add space.",
-        )
-    } else {
-        Finding::fine("free space", value)
+        );
     }
+    Finding::fine("free space", value)
 }
 
 fn path_c(path: &Path) -> io::Result<std::ffi::CString> {
@@ -382,12 +395,33 @@ mod tests {
         );
     }
 
+    const NO_ROOM: Room = Room {
+        bytes: 0,
+        used: false,
+    };
+
+    #[test]
+    fn too_little_room_stops_only_a_new_broker() {
+        let check = |free, used, expected| {
+            let room = Room {
+                bytes: 1 << 30,
+                used,
+            };
+            let found = judge_free(free, Path::new("/x"), room);
+            assert_eq!(found.verdict, expected, "{found:?}");
+        };
+        check((1 << 30) - 1, false, Verdict::Stops);
+        check((1 << 30) - 1, true, Verdict::Warning);
+        check(1 << 30, false, Verdict::Warning);
+        check(6 << 30, false, Verdict::Fine);
+    }
+
     #[test]
     fn a_directory_to_be_created_is_judged_by_its_parent_and_left_alone() {
         let dir = std::env::temp_dir().join(format!("millrace-disk-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let wanted = dir.join("a/b");
-        let found = findings("data directory", &wanted);
+        let found = findings("data directory", &wanted, NO_ROOM);
         assert!(
             found[0].value.contains("to be created"),
             "{}",
@@ -406,7 +440,10 @@ mod tests {
     fn a_file_in_the_way_stops() {
         let path = std::env::temp_dir().join(format!("millrace-file-{}", std::process::id()));
         std::fs::write(&path, "x").unwrap();
-        assert_eq!(findings("data directory", &path)[0].verdict, Verdict::Stops);
+        assert_eq!(
+            findings("data directory", &path, NO_ROOM)[0].verdict,
+            Verdict::Stops
+        );
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod ports;
 
 use crate::config::Config;
+use millrace_engine::api::EngineConfig;
 
 /// How a finding bears on `serve`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +102,19 @@ pub fn findings(config: &Config) -> Vec<Finding> {
         limits::memlock(config.shards),
         limits::nofile(config.shards),
     ];
+    let used = config.data_dir.join("manifest.json").exists();
+    let engine = EngineConfig {
+        memory_bytes: config.memory_bytes,
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..EngineConfig::new(config.data_dir.clone())
+    };
     for (item, dir) in directories(config) {
-        all.extend(disk::findings(item, dir));
+        let bytes = if dir == config.data_dir {
+            engine.disk_bytes_min(config.shards)
+        } else {
+            engine.journal_bytes_min(config.shards)
+        };
+        all.extend(disk::findings(item, dir, disk::Room { bytes, used }));
     }
     all
 }

@@ -55,6 +55,8 @@ pub struct Ring {
     closed: Cell<bool>,
     /// Files beyond the bound that commits need on which the freeing of files itself depends.
     extra: Rc<Cell<usize>>,
+    /// Whether the disk has room for more files than commits cannot do without.
+    may_grow: Cell<bool>,
 }
 
 /// While held, the ring may grow past its bound rather than wait for files to be freed.
@@ -121,6 +123,7 @@ impl Ring {
             full: Notify::new(),
             closed: Cell::new(false),
             extra: Rc::new(Cell::new(0)),
+            may_grow: Cell::new(true),
         })
     }
 
@@ -268,6 +271,21 @@ impl Ring {
             .sum()
     }
 
+    /// Bytes of commits in files that were not given back yet.
+    pub fn held_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        let current = state.current.as_ref().map_or(0, |_| state.position);
+        state.used.iter().map(|f| f.bytes).sum::<u64>() + current
+    }
+
+    /// Says whether there is room on the disk to grow.
+    pub fn allow_growth(&self, allowed: bool) {
+        if allowed && !self.may_grow.get() {
+            self.wanted.notify_all();
+        }
+        self.may_grow.set(allowed);
+    }
+
     /// Keeps one zero-filled file ready while the ring may grow. Runs until `close`.
     pub async fn run_filler(self: Rc<Self>) {
         loop {
@@ -280,7 +298,11 @@ impl Ring {
                 let ready = state.free.iter().filter(regular).count();
                 let all = ready + state.used.len() + usize::from(state.current.is_some());
                 let extra = if state.starving { self.extra.get() } else { 0 };
-                (ready == 0 && all < self.config.files_max + extra).then(|| {
+                let small = |f: &Rc<JournalFile>| f.bytes < self.config.file_bytes;
+                let none = state.used.iter().chain(&state.current).all(small);
+                // Where the disk is full, only so that what is under way comes to its end.
+                let may = self.may_grow.get() || (state.starving && (extra > 0 || none));
+                (ready == 0 && may && all < self.config.files_max + extra).then(|| {
                     state.next_number += 1;
                     state.next_number - 1
                 })
@@ -303,6 +325,8 @@ impl Ring {
                 }
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "cannot extend the journal");
+                    // Half of it may be there, and would take room from what could still be moved.
+                    self.remove_torso(&path).await;
                     let stuck = {
                         let state = self.state.borrow();
                         state.free.is_empty() && state.used.is_empty() && state.starving
@@ -315,6 +339,16 @@ impl Ring {
                 }
             }
             self.room.notify_all();
+        }
+    }
+
+    async fn remove_torso(&self, path: &Path) {
+        match rt::fs::remove_file(path).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove half a journal file")
+            }
         }
     }
 

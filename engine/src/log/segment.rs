@@ -45,6 +45,8 @@ pub struct SegmentFiles {
     new_names: Cell<bool>,
     /// Length of the log file: what lies behind the bytes in use is allocated ahead.
     allocated: Cell<u64>,
+    /// How much may be allocated ahead.
+    ahead_max: Cell<u64>,
     /// Writes begun and ended: odd while one is under way.
     writes: Cell<u64>,
     index: RefCell<Option<Rc<Index>>>,
@@ -132,6 +134,7 @@ impl SegmentFiles {
             sums_written: Cell::new(0),
             new_names: Cell::new(false),
             allocated: Cell::new(0),
+            ahead_max: Cell::new(0),
             writes: Cell::new(0),
             index: RefCell::new(None),
         }
@@ -205,6 +208,11 @@ impl SegmentFiles {
         Ok(())
     }
 
+    /// Says how many bytes beyond what is written may be allocated: none where the disk is nearly full.
+    pub fn allow_ahead(&self, bytes: u64) {
+        self.ahead_max.set(bytes.min(ALLOCATE_AHEAD_BYTES_MAX));
+    }
+
     /// A write that makes its file longer is taken off the ring and waits for a thread: it is done for
     /// several writes at once. Where there is no room for that, the write itself will say so.
     async fn allocate_ahead(&self, position: u64, bytes: u64) {
@@ -212,7 +220,10 @@ impl SegmentFiles {
         if end <= self.allocated.get() {
             return;
         }
-        let ahead = (bytes * ALLOCATE_AHEAD).min(ALLOCATE_AHEAD_BYTES_MAX);
+        let ahead = (bytes * ALLOCATE_AHEAD).min(self.ahead_max.get());
+        if ahead == 0 {
+            return;
+        }
         match self.log.allocate(end + ahead).await {
             Ok(()) => self.allocated.set(end + ahead),
             Err(error) => {

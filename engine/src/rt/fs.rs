@@ -24,6 +24,8 @@ pub struct Space {
     pub total: u64,
     /// What an ordinary user may still allocate.
     pub free: u64,
+    /// Tells file systems apart.
+    pub device: u64,
 }
 
 /// Runs the simulated operation or, off the shard thread, the real one.

@@ -43,6 +43,10 @@ enum Local {
 
 type Indexed = Vec<(usize, AppendResult)>;
 
+fn bytes_of(items: &[Handed]) -> u64 {
+    items.iter().map(|item| item.batch.len() as u64).sum()
+}
+
 /// What `f` gives, or `None` once the deadline has passed before that.
 async fn until<T>(deadline: Option<Mono>, f: impl Future<Output = T>) -> Option<T> {
     match deadline {
@@ -124,10 +128,13 @@ impl Shard {
     }
 
     fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {
-        if !self.parked_appends.borrow().is_empty()
-            || self.journal.ring().is_full()
-            || self.journal.backlog_bytes() > self.config.backlog_bytes_max
-        {
+        let behind_others = !self.parked_appends.borrow().is_empty();
+        // What is refused needs no room.
+        let has_room = || {
+            self.refusal().is_some()
+                || (self.journal_has_room() && self.space.take(bytes_of(&items)))
+        };
+        if behind_others || !has_room() {
             let (done, receiver) = rt::oneshot();
             let indexes = items.iter().map(|i| i.index).collect();
             let mut parked = self.parked_appends.borrow_mut();
@@ -171,6 +178,9 @@ impl Shard {
     ) -> Result<Accepted, PartitionError> {
         if self.stopping.get() {
             return Err(PartitionError::Stopping);
+        }
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
         }
         let partition = self.partition(item.partition)?;
         let need = partition.config().min_insync_replicas as usize;
@@ -259,9 +269,17 @@ impl Shard {
         loop {
             let room = self.journal.backlog_bytes() <= self.config.backlog_bytes_max / 2;
             let room = room && !self.journal.ring().is_full();
-            if self.parked_appends.borrow().is_empty() {
+            let refused = self.journal.failed() || self.refusal().is_some();
+            let first = self
+                .parked_appends
+                .borrow()
+                .front()
+                .map(|(p, _)| bytes_of(&p.items));
+            let Some(bytes) = first else {
                 self.append_parked.notified().await;
-            } else if room || self.journal.failed() {
+                continue;
+            };
+            if refused || (room && self.space.take(bytes)) {
                 let next = self.parked_appends.borrow_mut().pop_front();
                 if let Some((parked, acks)) = next {
                     let handed = self.append_now(parked.items, acks);

@@ -1,9 +1,11 @@
 //! Owns the engine's settings and how one memory budget is divided among a shard's parts.
 //! Does not know flags, files or environment. Invariant: the parts of a budget never exceed it.
 
+use crate::meta::limits::DISK_RESERVE_BYTES;
 use crate::meta::Overrides;
 use crate::types::limits::{
-    COMMIT_BYTES, JOURNAL_FILE_BYTES, JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
+    COMMIT_BYTES, DISK_LOOK_BYTES_MIN, DISK_RESERVE_BYTES_DEFAULT, JOURNAL_FILE_BYTES,
+    JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use std::time::Duration;
 const MIB: u64 = 1 << 20;
 /// Least memory a shard can work with.
 pub const SHARD_MEMORY_BYTES_MIN: u64 = 32 * MIB;
+
+/// Regular journal files that a start, or the freeing of files, may have to add to a ring.
+const JOURNAL_FILES_RESERVED: u64 = 2;
 
 /// Told why nothing can be acknowledged any more; a broker's process ends then and recovers.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub struct EngineConfig {
     pub advertised_port: u16,
     /// Bytes that the node may use for records, caches and requests, over all shards.
     pub memory_bytes: u64,
+    /// Bytes of the disk that stay free beyond what is needed to store what was accepted: produces are refused before.
+    pub disk_reserve_bytes: u64,
     /// Broker settings by Kafka's names that were given at start.
     pub broker_settings: Overrides,
     /// How often retention looks at every partition; None: as the setting
@@ -76,6 +83,7 @@ impl EngineConfig {
             advertised_host: "127.0.0.1".into(),
             advertised_port: 9092,
             memory_bytes: 1 << 30,
+            disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
             broker_settings: Overrides::new(),
             retention_check: None,
             // A terabyte in a day and a half: little beside what one disk can do.
@@ -94,6 +102,20 @@ impl EngineConfig {
             .unwrap_or_else(|| self.data_dir.join("journal"))
     }
 
+    /// Free bytes without which a new node of `shards` shards would refuse its first produce, its journals included.
+    pub fn disk_bytes_min(&self, shards: usize) -> u64 {
+        let appends = 2 * DISK_LOOK_BYTES_MIN * shards as u64;
+        let needed = DISK_RESERVE_BYTES + appends + self.journal_bytes_min(shards);
+        self.disk_reserve_bytes.saturating_add(needed)
+    }
+
+    /// The journals' part of that.
+    pub fn journal_bytes_min(&self, shards: usize) -> u64 {
+        let shard = self.for_shard(shards);
+        let ring = JOURNAL_FIRST_FILE_BYTES + shard.journal_file_bytes;
+        shards as u64 * (ring + shard.journal_reserve_bytes())
+    }
+
     /// One shard's share when there are `shards`.
     pub fn for_shard(&self, shards: usize) -> ShardConfig {
         let memory = (self.memory_bytes / shards as u64).max(SHARD_MEMORY_BYTES_MIN);
@@ -109,6 +131,7 @@ impl EngineConfig {
             request_bytes_max: memory / 8,
             response_bytes_max: memory / 8,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
+            disk_reserve_bytes: self.disk_reserve_bytes,
             retention_check: self.retention_check,
             scrub_bytes_per_second: self.scrub_bytes_per_second.div_ceil(shards as u64),
             scrub_pause: self.scrub_pause,
@@ -139,6 +162,8 @@ pub struct ShardConfig {
     /// Responses that clients have not taken yet; beyond it fetches get little.
     pub response_bytes_max: u64,
     pub open_segments_max: usize,
+    /// Of the whole node.
+    pub disk_reserve_bytes: u64,
     pub retention_check: Option<Duration>,
     pub scrub_bytes_per_second: u64,
     pub scrub_pause: Duration,
@@ -155,6 +180,12 @@ impl ShardConfig {
 }
 
 impl ShardConfig {
+    /// What has to be free for journals: a start makes new ones before it lets go of the old.
+    pub fn journal_reserve_bytes(&self) -> u64 {
+        let first = JOURNAL_FIRST_FILE_BYTES.min(self.journal_file_bytes);
+        first + JOURNAL_FILES_RESERVED * self.journal_file_bytes
+    }
+
     fn with(self, small: SmallParts) -> ShardConfig {
         assert!(small.journal_file_bytes <= self.journal_file_bytes);
         assert!(small.cache_bytes <= self.cache_bytes);

@@ -42,11 +42,15 @@ impl Shard {
                 full.await;
                 continue;
             };
-            if let Err(error) = self.flush_through(target).await {
+            let moved = self.flush_through(target).await;
+            self.space.note_moved(&moved);
+            if let Err(error) = moved {
                 if self.journal.failed() {
                     return;
                 }
-                tracing::error!(%error, "cannot move the journal's bytes to their segments; appends will wait");
+                tracing::error!(%error, "cannot move the journal's bytes to their segments; it will be tried again");
+                // Appends for which there is no more room are refused now.
+                self.journal.progressed.notify_all();
                 rt::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -80,8 +84,9 @@ impl Shard {
         // A pass holds the files of many partitions: two of them could wait for each other.
         let _one_at_a_time = self.flushing.acquire(1).await;
         let mut result = Ok(());
+        let ahead = self.space.begin_moving(work.len());
         for group in work.chunks(FLUSH_PARTITIONS_AT_ONCE) {
-            if let Err(error) = self.flush_group(group, through).await {
+            if let Err(error) = self.flush_group(group, through, ahead).await {
                 result = Err(error);
             }
             for partition in group {
@@ -98,6 +103,7 @@ impl Shard {
             }
             rt::yield_if_needed().await;
         }
+        self.space.end_moving();
         result
     }
 
@@ -106,6 +112,7 @@ impl Shard {
         self: &Rc<Self>,
         group: &[Rc<Partition>],
         through: Option<u64>,
+        ahead: u64,
     ) -> io::Result<()> {
         let mut result = Ok(());
         let mut todo = group.to_vec();
@@ -116,6 +123,7 @@ impl Shard {
             });
             let passes = keep(begun.await, &mut result).into_iter().flatten();
             let passes: Vec<FlushPass> = passes.collect();
+            passes.iter().for_each(|p| p.files().allow_ahead(ahead));
             self.await_carried(&passes).await?;
             let shard = self.clone();
             let written = at_once(passes, move |mut pass| {
@@ -181,7 +189,9 @@ impl Shard {
             replay_from,
             partitions: states,
         };
-        checkpoint.write(&self.config.data_dir, self.index).await
+        let bytes = checkpoint.write(&self.config.data_dir, self.index).await?;
+        self.space.note_checkpoint(bytes);
+        Ok(())
     }
 
     /// The first checkpoint of a generation, after recovery.

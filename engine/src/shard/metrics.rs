@@ -1,6 +1,7 @@
 //! Owns what a shard counts. Does not know how it is shown.
 //! Invariant: a snapshot is plain data that may leave the shard's thread.
 
+use super::space::DiskRoom;
 use super::Shard;
 use crate::error::PartitionError;
 use crate::journal::JournalStats;
@@ -37,6 +38,7 @@ pub struct ShardMetrics {
     pub response_bytes: u64,
     pub response_bytes_max: u64,
     pub cross_shard_calls: u64,
+    pub disk: DiskRoom,
     pub counters: Counters,
 }
 
@@ -83,6 +85,7 @@ impl Shard {
             response_bytes: self.responses.used(),
             response_bytes_max: self.config.response_bytes_max,
             cross_shard_calls: self.calls.sent(),
+            disk: self.space.room(),
             counters: *self.counters.borrow(),
         }
     }

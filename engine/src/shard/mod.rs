@@ -12,6 +12,7 @@ pub mod metrics;
 mod recovery;
 pub mod responses;
 mod scrub;
+pub mod space;
 mod start;
 mod unknown;
 
@@ -28,6 +29,7 @@ use config::ShardConfig;
 use mail::Calls;
 use metrics::Counters;
 use responses::ResponseMemory;
+use space::Space;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -61,6 +63,7 @@ pub struct Shard {
     open_segments: RefCell<VecDeque<(PartitionId, Offset)>>,
     parked_appends: RefCell<VecDeque<(ParkedAppend, crate::api::Acks)>>,
     append_parked: Notify,
+    pub space: Space,
     pub calls: Calls,
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,

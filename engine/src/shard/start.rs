@@ -6,6 +6,7 @@ use super::config::EngineConfig;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
 use super::responses::ResponseMemory;
+use super::space::{Space, SpaceBoard};
 use super::Shard;
 use crate::journal::entry::JournalId;
 use crate::journal::ring::{Ring, RingConfig};
@@ -55,6 +56,7 @@ type Take<T> = Mutex<Option<T>>;
 /// Channels between the shards of a node, made before their threads.
 pub struct Mailboxes {
     hub: Arc<Hub>,
+    space: Arc<SpaceBoard>,
     mail: Vec<Take<InboxReceiver<Mail>>>,
     down: Vec<(InboxSender<Down>, Take<InboxReceiver<Down>>)>,
     up: (InboxSender<Up>, Take<InboxReceiver<Up>>),
@@ -78,6 +80,7 @@ impl Mailboxes {
         let (hub, mail) = Hub::new(shards);
         Arc::new(Mailboxes {
             hub,
+            space: SpaceBoard::new(shards),
             mail: mail.into_iter().map(|r| Mutex::new(Some(r))).collect(),
             down: (0..shards).map(|_| channel()).collect(),
             up: channel(),
@@ -343,6 +346,7 @@ async fn recover_shard(
         open_segments: RefCell::default(),
         parked_appends: RefCell::default(),
         append_parked: Notify::new(),
+        space: Space::new(boxes.space.clone()),
         calls: Calls::new(boxes.hub.clone(), index),
         watches: RefCell::default(),
         request_memory: Semaphore::new(limits.request_bytes_max),
@@ -356,6 +360,9 @@ async fn recover_shard(
         config: limits,
     });
     let needs_replay = old.is_some_and(|m| !m.clean);
+    // Before the ring may grow.
+    shard.look_at_space().await;
+    rt::spawn(Class::Background, shard.clone().run_space());
     rt::spawn(Class::Storage, journal.clone().run());
     rt::spawn(Class::Background, shard.clone().run_flusher());
     if needs_replay {
@@ -400,6 +407,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
             shard.journal.ring().start_filler();
         }
     }
+    shard.space.recovered();
 }
 
 /// The old journal is dead: its files, zero-filled once, go on in the new ring.

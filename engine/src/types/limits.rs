@@ -57,6 +57,14 @@ pub const SCRUB_READ_BYTES: usize = 256 << 10;
 /// Damaged blocks a shard's scrubber tells of one by one, each once per start.
 pub const SCRUB_DAMAGE_REMEMBERED_MAX: usize = 10_000;
 
+/// Bytes of the disk that stay free beyond what is needed, unless the operator says otherwise: for what else writes there.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
+
+/// Bytes that a shard may append from one look at the free space to the next, at the least and at the most: a look takes a
+/// thread some 30 us.
+pub const DISK_LOOK_BYTES_MIN: u64 = 4 << 20;
+pub const DISK_LOOK_BYTES_MAX: u64 = 64 << 20;
+
 /// Calls from one shard to another that may be under way at once.
 pub const CROSS_SHARD_CALLS_MAX: u64 = 1_024;
 
@@ -74,4 +82,7 @@ const _: () = {
     assert!(SCRUB_READ_BYTES.is_multiple_of(BLOCK_BYTES) && SCRUB_READ_BYTES <= IO_BYTES_MAX);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);
+    assert!(
+        COMMIT_BYTES as u64 <= DISK_LOOK_BYTES_MIN && DISK_LOOK_BYTES_MIN < DISK_LOOK_BYTES_MAX
+    );
 };

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::super::fs::{parent, tmp_name, DirEntry, Space};
@@ -83,6 +84,7 @@ pub(in crate::rt) fn sync_file_system(path: &Path) -> io::Result<()> {
 }
 
 pub(in crate::rt) fn space(path: &Path) -> io::Result<Space> {
+    let device = fs::metadata(path)?.dev();
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: an all-zero statvfs is valid, and the path is a C string.
     let st = unsafe {
@@ -95,6 +97,7 @@ pub(in crate::rt) fn space(path: &Path) -> io::Result<Space> {
     Ok(Space {
         total: st.f_blocks.saturating_mul(st.f_frsize),
         free: st.f_bavail.saturating_mul(st.f_frsize),
+        device,
     })
 }
 

@@ -168,6 +168,8 @@ pub(super) struct Disk {
     next: u64,
     capacity: u64,
     used: u64,
+    /// Times that something found no room.
+    refused: u64,
     faults: Vec<Fault>,
     spike: (Duration, Mono),
     removals: u32,
@@ -193,6 +195,7 @@ impl Disk {
             next: ROOT + 1,
             capacity,
             used: 0,
+            refused: 0,
             faults: Vec::new(),
             spike: (Duration::ZERO, Mono(0)),
             removals: 0,
@@ -265,7 +268,7 @@ impl Disk {
     pub(super) fn create_file(&mut self, path: &Path) -> io::Result<Ino> {
         let name = self.name_of(path)?;
         if self.used >= self.capacity {
-            return Err(errno(libc::ENOSPC));
+            return Err(self.no_room());
         }
         let ino = self.fresh();
         self.inodes.insert(ino, Inode::default());
@@ -458,6 +461,11 @@ impl Disk {
         self.inodes[&ino].now.read(off, len)
     }
 
+    fn no_room(&mut self) -> io::Error {
+        self.refused += 1;
+        errno(libc::ENOSPC)
+    }
+
     /// Takes or gives back space for a change of length.
     fn resize(&mut self, ino: Ino, len: u64) -> io::Result<()> {
         let old = blocks(self.inode(ino).now.len);
@@ -467,7 +475,7 @@ impl Disk {
                 self.recount();
             }
             if self.used + (new - old) > self.capacity {
-                return Err(errno(libc::ENOSPC));
+                return Err(self.no_room());
             }
         }
         self.used = (self.used + new).saturating_sub(old);
@@ -698,11 +706,16 @@ impl Disk {
         self.used
     }
 
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
     pub(super) fn space(&mut self) -> Space {
         self.recount();
         Space {
             total: self.capacity,
             free: self.capacity.saturating_sub(self.used),
+            device: 0,
         }
     }
 

@@ -334,6 +334,11 @@ impl SimDisk {
         self.0.with_disk(self.1, |d| d.write_raw(path, content));
     }
 
+    /// How often something failed with ENOSPC since the disk is there.
+    pub fn refused(&self) -> u64 {
+        self.0.with_disk(self.1, |d| d.refused())
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> u64 {
         self.0.with_disk(self.1, |d| d.used())

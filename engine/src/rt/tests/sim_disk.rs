@@ -399,7 +399,14 @@ fn a_full_disk() {
         let f = base().await;
         let blocks = |n: usize| (n * BLOCK) as u64;
         let (total, free) = (blocks(64), blocks(60));
-        assert_eq!(fs::space(root).await.unwrap(), fs::Space { total, free });
+        assert_eq!(
+            fs::space(root).await.unwrap(),
+            fs::Space {
+                total,
+                free,
+                device: 0
+            }
+        );
         f.allocate(60 * BLOCK as u64).await.unwrap();
         let g = File::open(Path::new("/b"), rw().create(true))
             .await
