@@ -33,6 +33,12 @@ pub struct SegmentState {
     pub sums: UnsavedSums,
 }
 
+impl SegmentState {
+    fn blocks(&self) -> usize {
+        self.bytes.div_ceil(BLOCK_BYTES as u64) as usize
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartitionState {
     pub id: PartitionId,
@@ -120,6 +126,9 @@ impl Checkpoint {
         let journal = JournalId(reader.u128()?);
         let generation = reader.u64()?;
         let replay_from = reader.u64()?;
+        if replay_from == 0 {
+            return Err("begins before the first commit");
+        }
         let partitions = reader.list(PARTITIONS_MAX, PartitionState::decode)?;
         if !reader.0.is_empty() {
             return Err("has bytes behind its end");
@@ -185,7 +194,7 @@ impl PartitionState {
             Ok((id, r.list(PRODUCER_BATCHES, decode_batch)?))
         })?;
         let segments = reader.list(SEGMENTS_MAX, |r| {
-            Ok(SegmentState {
+            let segment = SegmentState {
                 base: r.i64()?,
                 bytes: r.u64()?,
                 next_offset: r.i64()?,
@@ -197,7 +206,12 @@ impl PartitionState {
                     saved: r.u32()? as usize,
                     sums: r.list(SEGMENT_BLOCKS_MAX, Reader::u32)?,
                 },
-            })
+            };
+            // What is read of a segment takes memory by these.
+            if segment.blocks() > SEGMENT_BLOCKS_MAX || segment.sums.saved > SEGMENT_BLOCKS_MAX {
+                return Err("names a segment larger than any can be");
+            }
+            Ok(segment)
         })?;
         Ok(PartitionState {
             id,

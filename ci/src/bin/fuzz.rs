@@ -4,9 +4,9 @@
 
 use clap::{Parser, Subcommand};
 use millrace_ci::fuzz::{corpus, heap, trial, Target, TARGETS};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;
@@ -27,10 +27,13 @@ enum Command {
         /// Only this target (repeatable)
         #[arg(long, value_name = "NAME")]
         target: Vec<String>,
-        /// Mutations of each target
-        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        /// Mutations of each target in a round
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
         mutations: u64,
-        /// What they are derived from
+        /// Goes on for so long with each target, round after round, each from the next seed
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seconds: u64,
+        /// What the mutations are derived from
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
         /// Where an input that fails is left
@@ -62,6 +65,35 @@ fn named(name: &str) -> Result<&'static Target, String> {
     Target::named(name).ok_or_else(|| format!("there is no target `{name}`"))
 }
 
+/// Rounds of mutations until the time is over, one at least.
+fn search(
+    target: &Target,
+    mutations: u64,
+    seed: u64,
+    time: Duration,
+    evidence: &Path,
+) -> Result<(), String> {
+    let began = Instant::now();
+    let (mut inputs, mut most) = (0, (0, 0));
+    for round in 0.. {
+        let measure = &mut heap::measured;
+        let tried = trial::run(target, mutations, seed + round, evidence, measure);
+        let tried = tried.map_err(|e| e.to_string())?;
+        inputs += tried.inputs;
+        most = most.max(tried.heap_most);
+        if began.elapsed() >= time {
+            break;
+        }
+    }
+    let (heap, of) = most;
+    println!(
+        "{}: {inputs} inputs in {:.1} s, at most {heap} bytes of heap ({of} bytes of input)",
+        target.name,
+        began.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
 fn run(command: Command) -> Result<(), String> {
     match command {
         Command::Corpus => {
@@ -71,6 +103,7 @@ fn run(command: Command) -> Result<(), String> {
         Command::Mutate {
             target,
             mutations,
+            seconds,
             seed,
             evidence,
         } => {
@@ -80,16 +113,13 @@ fn run(command: Command) -> Result<(), String> {
                 chosen.extend(TARGETS);
             }
             for target in chosen {
-                let began = Instant::now();
-                let measure = &mut heap::measured;
-                let tried = trial::run(target, mutations, seed, &evidence, measure);
-                let tried = tried.map_err(|e| e.to_string())?;
-                let seconds = began.elapsed().as_secs_f64();
-                let (heap, of) = tried.heap_most;
-                println!(
-                    "{}: {} inputs in {seconds:.1} s, at most {heap} bytes of heap ({of} bytes of input)",
-                    target.name, tried.inputs
-                );
+                search(
+                    target,
+                    mutations,
+                    seed,
+                    Duration::from_secs(seconds),
+                    &evidence,
+                )?;
             }
         }
         Command::Replay { target, files } => {

@@ -2,6 +2,10 @@
 //! Invariant: a checkpoint that was read is written, and read again as the same.
 
 use millrace_engine::formats::Checkpoint;
+use millrace_engine::types::limits::BLOCK_BYTES;
+
+/// Positions in a segment have 31 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 
 /// A checkpoint, as it is and with its checksum put right.
 pub fn checkpoint(data: &[u8]) {
@@ -16,5 +20,11 @@ fn check(data: &[u8]) {
     let Ok(read) = Checkpoint::decode(data) else {
         return;
     };
+    // Recovery counts commits from here, and takes memory for each block of a segment.
+    assert!(read.replay_from > 0);
+    for segment in read.partitions.iter().flat_map(|p| &p.segments) {
+        assert!(segment.bytes <= SEGMENT_BYTES_MAX);
+        assert!(segment.sums.saved as u64 <= SEGMENT_BYTES_MAX / BLOCK_BYTES as u64);
+    }
     assert_eq!(Checkpoint::decode(&read.encode()), Ok(read));
 }
