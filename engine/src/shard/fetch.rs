@@ -22,13 +22,16 @@ type Item = (usize, FetchItem);
 /// Bytes that a read gets even where slow readers hold the whole budget, as long as there is any memory.
 const READ_BYTES_NEEDED: usize = 64 << 10;
 
+/// So long a fetch waits for memory, also past its own deadline: reads that are under way end sooner, and slow readers
+/// are closed sooner while others wait.
+const MEMORY_WAIT_MIN: Duration = Duration::from_secs(5);
+
 /// One partition's turn in a fetch.
 struct Turn {
     /// Bytes that those before it left.
     left: usize,
     /// Nothing was found before it: it gets a whole batch, however large.
     first: bool,
-    /// Until then it may wait for memory.
     deadline: Mono,
 }
 
@@ -110,7 +113,7 @@ impl Shard {
                 let wanted = items.iter().map(|(_, item)| item.max_bytes.max(1)).sum();
                 let budget = options.max_bytes.saturating_sub(bytes).min(wanted);
                 let needed = budget.min(READ_BYTES_NEEDED);
-                let until = if bytes == 0 { deadline } else { rt::now() };
+                let until = memory_deadline(bytes == 0, deadline);
                 let memory = self.responses.take(budget, needed, until).await;
                 let budget = memory.as_ref().map_or(0, ResponseBytes::bytes);
                 let asked = items.clone();
@@ -368,8 +371,7 @@ impl Shard {
         };
         let needed = one.max(request.max_bytes.min(READ_BYTES_NEEDED));
         let wanted = one.max(request.max_bytes);
-        // Who holds memory already does not wait for more: two of them might wait for each other.
-        let until = if turn.first { turn.deadline } else { rt::now() };
+        let until = memory_deadline(turn.first, turn.deadline);
         let Some(memory) = self.responses.take(wanted, needed, until).await else {
             return Ok(fetched); // the client asks again
         };
@@ -400,6 +402,15 @@ impl Shard {
             .into_iter()
             .map(|(i, r)| (i, r.map(Shipped::pack)))
             .collect()
+    }
+}
+
+/// Until when a fetch waits for memory. Who holds some already does not wait for more: two of them might wait for
+/// each other.
+fn memory_deadline(holds_none: bool, deadline: Mono) -> Mono {
+    match holds_none {
+        true => deadline.max(rt::now() + MEMORY_WAIT_MIN),
+        false => rt::now(),
     }
 }
 

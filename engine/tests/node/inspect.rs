@@ -43,6 +43,13 @@ fn stopped(sim: &Sim) {
     sim.crash(CrashPolicy::Process);
 }
 
+/// Whether this is a file of its partition's newest segment.
+fn is_newest(sim: &Sim, file: &Path) -> bool {
+    let all = sim.disk().files().into_iter();
+    let newest = all.filter(|f| f.parent() == file.parent() && f.extension() == file.extension());
+    newest.max().as_deref() == Some(file)
+}
+
 fn end_of(sim: &Sim, path: &Path) -> u64 {
     sim.disk().read_raw(path).expect("is there").len() as u64
 }
@@ -66,6 +73,8 @@ fn a_flipped_bit_in_any_file_of_a_clean_directory_is_named() {
         let size = end_of(&sim, &file);
         // Metadata and checksum files are whole blocks whose padding says nothing.
         let used = match file.extension().and_then(|e| e.to_str()) {
+            // Of a segment that takes more bytes the checkpoint has the checksums.
+            Some("sum") if is_newest(&sim, &file) => continue,
             Some("sum") => {
                 let log = end_of(&sim, &file.with_extension("log"));
                 16 + 4 * log.div_ceil(4096)

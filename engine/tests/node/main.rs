@@ -1,4 +1,4 @@
-//! Owns the tests of a whole engine on the simulator: adoption, inspection, damage, settings.
+//! Owns the tests of a whole engine on the simulator: adoption, inspection, damage, settings, disks, lookups.
 //! Does not know the wire; random histories are `ci/sim`'s.
 //! Invariant: one topic and two partitions are enough here.
 
@@ -6,5 +6,8 @@ mod adopt;
 mod damage;
 mod fetches;
 mod inspect;
+mod manifest;
 mod node;
 mod settings;
+mod space;
+mod times;

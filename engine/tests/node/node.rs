@@ -37,8 +37,13 @@ impl Batch {
     }
 
     pub fn encode(self) -> Vec<u8> {
-        let mut b = vec![self.fill; 61 + self.bytes];
-        b[..61].fill(0);
+        self.encode_around(&vec![self.fill; self.bytes])
+    }
+
+    /// With this payload.
+    pub fn encode_around(self, payload: &[u8]) -> Vec<u8> {
+        let mut b = vec![0; 61];
+        b.extend_from_slice(payload);
         let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
         let length = (b.len() - 12) as i32;
         let (id, epoch, sequence) = self.producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
@@ -66,10 +71,14 @@ pub fn config() -> EngineConfig {
 
 /// All shards of a node, or why it does not start.
 pub async fn try_start(shards: usize) -> Result<Vec<Broker>, String> {
+    start_with(config(), shards).await
+}
+
+pub async fn start_with(config: EngineConfig, shards: usize) -> Result<Vec<Broker>, String> {
     let boxes = Mailboxes::new(shards);
     let starting: Vec<_> = (0..shards)
         .map(|i| {
-            let start = Broker::start(config(), i, boxes.clone());
+            let start = Broker::start(config.clone(), i, boxes.clone());
             rt::spawn_joined(rt::Class::Network, start)
         })
         .collect();
@@ -85,6 +94,20 @@ pub async fn start() -> Broker {
     brokers.remove(0)
 }
 
+/// Stops all shards cleanly.
+pub async fn close(brokers: &[Broker]) {
+    let closing: Vec<_> = brokers
+        .iter()
+        .map(|broker| {
+            let broker = broker.clone();
+            rt::spawn_joined(rt::Class::Network, async move { broker.close().await })
+        })
+        .collect();
+    for one in closing {
+        one.await.unwrap_or_else(|e| panic!("close: {e}"));
+    }
+}
+
 /// A topic that keeps everything.
 pub async fn create_topic(
     broker: &Broker,
@@ -93,9 +116,23 @@ pub async fn create_topic(
     partitions: i32,
     segment_bytes: u64,
 ) {
-    let mut overrides = Overrides::new();
-    overrides.insert("segment.bytes".into(), segment_bytes.to_string());
-    overrides.insert("retention.ms".into(), "-1".into());
+    let segment_bytes = segment_bytes.to_string();
+    let settings = [
+        ("segment.bytes", segment_bytes.as_str()),
+        ("retention.ms", "-1"),
+    ];
+    create_topic_with(broker, id, name, partitions, &settings).await;
+}
+
+pub async fn create_topic_with(
+    broker: &Broker,
+    id: TopicId,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
+    let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+    let overrides: Overrides = settings.iter().map(owned).collect();
     let command = Command::CreateTopic {
         id,
         name: name.into(),

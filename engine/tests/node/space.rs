@@ -4,15 +4,15 @@
 //! Invariant checked: while the broker is the only one that writes, no write of its own finds the disk full, a start after
 //! a crash included; and what was acknowledged is there, at its offset.
 
+use crate::node::{self, close, create_topic_with, start_with, Batch};
 use bytes::Bytes;
 use millrace_engine::api::{
-    Acks, AppendItem, AppendResult, Broker, EngineConfig, FetchItem, FetchOptions, Mailboxes,
-    OnFatal, PartitionError,
+    Acks, AppendItem, AppendResult, Broker, EngineConfig, FetchItem, FetchOptions, OnFatal,
+    PartitionError,
 };
-use millrace_engine::meta::{Command, Overrides};
 use millrace_engine::rt::sim::{CrashPolicy, FaultOn, Sim, SimConfig};
 use millrace_engine::rt::{self, Class};
-use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
+use millrace_engine::types::batch::BatchHeader;
 use millrace_engine::types::{PartitionId, TopicId};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,48 +27,23 @@ const PARTITIONS: i32 = 6;
 const RESERVE: u64 = 8 * MIB;
 
 fn config() -> EngineConfig {
-    let mut config = EngineConfig::new("/data".into());
-    config.memory_bytes = 1;
-    config.disk_reserve_bytes = RESERVE;
-    config
+    EngineConfig {
+        disk_reserve_bytes: RESERVE,
+        retention_check: Some(Duration::from_secs(30)),
+        ..node::config()
+    }
 }
 
 /// One record that nobody looks into; `tag` makes it unique.
 fn batch(tag: u64, bytes: usize) -> Bytes {
-    let mut b = vec![tag as u8; 61 + bytes.max(8)];
-    b[..61].fill(0);
-    let length = b.len() as i32 - 12;
-    let mut put = |at: usize, value: &[u8]| b[at..at + value.len()].copy_from_slice(value);
-    put(8, &length.to_be_bytes());
-    put(16, &[2]);
-    put(27, &1_000i64.to_be_bytes());
-    put(35, &1_000i64.to_be_bytes());
-    put(43, &(-1i64).to_be_bytes());
-    put(51, &[255; 6]);
-    put(57, &1i32.to_be_bytes());
-    put(61, &tag.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    b[17..21].copy_from_slice(&crc.to_be_bytes());
-    b.into()
+    let tag = tag.to_be_bytes();
+    let mut payload = vec![tag[7]; bytes.max(8)];
+    payload[..8].copy_from_slice(&tag);
+    Batch::new(0, 0).encode_around(&payload).into()
 }
 
 fn partition(index: i32) -> PartitionId {
     PartitionId::new(TOPIC, index)
-}
-
-async fn start_with(config: EngineConfig, shards: usize) -> Result<Vec<Broker>, String> {
-    let boxes = Mailboxes::new(shards);
-    let starting: Vec<_> = (0..shards)
-        .map(|i| {
-            let start = Broker::start(config.clone(), i, boxes.clone());
-            rt::spawn_joined(Class::Network, start)
-        })
-        .collect();
-    let mut brokers = Vec::new();
-    for one in starting {
-        brokers.push(one.await.map_err(|e| e.to_string())?);
-    }
-    Ok(brokers)
 }
 
 async fn start(shards: usize) -> Vec<Broker> {
@@ -77,32 +52,8 @@ async fn start(shards: usize) -> Vec<Broker> {
 }
 
 async fn create_topic(broker: &Broker) {
-    let mut overrides = Overrides::new();
-    overrides.insert("segment.bytes".into(), "1500000".into());
-    overrides.insert("file.delete.delay.ms".into(), "0".into());
-    let command = Command::CreateTopic {
-        id: TOPIC,
-        name: "t".into(),
-        internal: false,
-        partitions: PARTITIONS,
-        replication_factor: 1,
-        assignment: Vec::new(),
-        overrides,
-    };
-    broker.propose(command).await.unwrap();
-}
-
-async fn close(brokers: &[Broker]) {
-    let closing: Vec<_> = brokers
-        .iter()
-        .map(|b| {
-            let b = b.clone();
-            rt::spawn_joined(Class::Network, async move { b.close().await })
-        })
-        .collect();
-    for one in closing {
-        one.await.unwrap_or_else(|e| panic!("close: {e}"));
-    }
+    let settings = [("segment.bytes", "1500000"), ("file.delete.delay.ms", "0")];
+    create_topic_with(broker, TOPIC, "t", PARTITIONS, &settings).await;
 }
 
 /// What clients know; it survives every crash.

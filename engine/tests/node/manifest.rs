@@ -2,12 +2,10 @@
 //! Does not know what is in a manifest.
 //! Invariant checked: such a start is refused and changes nothing that matters, so that the right manifest brings all back.
 
-use bytes::Bytes;
-use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes, OffsetSpec};
-use millrace_engine::meta::{Command, Overrides};
+use crate::node::{self, Batch};
+use millrace_engine::api::{Broker, OffsetSpec};
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::rt::{self, Class};
-use millrace_engine::types::batch::{crc32c, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,58 +18,15 @@ const SHARDS: usize = 2;
 const MANIFEST: &str = "/data/manifest.json";
 
 async fn start() -> Result<Vec<Broker>, String> {
-    let boxes = Mailboxes::new(SHARDS);
-    let config = || {
-        let mut config = EngineConfig::new("/data".into());
-        config.memory_bytes = 1;
-        config
-    };
-    let starting: Vec<_> = (0..SHARDS)
-        .map(|i| rt::spawn_joined(Class::Network, Broker::start(config(), i, boxes.clone())))
-        .collect();
-    let mut brokers = Vec::new();
-    for one in starting {
-        brokers.push(one.await.map_err(|e| e.to_string())?);
-    }
-    Ok(brokers)
-}
-
-async fn create_topic(broker: &Broker) {
-    let command = Command::CreateTopic {
-        id: TOPIC,
-        name: "t".into(),
-        internal: false,
-        partitions: 2,
-        replication_factor: 1,
-        assignment: Vec::new(),
-        overrides: Overrides::new(),
-    };
-    broker.propose(command).await.unwrap();
-}
-
-fn batch() -> Bytes {
-    let mut b = vec![0u8; 100];
-    b[8..12].copy_from_slice(&88i32.to_be_bytes());
-    b[16] = 2;
-    b[43..57].fill(0xff);
-    b[57..61].copy_from_slice(&1i32.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    b[17..21].copy_from_slice(&crc.to_be_bytes());
-    b.into()
+    node::try_start(SHARDS).await
 }
 
 /// Appends one record to each partition; `acked` counts them.
 async fn append(broker: &Broker, acked: &Cell<i64>) {
     for index in 0..2 {
-        let item = AppendItem {
-            partition: PartitionId::new(TOPIC, index),
-            batch: batch(),
-        };
-        broker
-            .append(vec![item], Acks::All)
-            .await
-            .remove(0)
-            .unwrap();
+        let id = PartitionId::new(TOPIC, index);
+        let batch = Batch::new(0, 39).encode();
+        node::append(broker, id, batch).await.unwrap();
     }
     acked.set(acked.get() + 1);
 }
@@ -105,7 +60,7 @@ fn generation(sim: &Sim, acked: &Rc<Cell<i64>>) -> Vec<u8> {
     sim.block_on(async move {
         let brokers = start().await.unwrap();
         if brokers[0].image().topic_by_id(TOPIC).is_none() {
-            create_topic(&brokers[0]).await;
+            node::create_topic_with(&brokers[0], TOPIC, "t", 2, &[]).await;
         }
         append(&brokers[1], &acked).await;
         rt::sleep(Duration::from_millis(50)).await;

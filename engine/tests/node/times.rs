@@ -2,12 +2,10 @@
 //! Does not know record formats: the topic stamps its batches, so that no record is looked into.
 //! Invariant checked: a record that is there is found, and one that was deleted or is not durable yet is not.
 
-use bytes::Bytes;
-use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, Mailboxes, OffsetSpec};
-use millrace_engine::meta::{Command, Overrides};
+use crate::node::{self, Batch};
+use millrace_engine::api::{Acks, AppendItem, Broker, OffsetSpec};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{Sim, SimConfig};
-use millrace_engine::types::batch::{crc32c, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::time::Duration;
 
@@ -15,21 +13,9 @@ const TOPIC: TopicId = TopicId([7; 16]);
 const RECORDS: i32 = 5;
 
 async fn start() -> Broker {
-    let mut config = EngineConfig::new("/data".into());
-    config.memory_bytes = 1;
-    let broker = Broker::start(config, 0, Mailboxes::new(1)).await.unwrap();
-    let mut overrides = Overrides::new();
-    overrides.insert("message.timestamp.type".into(), "LogAppendTime".into());
-    let command = Command::CreateTopic {
-        id: TOPIC,
-        name: "t".into(),
-        internal: false,
-        partitions: 1,
-        replication_factor: 1,
-        assignment: Vec::new(),
-        overrides,
-    };
-    broker.propose(command).await.unwrap();
+    let broker = node::start().await;
+    let settings = [("message.timestamp.type", "LogAppendTime")];
+    node::create_topic_with(&broker, TOPIC, "t", 1, &settings).await;
     broker
 }
 
@@ -38,17 +24,13 @@ fn id() -> PartitionId {
 }
 
 fn item() -> AppendItem {
-    let mut b = vec![0u8; 100];
-    b[8..12].copy_from_slice(&88i32.to_be_bytes());
-    b[16] = 2;
-    b[23..27].copy_from_slice(&(RECORDS - 1).to_be_bytes());
-    b[43..57].fill(0xff);
-    b[57..61].copy_from_slice(&RECORDS.to_be_bytes());
-    let crc = crc32c(&b[CRC_START..]);
-    b[17..21].copy_from_slice(&crc.to_be_bytes());
+    let batch = Batch {
+        records: RECORDS,
+        ..Batch::new(0, 39)
+    };
     AppendItem {
         partition: id(),
-        batch: Bytes::from(b),
+        batch: batch.encode().into(),
     }
 }
 
