@@ -264,8 +264,9 @@ AT_NIGHT = {"plants", "hostile-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
     ["verify"],
-    ["seed", "kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
-    ["process", "hostile", "logtools", "disks", "crash"],
+    ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
+    # The first two want the default ports.
+    ["seed", "process", "hostile", "logtools", "disks", "crash"],
 ]
 
 
