@@ -25,9 +25,9 @@ MEMORY_BYTES = 256 * MIB
 OVERHEAD_BYTES = 96 * MIB
 # Of each connection: its task, its read buffer, its place in the lists.
 CONNECTION_BYTES = 16 << 10
-# What a connection may hold that takes none of its answers: however short memory is, each gets a first batch (of a megabyte
-# here), has another one under way, and perhaps one between two shards, until it is closed for taking nothing.
-UNREAD_BYTES = 3 * MIB
+# What a connection may hold that takes none of its answers, on average: what is read for all of them has a budget, and
+# they are closed for taking nothing.
+UNREAD_BYTES = MIB // 2
 # Record bytes stored before anything else: the cache of recent records is full when the attacks begin.
 FILLED_BYTES = 192 * MIB
 # How many idle connections are tried, where the limits allow it.
