@@ -51,6 +51,7 @@ fn stream(data: &[u8]) {
 }
 
 fn check(data: &[u8]) {
+    // Hostile bytes may be no batch: why is not compared, only that all readers agree.
     let header = BatchHeader::parse(data).ok();
     let whole = header.filter(|h| h.size == data.len() && h.crc_matches(data));
     let stored = BatchHeader::check_from_client(data);

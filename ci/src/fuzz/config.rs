@@ -37,6 +37,7 @@ pub fn config(data: &[u8]) {
 
 fn same<T: Display + FromStr + PartialEq>(value: &T) {
     let text = value.to_string();
+    // Text that does not parse is None, and fails below with the text itself.
     let again = text.parse::<T>().ok();
     assert!(
         again.as_ref() == Some(value),

@@ -100,7 +100,7 @@ async fn attack(stream: &[u8], step: usize) {
             Some(Err(_)) | None => break,
         }
     }
-    // It may have closed its side, too.
+    // The broker may have closed its side first, or keep answering: what counts is the good client that comes after.
     let _ = writer.shutdown().await;
     let _ = rt::timeout(STAY, answers).await;
 }

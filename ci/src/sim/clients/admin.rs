@@ -180,6 +180,7 @@ pub async fn set_topic(shared: Rc<Shared>, topic: u8, name: &'static str, value:
     if shared.model.borrow().place(topic, 0).is_none() {
         return;
     }
+    // Below zero there is no limit.
     let limit = u64::try_from(value).ok();
     let asks_for = match name {
         "retention.ms" => Retention {
