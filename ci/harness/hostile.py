@@ -40,9 +40,8 @@ FREED_SECONDS_MAX = 20
 # The allocator keeps what was freed for ten seconds.
 SETTLE_SECONDS_MAX = 30
 # Attacks that the engine does not withstand yet: only `--only NAME` runs them. A search by time inflates a batch in one go,
-# so that its shard serves nobody meanwhile. While a fetch waits for memory nobody looks for those who take no answers: its
-# client may meet an empty answer after five seconds (memory itself stays within its bound).
-NOT_WITHSTOOD = {"opened_bombs", "polls_wake_together", "never_reads"}
+# so that its shard serves nobody meanwhile.
+NOT_WITHSTOOD = {"opened_bombs"}
 # How long the broker allows a frame to take (30 s, and one more per 64 KiB), and its looking at that every 5 s.
 FRAME_SECONDS_MAX = 30 + 16 + 5 + 10
 

@@ -342,6 +342,11 @@ impl Broker {
         self.shard.responses.left()
     }
 
+    /// Resolves while a fetch waits for memory that responses hold: slow readers have to give some back.
+    pub async fn responses_short(&self) {
+        self.shard.responses.shortage().await;
+    }
+
     /// What the layer above keeps on this shard; set once, found by calls from other shards.
     pub fn extension(&self) -> Option<Rc<dyn std::any::Any>> {
         self.shard.extension()

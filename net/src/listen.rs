@@ -4,6 +4,7 @@
 
 use crate::config::{ConnectionCaps, NetConfig};
 use crate::conn::Conn;
+use crate::ledger::RELIEF_TICK;
 use crate::shard::ShardNet;
 use crate::shared::{Handoff, NetShared};
 use futures_lite::future::or;
@@ -43,6 +44,7 @@ pub async fn serve(
         Class::Network,
         timeout_loop(shard.clone()),
     ));
+    tasks.push(rt::spawn_joined(Class::Network, relief_loop(shard.clone())));
     shard.broker.stopped().await;
     shard.begin_stop();
     for task in tasks {
@@ -64,6 +66,22 @@ pub async fn serve(
         let left = shard.left.notified();
         if !shard.is_empty() {
             left.await;
+        }
+    }
+}
+
+/// While fetches wait for memory, has those who take nothing of their answers give it back.
+async fn relief_loop(shard: Rc<ShardNet>) {
+    while unless_stopped(&shard, shard.broker.responses_short())
+        .await
+        .is_some()
+    {
+        shard.relieve_responses(rt::now());
+        if unless_stopped(&shard, rt::sleep(RELIEF_TICK))
+            .await
+            .is_none()
+        {
+            return;
         }
     }
 }

@@ -64,7 +64,7 @@ impl Partition {
             ));
         }
         let log_append_time_ms = if stamp_time { clock.wall_ms } else { -1 };
-        let now_ms = (clock.mono.as_nanos() / 1_000_000) as i64;
+        let now_ms = mono_ms(clock);
         if header.has_producer() {
             if let Verdict::Duplicate(stored) = log.producers.check(&header)? {
                 return Ok(Accepted {
@@ -135,6 +135,19 @@ impl Partition {
             cached,
         })
     }
+
+    /// Remembers a batch that was refused for a reason that passes: its client sends it again, perhaps behind others that
+    /// were under way with it.
+    pub fn note_refused(&self, header: &BatchHeader, clock: Clock) {
+        if header.has_producer() {
+            let mut log = self.log.borrow_mut();
+            log.producers.note_refused(header, mono_ms(clock));
+        }
+    }
+}
+
+fn mono_ms(clock: Clock) -> i64 {
+    (clock.mono.as_nanos() / 1_000_000) as i64
 }
 
 impl Log {

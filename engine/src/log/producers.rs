@@ -1,6 +1,7 @@
 //! Owns what a partition knows of its idempotent producers: epoch and the last five batches.
 //! Does not know clocks or files; `now_ms` comes in, the checkpoint takes `entries`.
-//! Invariant: a batch that was stored is never accepted a second time while it is remembered.
+//! Invariants: a batch that was stored is never accepted a second time while it is remembered; of a producer of which
+//! nothing is stored, no batch overtakes one that was refused for the moment.
 
 use crate::error::PartitionError;
 use crate::types::batch::{sequence_add, BatchHeader};
@@ -39,6 +40,14 @@ impl Producer {
     }
 }
 
+/// The first batch of a producer of which nothing is stored, refused for a reason that passes.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    epoch: i16,
+    first_sequence: i32,
+    seen_ms: i64,
+}
+
 /// What to do with a batch of an idempotent producer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -50,14 +59,38 @@ pub enum Verdict {
 #[derive(Clone, Default, Debug)]
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
+    /// None of them is in `by_id`. Lost with the process, as are the connections that requests were under way on.
+    refused: HashMap<i64, Refused>,
+}
+
+/// Makes room for one more by forgetting who was silent longest.
+fn make_room<T>(map: &mut HashMap<i64, T>, seen_ms: impl Fn(&T) -> i64) {
+    if map.len() >= PRODUCERS_PER_PARTITION_MAX {
+        let idle = map
+            .iter()
+            .min_by_key(|(_, p)| seen_ms(p))
+            .map(|(id, _)| *id);
+        idle.and_then(|id| map.remove(&id));
+    }
 }
 
 impl Producers {
     pub fn check(&self, header: &BatchHeader) -> Result<Verdict, PartitionError> {
         let producer_id = header.producer_id;
         let Some(known) = self.by_id.get(&producer_id) else {
-            // Never seen, or forgotten: whatever sequence it brings is where it begins.
-            return Ok(Verdict::Store);
+            // Never seen, or forgotten: whatever sequence it brings is where it begins, unless an earlier one was refused
+            // and is on its way again.
+            let earlier = |r: &&Refused| {
+                r.epoch == header.producer_epoch && r.first_sequence < header.base_sequence
+            };
+            return match self.refused.get(&producer_id).filter(earlier) {
+                Some(refused) => Err(PartitionError::OutOfOrderSequence {
+                    producer_id,
+                    got: header.base_sequence,
+                    expected: refused.first_sequence,
+                }),
+                None => Ok(Verdict::Store),
+            };
         };
         let (got_epoch, current) = (header.producer_epoch, known.epoch());
         if got_epoch < current {
@@ -100,15 +133,9 @@ impl Producers {
     /// Remembers a stored batch. `header` carries its final offset; what lies below `durable` is
     /// on stable storage.
     pub fn record(&mut self, header: &BatchHeader, now_ms: i64, durable: Offset) {
-        if !self.by_id.contains_key(&header.producer_id)
-            && self.by_id.len() >= PRODUCERS_PER_PARTITION_MAX
-        {
-            let idle = self
-                .by_id
-                .iter()
-                .min_by_key(|(_, p)| p.seen_ms)
-                .map(|(id, _)| *id);
-            idle.and_then(|id| self.by_id.remove(&id));
+        self.refused.remove(&header.producer_id);
+        if !self.by_id.contains_key(&header.producer_id) {
+            make_room(&mut self.by_id, |p| p.seen_ms);
         }
         let fresh = Producer {
             seen_ms: now_ms,
@@ -130,6 +157,32 @@ impl Producers {
             .is_some_and(|b| b.last_offset < durable)
         {
             producer.batches.pop_front();
+        }
+    }
+
+    /// Remembers that a batch was refused for a reason that passes: those behind it in its producer's sequence have to
+    /// wait for it.
+    pub fn note_refused(&mut self, header: &BatchHeader, now_ms: i64) {
+        let id = header.producer_id;
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let refused = Refused {
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            seen_ms: now_ms,
+        };
+        let goes_first = |r: &Refused| {
+            refused.epoch > r.epoch
+                || (refused.epoch == r.epoch && refused.first_sequence < r.first_sequence)
+        };
+        match self.refused.get_mut(&id) {
+            Some(known) if goes_first(known) => *known = refused,
+            Some(known) => known.seen_ms = now_ms,
+            None => {
+                make_room(&mut self.refused, |r| r.seen_ms);
+                self.refused.insert(id, refused);
+            }
         }
     }
 
@@ -172,6 +225,7 @@ impl Producers {
     /// Forgets producers that were silent since before `before_ms`.
     pub fn expire(&mut self, before_ms: i64) {
         self.by_id.retain(|_, p| p.seen_ms >= before_ms);
+        self.refused.retain(|_, r| r.seen_ms >= before_ms);
     }
 }
 
@@ -270,6 +324,33 @@ mod tests {
             back.check(&header(0, 6, 1, 0)),
             Ok(Verdict::Duplicate(_))
         ));
+    }
+
+    #[test]
+    fn nothing_overtakes_a_first_batch_that_was_refused_for_the_moment() {
+        let mut producers = Producers::default();
+        producers.note_refused(&header(0, 3, 2, 0), 0);
+        producers.note_refused(&header(0, 5, 1, 0), 0);
+        let overtakes = producers.check(&header(0, 5, 1, 0)).unwrap_err();
+        assert!(matches!(
+            overtakes,
+            PartitionError::OutOfOrderSequence {
+                got: 5,
+                expected: 3,
+                ..
+            }
+        ));
+        assert_eq!(producers.check(&header(1, 5, 1, 0)), Ok(Verdict::Store));
+        assert_eq!(producers.check(&header(0, 3, 2, 0)), Ok(Verdict::Store));
+        producers.record(&header(0, 3, 2, 100), 0, Offset::MAX);
+        assert_eq!(producers.check(&header(0, 5, 1, 0)), Ok(Verdict::Store));
+
+        let mut given_up = Producers::default();
+        given_up.note_refused(&header(0, 0, 1, 0), 0);
+        given_up.note_refused(&header(1, 4, 1, 0), 7);
+        assert!(given_up.check(&header(1, 5, 1, 0)).is_err());
+        given_up.expire(8);
+        assert_eq!(given_up.check(&header(1, 5, 1, 0)), Ok(Verdict::Store));
     }
 
     #[test]

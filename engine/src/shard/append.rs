@@ -47,6 +47,13 @@ fn bytes_of(items: &[Handed]) -> u64 {
     items.iter().map(|item| item.batch.len() as u64).sum()
 }
 
+fn clock_now() -> Clock {
+    Clock {
+        wall_ms: rt::wall_ms(),
+        mono: rt::now(),
+    }
+}
+
 /// What `f` gives, or `None` once the deadline has passed before that.
 async fn until<T>(deadline: Option<Mono>, f: impl Future<Output = T>) -> Option<T> {
     match deadline {
@@ -153,10 +160,7 @@ impl Shard {
     }
 
     fn append_now(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> HandedOver {
-        let clock = Clock {
-            wall_ms: rt::wall_ms(),
-            mono: rt::now(),
-        };
+        let clock = clock_now();
         let results = items
             .into_iter()
             .map(|item| {
@@ -179,13 +183,13 @@ impl Shard {
         if self.stopping.get() {
             return Err(PartitionError::Stopping);
         }
-        if let Some(refusal) = self.refusal() {
-            return Err(refusal);
-        }
         let partition = self.partition(item.partition)?;
         let need = partition.config().min_insync_replicas as usize;
-        if acks == Acks::All && need > 1 {
-            return Err(PartitionError::NotEnoughReplicas { have: 1, need });
+        let alone = acks == Acks::All && need > 1;
+        let passing = alone.then_some(PartitionError::NotEnoughReplicas { have: 1, need });
+        if let Some(refusal) = self.refusal().or(passing) {
+            partition.note_refused(&item.header, clock);
+            return Err(refusal);
         }
         let accepted = partition.append(item.header, &item.batch, clock)?;
         self.mark_dirty(&partition);
@@ -198,7 +202,14 @@ impl Shard {
         let found = parked.iter().position(|(p, _)| p.number == number);
         // Taking it in and telling so are one step, and the telling is looked at before the time.
         let at = found.expect("what nobody has told of is still parked");
-        parked.remove(at);
+        let given_up = parked.remove(at);
+        drop(parked);
+        for item in given_up.into_iter().flat_map(|(append, _)| append.items) {
+            // Where the partition is gone, so is what it knew of producers.
+            if let Ok(partition) = self.partition(item.partition) {
+                partition.note_refused(&item.header, clock_now());
+            }
+        }
     }
 
     /// Waits for the room that parked appends need; the error where it does not come or not in time.

@@ -370,6 +370,22 @@ impl Shard {
             false => 0,
         };
         let needed = one.max(request.max_bytes.min(READ_BYTES_NEEDED));
+        if self.responses.left() < needed {
+            // Whoever is at the end of the log gets its few records, whatever others hold.
+            let small = ReadRequest {
+                max_bytes: request.max_bytes.min(READ_BYTES_NEEDED),
+                at_least_one: false,
+                ..request
+            };
+            let found = partition.read_memory(small, end).filter(|b| b.bytes > 0);
+            let held = found.as_ref().map(|b| self.responses.hold_small(b.bytes));
+            if let (Some(batches), Some(Some(held))) = (found, held) {
+                self.count_read(&batches);
+                fetched.held = Some(Rc::new(held));
+                fetched.records = batches.records;
+                return Ok(fetched);
+            }
+        }
         let wanted = one.max(request.max_bytes);
         let until = memory_deadline(turn.first, turn.deadline);
         let Some(memory) = self.responses.take(wanted, needed, until).await else {

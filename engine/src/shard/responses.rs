@@ -1,7 +1,8 @@
 //! Owns the memory of what fetches read, from before the read until the client has taken the answer.
 //! Does not know connections, nor what is read.
-//! Invariant: reads that are under way together never ask for more than the budget and half of it again; beyond
-//! that they wait, so that slow readers cost the others time and not the process its memory.
+//! Invariant: reads that are under way together never ask for more than the budget and half of it again (small ones that
+//! are in memory anyway: as much again); beyond that they wait, so that slow readers cost the others time and not the
+//! process its memory.
 
 use crate::rt::{self, Mono, Notify};
 use std::cell::Cell;
@@ -12,6 +13,9 @@ pub struct ResponseMemory {
     max: u64,
     used: Cell<u64>,
     freed: Notify,
+    waiting: Cell<usize>,
+    /// Somebody begins to wait.
+    short: Notify,
 }
 
 /// Bytes of a response in the ledger of its shard; dropping it gives them back.
@@ -48,7 +52,26 @@ impl ResponseMemory {
             max,
             used: Cell::new(0),
             freed: Notify::new(),
+            waiting: Cell::new(0),
+            short: Notify::new(),
         })
+    }
+
+    /// Resolves while somebody waits for memory: whoever can make slow readers give some back is to do so.
+    pub async fn shortage(&self) {
+        loop {
+            let short = self.short.notified();
+            if self.waiting.get() > 0 {
+                return;
+            }
+            short.await;
+        }
+    }
+
+    /// Counts the few bytes of a read that is done already; None where even those are too many.
+    pub fn hold_small(self: &Rc<Self>, bytes: usize) -> Option<ResponseBytes> {
+        let fits = self.used.get() + bytes as u64 <= 2 * self.max;
+        fits.then(|| self.hold(bytes))
     }
 
     pub fn used(&self) -> u64 {
@@ -87,10 +110,28 @@ impl ResponseMemory {
                 return Some(self.hold(bytes));
             }
             let left = deadline - rt::now();
+            let _waits = Waits::begin(self);
             if left.is_zero() || rt::timeout(left, freed).await.is_none() {
                 return None;
             }
         }
+    }
+}
+
+/// One that waits, also where it gives up in the middle.
+struct Waits<'a>(&'a ResponseMemory);
+
+impl Waits<'_> {
+    fn begin(memory: &ResponseMemory) -> Waits<'_> {
+        memory.waiting.set(memory.waiting.get() + 1);
+        memory.short.notify_all();
+        Waits(memory)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
@@ -110,6 +151,12 @@ mod tests {
             assert_eq!((most.bytes(), rest.bytes(), memory.left()), (90, 10, 0));
             let over = memory.take(90, 50, soon()).await.unwrap();
             assert_eq!((over.bytes(), memory.used()), (50, 150));
+            let small = memory.hold_small(50).unwrap();
+            assert!(memory.hold_small(1).is_none());
+            drop(small);
+            assert!(rt::timeout(Duration::from_secs(1), memory.shortage())
+                .await
+                .is_none());
             let begun = rt::now();
             assert!(memory.take(90, 10, soon()).await.is_none());
             assert_eq!(rt::now().since(begun), Duration::from_secs(1));
@@ -122,7 +169,7 @@ mod tests {
                         .map(|taken| taken.bytes())
                 })
             };
-            rt::sleep(Duration::from_millis(10)).await;
+            memory.shortage().await;
             let most = most.resized(80);
             assert_eq!(waiter.await, Some(10));
             drop((most, rest, over));
