@@ -5,7 +5,9 @@
 //! With E the end of the unbroken chain and D the highest durable sequence that any valid header
 //! names: E >= D is a torn tail, whatever lies behind E was never acknowledged. E < D is damage.
 
-use super::entry::{body_crc, entries, CommitHeader, EntryHeader, JournalId, HEADER_BYTES};
+use super::entry::{
+    body_crc, entries, CommitHeader, EntryHeader, EntryKind, JournalId, HEADER_BYTES,
+};
 use super::ring::open_locked;
 use crate::plant::{self, Plant};
 use crate::rt::{self, File, OpenOptions, ReadBuf};
@@ -13,13 +15,30 @@ use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One commit found in a file. `intact` says that the body's checksum fits.
+/// What a look at a body says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Body {
+    /// Its checksum does not fit.
+    Damaged,
+    /// Record batches and nothing else.
+    Batches,
+    /// Other entries too.
+    Mixed,
+}
+
+/// One commit found in a file.
 #[derive(Clone, Debug)]
 struct Found {
     header: CommitHeader,
     crc: u32,
     file: usize,
-    intact: bool,
+    body: Body,
+}
+
+impl Found {
+    fn intact(&self) -> bool {
+        self.body != Body::Damaged
+    }
 }
 
 /// What a scan of a journal found.
@@ -91,7 +110,7 @@ impl Scan {
                 .is_none_or(|last| last.crc == commit.header.previous_crc);
             let follows = commit.header.sequence == due && linked;
             let follows = follows || plant::active(Plant::IgnoreEntrySequence);
-            if !broken && follows && commit.intact {
+            if !broken && follows && commit.intact() {
                 chain.push(commit);
                 continue;
             }
@@ -99,7 +118,8 @@ impl Scan {
                 stopped_at = Some((commit.file, commit.header.position));
             }
             broken = true;
-            if commit.intact && commit.header.sequence > due && commit.header.sequence <= durable {
+            if commit.intact() && commit.header.sequence > due && commit.header.sequence <= durable
+            {
                 beyond.push(commit);
             }
         }
@@ -141,6 +161,11 @@ impl Scan {
 
     pub fn commits(&self) -> usize {
         self.chain.len()
+    }
+
+    /// Whether commit `index` of the chain has only record batches.
+    pub fn has_only_batches(&self, index: usize) -> bool {
+        self.chain[index].body == Body::Batches
     }
 
     /// Reads the entries of commit `index` of the chain.
@@ -213,6 +238,17 @@ impl Commit {
     }
 }
 
+fn look_at(id: JournalId, body: &[u8], header: &CommitHeader) -> Body {
+    if !body_fits(id, body, header) {
+        return Body::Damaged;
+    }
+    let batches = |all: &[(EntryHeader, &[u8])]| all.iter().all(|e| e.0.kind == EntryKind::Append);
+    match entries(body) {
+        Some(all) if batches(&all) => Body::Batches,
+        Some(_) | None => Body::Mixed,
+    }
+}
+
 fn body_fits(id: JournalId, body: &[u8], header: &CommitHeader) -> bool {
     body_crc(id, body) == header.body_crc || plant::active(Plant::SkipCrcOnRecovery)
 }
@@ -277,25 +313,27 @@ async fn scan_file(
             continue;
         };
         let end = HEADER_BYTES + header.body_bytes as usize;
-        let intact = if end <= bytes.len() {
-            body_fits(id, &bytes[HEADER_BYTES..end], &header)
+        let body = if end <= bytes.len() {
+            look_at(id, &bytes[HEADER_BYTES..end], &header)
         } else if position + end as u64 <= size {
             let whole = read_range(file, position, header.padded_bytes()).await?;
-            whole.len() >= end && body_fits(id, &whole[HEADER_BYTES..end], &header)
+            match whole.get(HEADER_BYTES..end) {
+                Some(body) => look_at(id, body, &header),
+                None => Body::Damaged,
+            }
         } else {
-            false
+            Body::Damaged
         };
         found.push(Found {
             header,
             crc,
             file: index,
-            intact,
+            body,
         });
         // Behind a damaged body any block may begin the next commit.
-        position += if intact {
-            header.padded_bytes() as u64
-        } else {
-            BLOCK_BYTES as u64
+        position += match body {
+            Body::Damaged => BLOCK_BYTES as u64,
+            Body::Batches | Body::Mixed => header.padded_bytes() as u64,
         };
         rt::yield_if_needed().await;
     }

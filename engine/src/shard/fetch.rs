@@ -33,6 +33,17 @@ struct Turn {
     /// Nothing was found before it: it gets a whole batch, however large.
     first: bool,
     deadline: Mono,
+    /// It does not wait for memory: a few bytes that are there anyway, or nothing.
+    small: bool,
+}
+
+/// How many bytes a fetch may find.
+#[derive(Clone, Copy)]
+enum Budget {
+    /// The first batch may be larger.
+    Any(usize),
+    /// Only what needs no memory to be read into, and nothing beyond it.
+    Small(usize),
 }
 
 /// A result on its way to another shard: like `Fetched`, with its bytes in one piece.
@@ -69,7 +80,7 @@ impl Shard {
         if local.len() == items.len() {
             self.wait_for_bytes(&local, &options, deadline).await;
             return self
-                .read_items(&local, &options, options.max_bytes, deadline)
+                .read_items(&local, &options, Budget::Any(options.max_bytes), deadline)
                 .await
                 .into_iter()
                 .map(|r| r.1)
@@ -100,7 +111,7 @@ impl Shard {
             };
             // The shards share the budget in a fixed order: a partition further back gets its turn
             // because clients rotate theirs.
-            let read = self.read_items(&local, &options, options.max_bytes, deadline);
+            let read = self.read_items(&local, &options, Budget::Any(options.max_bytes), deadline);
             for (index, result) in read.await {
                 note(index, result, &mut bytes);
             }
@@ -109,20 +120,12 @@ impl Shard {
                 .enumerate()
                 .filter(|(_, items)| !items.is_empty())
             {
-                // What comes is a copy: it takes memory here as well.
                 let wanted = items.iter().map(|(_, item)| item.max_bytes.max(1)).sum();
                 let budget = options.max_bytes.saturating_sub(bytes).min(wanted);
-                let needed = budget.min(READ_BYTES_NEEDED);
                 let until = memory_deadline(bytes == 0, deadline);
-                let memory = self.responses.take(budget, needed, until).await;
-                let budget = memory.as_ref().map_or(0, ResponseBytes::bytes);
-                let asked = items.clone();
-                let shipped: Option<ShippedResults> = self
-                    .at(owner, move |shard| async move {
-                        shard.read_to_ship(asked, options, budget, deadline).await
-                    })
+                let shipped = self
+                    .ask_owner(owner, items, options, deadline, budget, until)
                     .await;
-                drop(memory);
                 match shipped {
                     Some(list) => list
                         .into_iter()
@@ -149,6 +152,39 @@ impl Shard {
                 .collect();
             self.park_across(&local, &remote, &marks, deadline).await;
         }
+    }
+
+    /// Has another shard read its items. What comes is a copy: it takes memory here as well, for which it waits.
+    async fn ask_owner(
+        self: &Rc<Self>,
+        owner: usize,
+        items: &[Item],
+        options: FetchOptions,
+        deadline: Mono,
+        budget: usize,
+        memory_until: Mono,
+    ) -> Option<ShippedResults> {
+        let ask = |budget: Budget| {
+            let asked = items.to_vec();
+            self.at(owner, move |there| async move {
+                there.read_to_ship(asked, options, budget, deadline).await
+            })
+        };
+        let needed = budget.min(READ_BYTES_NEEDED);
+        if self.responses.left() < needed {
+            if let Some(_small) = self.responses.hold_small(needed) {
+                let found = ask(Budget::Small(needed)).await?;
+                let says_something = |(_, result): &(usize, Result<Shipped, PartitionError>)| {
+                    result.as_ref().map_or(true, |s| !s.records.is_empty())
+                };
+                if found.iter().any(says_something) {
+                    return Some(found);
+                }
+            }
+        }
+        let memory = self.responses.take(budget, needed, memory_until).await;
+        let bytes = memory.as_ref().map_or(0, ResponseBytes::bytes);
+        ask(Budget::Any(bytes)).await
     }
 
     /// Waits until a high watermark differs from its mark (by item index), or the deadline.
@@ -314,10 +350,13 @@ impl Shard {
         self: &Rc<Self>,
         items: &[Item],
         options: &FetchOptions,
-        budget: usize,
+        budget: Budget,
         deadline: Mono,
     ) -> Vec<(usize, FetchResult)> {
-        let mut left = budget;
+        let (mut left, small) = match budget {
+            Budget::Any(bytes) => (bytes, false),
+            Budget::Small(bytes) => (bytes, true),
+        };
         let mut any = false;
         let mut out = Vec::with_capacity(items.len());
         for (index, item) in items {
@@ -327,6 +366,7 @@ impl Shard {
                         left,
                         first: !any,
                         deadline,
+                        small,
                     };
                     self.read_one(&partition, item, options, turn).await
                 }
@@ -370,7 +410,7 @@ impl Shard {
             false => 0,
         };
         let needed = one.max(request.max_bytes.min(READ_BYTES_NEEDED));
-        if self.responses.left() < needed {
+        if turn.small || self.responses.left() < needed {
             // Whoever is at the end of the log gets its few records, whatever others hold.
             let small = ReadRequest {
                 max_bytes: request.max_bytes.min(READ_BYTES_NEEDED),
@@ -385,6 +425,9 @@ impl Shard {
                 fetched.records = batches.records;
                 return Ok(fetched);
             }
+        }
+        if turn.small {
+            return Ok(fetched);
         }
         let wanted = one.max(request.max_bytes);
         let until = memory_deadline(turn.first, turn.deadline);
@@ -410,7 +453,7 @@ impl Shard {
         self: Rc<Self>,
         items: Vec<Item>,
         options: FetchOptions,
-        budget: usize,
+        budget: Budget,
         deadline: Mono,
     ) -> ShippedResults {
         let results = self.read_items(&items, &options, budget, deadline).await;

@@ -106,7 +106,7 @@ impl Shard {
             continued: BTreeSet::new(),
             entered: 0,
         };
-        for index in 0..scan.commits() {
+        for index in (0..scan.commits()).filter(|index| !scan.has_only_batches(*index)) {
             self.collect_carried(&scan.commit(index).await?, &mut replay);
         }
         for index in 0..scan.commits_beyond() {

@@ -1,8 +1,8 @@
 //! Owns the memory of what fetches read, from before the read until the client has taken the answer.
 //! Does not know connections, nor what is read.
-//! Invariant: reads that are under way together never ask for more than the budget and half of it again (small ones that
-//! are in memory anyway: as much again); beyond that they wait, so that slow readers cost the others time and not the
-//! process its memory.
+//! Invariant: reads that are under way together never ask for more than the budget and half of it again; beyond that they
+//! wait, so that slow readers cost the others time and not the process its memory. Small ones have half a budget of their
+//! own, so that whoever is at the end of a log need not wait for those who read a lot and take nothing.
 
 use crate::rt::{self, Mono, Notify};
 use std::cell::Cell;
@@ -12,6 +12,8 @@ use std::rc::Rc;
 pub struct ResponseMemory {
     max: u64,
     used: Cell<u64>,
+    /// What small reads hold, also counted in `used`.
+    small: Cell<u64>,
     freed: Notify,
     waiting: Cell<usize>,
     /// Somebody begins to wait.
@@ -22,10 +24,14 @@ pub struct ResponseMemory {
 pub struct ResponseBytes {
     memory: Rc<ResponseMemory>,
     bytes: u64,
+    small: bool,
 }
 
 impl Drop for ResponseBytes {
     fn drop(&mut self) {
+        if self.small {
+            self.memory.small.set(self.memory.small.get() - self.bytes);
+        }
         self.memory.used.set(self.memory.used.get() - self.bytes);
         self.memory.freed.notify_all();
     }
@@ -38,6 +44,7 @@ impl ResponseBytes {
 
     /// The same, for what there is now: less, or more where the first batch was larger than expected.
     pub fn resized(mut self, bytes: usize) -> ResponseBytes {
+        assert!(!self.small, "a small read is held by what it found");
         let used = self.memory.used.get() - self.bytes;
         self.bytes = bytes as u64;
         self.memory.used.set(used + self.bytes);
@@ -51,6 +58,7 @@ impl ResponseMemory {
         Rc::new(ResponseMemory {
             max,
             used: Cell::new(0),
+            small: Cell::new(0),
             freed: Notify::new(),
             waiting: Cell::new(0),
             short: Notify::new(),
@@ -68,10 +76,15 @@ impl ResponseMemory {
         }
     }
 
-    /// Counts the few bytes of a read that is done already; None where even those are too many.
+    /// Counts the few bytes of a small read. Never waits; None where small reads hold all that is theirs.
     pub fn hold_small(self: &Rc<Self>, bytes: usize) -> Option<ResponseBytes> {
-        let fits = self.used.get() + bytes as u64 <= 2 * self.max;
-        fits.then(|| self.hold(bytes))
+        let small = self.small.get() + bytes as u64;
+        (small <= self.max / 2).then(|| {
+            self.small.set(small);
+            let mut held = self.hold(bytes);
+            held.small = true;
+            held
+        })
     }
 
     pub fn used(&self) -> u64 {
@@ -90,6 +103,7 @@ impl ResponseMemory {
         ResponseBytes {
             memory: self.clone(),
             bytes,
+            small: false,
         }
     }
 

@@ -112,7 +112,7 @@ async fn heartbeat() {
     let mut pause = HEARTBEAT_BUSY;
     loop {
         let before = POLLS.with(Cell::get);
-        nudge::beat();
+        nudge::beat(pause);
         sleep(pause).await;
         pause = match POLLS.with(Cell::get) > before {
             true => HEARTBEAT_BUSY,

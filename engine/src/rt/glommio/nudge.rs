@@ -8,18 +8,25 @@
 //! for I/O and does nothing else.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::Thread;
 use std::time::Duration;
 
-/// Longer than the slowest heartbeat.
-const CHECK: Duration = Duration::from_millis(500);
+/// Between two looks while an executor is busy: several of its heartbeats. What is lost to a sleep is at most two of them.
+const CHECK_BUSY: Duration = Duration::from_millis(5);
+/// The same while all are idle: longer than the slowest heartbeat.
+const CHECK_IDLE: Duration = Duration::from_millis(250);
+/// Hearts that beat less often than this belong to idle executors.
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(2);
 /// Ignored by default and hardly used by anyone; Go's runtime takes it for the same purpose.
 const SIGNAL: libc::c_int = libc::SIGURG;
 
 /// One executor's sign of life.
 struct Pulse {
     beats: AtomicU64,
+    /// It beats often enough to be looked at often.
+    busy: AtomicBool,
     thread: libc::pid_t,
 }
 
@@ -29,16 +36,24 @@ struct Watched {
 }
 
 static WATCHED: OnceLock<Mutex<Vec<Watched>>> = OnceLock::new();
+static WATCHER: OnceLock<Thread> = OnceLock::new();
 
 thread_local! {
     static PULSE: RefCell<Option<Arc<Pulse>>> = const { RefCell::new(None) };
 }
 
-/// The heart of this thread's executor beats.
-pub(super) fn beat() {
+/// The heart of this thread's executor beats, and will again after `pause`.
+pub(super) fn beat(pause: Duration) {
     PULSE.with(|p| {
         if let Some(pulse) = p.borrow().as_ref() {
             pulse.beats.fetch_add(1, Ordering::Relaxed);
+            let busy = pause <= BUSY_PAUSE_MAX;
+            if !pulse.busy.swap(busy, Ordering::Relaxed) && busy {
+                // It may have gone to sleep for long.
+                if let Some(watcher) = WATCHER.get() {
+                    watcher.unpark();
+                }
+            }
         }
     });
 }
@@ -47,6 +62,7 @@ pub(super) fn beat() {
 pub(super) fn watch() -> Watch {
     let pulse = Arc::new(Pulse {
         beats: AtomicU64::new(0),
+        busy: AtomicBool::new(true),
         // SAFETY: takes no arguments and cannot fail.
         thread: unsafe { libc::gettid() },
     });
@@ -56,6 +72,9 @@ pub(super) fn watch() -> Watch {
         beats: 0,
     });
     PULSE.with(|p| *p.borrow_mut() = Some(pulse));
+    if let Some(watcher) = WATCHER.get() {
+        watcher.unpark();
+    }
     Watch
 }
 
@@ -71,10 +90,11 @@ impl Drop for Watch {
 fn watched() -> &'static Mutex<Vec<Watched>> {
     WATCHED.get_or_init(|| {
         handle_signal();
-        std::thread::Builder::new()
+        let watcher = std::thread::Builder::new()
             .name("millrace-nudge".into())
             .spawn(run)
             .expect("a thread more can be started");
+        WATCHER.get_or_init(|| watcher.thread().clone());
         Mutex::new(Vec::new())
     })
 }
@@ -94,31 +114,41 @@ fn handle_signal() {
 }
 
 fn run() {
+    let mut pause = CHECK_BUSY;
     loop {
-        std::thread::sleep(CHECK);
+        std::thread::park_timeout(pause);
         let Some(watched) = WATCHED.get() else {
             continue;
         };
+        pause = CHECK_IDLE;
         let mut all = watched.lock().expect("nobody panics with it");
         all.retain_mut(|w| {
             let Some(pulse) = w.pulse.upgrade() else {
                 return false;
             };
-            let beats = pulse.beats.load(Ordering::Relaxed);
-            if beats == w.beats {
-                // SAFETY: plain numbers. The thread lives (its pulse does); were it gone, the call
-                // would fail, and there would be nobody to wake.
-                let sent = unsafe {
-                    libc::syscall(libc::SYS_tgkill, libc::getpid(), pulse.thread, SIGNAL)
-                };
-                if sent != 0 {
-                    let error = std::io::Error::last_os_error();
-                    tracing::debug!(%error, "cannot wake a shard that does not answer");
-                }
+            if pulse.busy.load(Ordering::Relaxed) {
+                pause = CHECK_BUSY;
             }
-            w.beats = beats;
+            w.look(&pulse);
             true
         });
+    }
+}
+
+impl Watched {
+    /// Wakes the executor if its heart has not beaten since the last look.
+    fn look(&mut self, pulse: &Pulse) {
+        let beats = pulse.beats.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.beats, beats) != beats {
+            return;
+        }
+        // SAFETY: plain numbers. The thread lives (its pulse does); were it gone, the call would fail, and there would
+        // be nobody to wake.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), pulse.thread, SIGNAL) };
+        if sent != 0 {
+            let error = std::io::Error::last_os_error();
+            tracing::debug!(%error, "cannot wake a shard that does not answer");
+        }
     }
 }
 

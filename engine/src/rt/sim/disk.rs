@@ -268,6 +268,9 @@ impl Disk {
     pub(super) fn create_file(&mut self, path: &Path) -> io::Result<Ino> {
         let name = self.name_of(path)?;
         if self.used >= self.capacity {
+            self.recount();
+        }
+        if self.used >= self.capacity {
             return Err(self.no_room());
         }
         let ino = self.fresh();
@@ -361,18 +364,24 @@ impl Disk {
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.dir(path)?;
         let pending = std::mem::take(&mut self.pending_names);
+        let mut removed = false;
         for op in pending {
-            let here = match &op {
-                NameOp::Set(n, _) | NameOp::Unset(n) => n.0 == dir,
-                NameOp::Move(from, to, _) => from.0 == dir || to.0 == dir,
+            let (here, removes) = match &op {
+                NameOp::Set(n, _) => (n.0 == dir, false),
+                NameOp::Unset(n) => (n.0 == dir, true),
+                // What had the new name before is gone.
+                NameOp::Move(from, to, _) => (from.0 == dir || to.0 == dir, true),
             };
-            if here {
-                op.apply(&mut self.durable_names);
-            } else {
+            if !here {
                 self.pending_names.push(op);
+                continue;
             }
+            op.apply(&mut self.durable_names);
+            removed |= removes;
         }
-        self.sweep();
+        if removed {
+            self.removed();
+        }
         Ok(())
     }
 
