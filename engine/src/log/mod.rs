@@ -7,6 +7,7 @@ pub mod damage;
 pub mod epochs;
 pub mod flush;
 pub mod index;
+pub mod inflate;
 pub mod producers;
 pub mod read;
 pub mod records;

@@ -67,6 +67,8 @@ pub struct Shard {
     pub calls: Calls,
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
+    /// Looks into batches that may be compressed: each takes memory and time.
+    searches: Semaphore,
     pub request_memory: Semaphore,
     /// Of what fetches read and clients have not taken yet.
     pub responses: Rc<ResponseMemory>,
