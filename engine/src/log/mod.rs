@@ -6,6 +6,7 @@ pub mod append;
 pub mod damage;
 pub mod epochs;
 pub mod flush;
+pub mod folder;
 pub mod index;
 pub mod inflate;
 pub mod producers;

@@ -389,8 +389,7 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_be_read_is_what_its_header_says() {
         let mut batch = compressed(4, 5, &records(&[0, 7, 3, 9, 9], 0));
-        let at = batch.len() / 2;
-        batch[at..].fill(0xaa);
+        batch[BATCH_HEADER_BYTES..].fill(0xaa);
         batch[0..8].copy_from_slice(&100i64.to_be_bytes());
         let sim = Sim::new(1, SimConfig::default());
         let at = |from, wanted| {

@@ -45,7 +45,7 @@ async fn times(broker: &Broker, topic: TopicId) -> Vec<i64> {
 
 #[test]
 fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
-    let (mut kept, mut gone, mut again) = (0, 0, 0);
+    let (mut kept, mut gone, mut again, mut met) = (0, 0, 0, 0);
     for seed in 0..120 {
         let sim = Sim::new(seed, SimConfig::default());
         let acked = Rc::new(Cell::new(0));
@@ -54,6 +54,12 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
             let broker = node::start().await;
             create(&broker, OLD).await;
             fill(&broker, OLD, 1, BATCHES).await;
+            // With all of it in segments.
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+        sim.block_on(async move {
+            let broker = node::start().await;
             let work = rt::spawn_joined(rt::Class::Network, async move {
                 let delete = Command::DeleteTopic { id: OLD };
                 broker.propose(delete).await.unwrap();
@@ -74,9 +80,14 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
                 CrashPolicy::Process,
             ][seed as usize % 3],
         );
+        let left = sim.disk().files();
+        let left_behind = left.iter().any(|f| f.starts_with("/data/topics/t-0"));
         sim.block_on(async {
             let broker = node::start().await;
             let image = broker.image();
+            if image.topic_by_id(OLD).is_none() && left_behind {
+                met += 1;
+            }
             if image.topic_by_id(OLD).is_some() {
                 kept += 1;
                 assert_eq!(times(&broker, OLD).await, vec![1_001; BATCHES as usize]);
@@ -103,8 +114,9 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
         let found = sim.block_on(async { times(&node::start().await, NEW).await });
         assert_eq!(found, vec![1_002; BATCHES as usize], "seed {seed}");
     }
+    eprintln!("{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind");
     assert!(
-        kept > 0 && gone > 0 && again > 0,
-        "{kept} kept, {gone} gone, {again} made again"
+        kept > 0 && gone > 0 && again > 0 && met > 0,
+        "{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind"
     );
 }
