@@ -191,7 +191,7 @@ class Run:
         except install.Missing as missing:
             # The program says what is left out for want of it.
             self.report.say(f"disks: {missing}")
-        self._program("disks", 240)
+        self._program("disks", 300)
 
     def crash(self):
         options = ["--kills", str(self.options.kills)]
