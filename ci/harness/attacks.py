@@ -17,7 +17,6 @@ FILLED, POLLED, PLAIN, KEYED, SILENT = "filled", "polled", "plain", "keyed", "si
 PARTITIONS = 8
 LARGE = 55 << 20
 REFUSED_SECONDS_MAX = 20
-STAMP = int(time.time() * 1000)
 
 
 class Crowd:
@@ -244,17 +243,17 @@ def stored_bombs(crowd, until):
 
 def opened_bombs(crowd, until):
     """The same where the broker has to look into them: records searched by time, and keys that compaction needs."""
+    now_ms = int(time.time() * 1000)
     kinds = {codec: bombs.batch(codec) for codec in bombs.NAMES}
     with wire.Client(crowd.bootstrap, crowd.source) as client:
-        for codec, bomb in kinds.items():
-            # By the time of this one the broker has to look for the record in the batch before it is sure.
-            client.produce(PLAIN, codec, bomb)
+        for codec in kinds:
+            client.produce(PLAIN, codec, bombs.disguised(codec, now_ms, now_ms + 60_000))
+    # One question for each partition: the same one twice in a request is refused.
+    questions = wire.request(wire.LIST_OFFSETS, wire.list_offsets(PLAIN, [(codec, now_ms + 30_000) for codec in kinds]))
     asked = 0
     while asked == 0 or time.monotonic() < until:
         for s in crowd.connect(4):
-            for codec, bomb in kinds.items():
-                push(s, wire.request(wire.LIST_OFFSETS, wire.list_offsets(PLAIN, [(codec, STAMP)] * 50)))
-                asked += 50
+            asked += len(kinds) * 50 * bool(push(s, questions * 50))
         for s in crowd.connect(4, blocking=True):
             for bomb in kinds.values():
                 try:

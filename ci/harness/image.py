@@ -1,4 +1,4 @@
-"""A small ext4 file system of its own, on a loop device over a file, for what one does not do to the machine's disk.
+"""A small ext4 or xfs file system of its own, on a loop device over a file, for what one does not do to the machine's disk.
 
 It knows no broker. The kernel undoes everything when this process ends, however it ends: mounts are in a namespace of our
 own (`enter_namespace`), the loop device detaches itself with its last user, and its file has no name.
@@ -16,11 +16,14 @@ from pathlib import Path
 from paths import TARGET
 
 TOOLS = ("losetup", "mount", "umount", "mkfs.ext4", "e2fsck", "filefrag", "unshare", "setpriv")
+XFS_TOOLS = ("mkfs.xfs",)
+# Smaller ones mkfs.xfs refuses to make.
+XFS_MIB_MIN = 300
 IN_NAMESPACE = "--in-namespace"
 MIB = 1 << 20
 BLOCK = 4096
-# _IOR('X', 125, __u32), and the flag that writes nothing more: from now on everything fails.
-EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
+# _IOR('X', 125, __u32) of both, and the flag that writes nothing more: from now on everything fails.
+IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
 
 
 def enter_namespace():
@@ -40,17 +43,18 @@ def run(*command, codes=(0,)):
 
 
 class Image:
-    """An ext4 file system of `mib` MiB at `self.dir`.
+    """A file system of `mib` MiB at `self.dir`, `kind` is ext4 or xfs.
 
     `errors` is what ext4 does after an error of its own. With `thin_mib` only so much of it can ever be written: the device
     promises more than it has.
     """
 
-    def __init__(self, name, mib, errors="remount-ro", thin_mib=None):
+    def __init__(self, name, mib, errors="remount-ro", thin_mib=None, kind="ext4"):
         TARGET.mkdir(exist_ok=True)
         self.place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=TARGET))
         self.dir = self.place / "mounted"
         self.dir.mkdir()
+        self.kind = kind
         self.errors = errors
         self.thin = None
         self.backing = self.loop = self.device = None
@@ -69,9 +73,7 @@ class Image:
             file = self.thin / "image"
         self.backing = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         os.ftruncate(self.backing, mib * MIB)
-        # Nothing is written later in the background, and nothing is kept for root.
-        lazy = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-        run("mkfs.ext4", "-q", "-F", "-b", BLOCK, "-m", 0, "-J", "size=8", "-E", lazy, file)
+        self._make_file_system(file)
         # Direct, so that a read behind the end of the file is an error and no zeros.
         direct = [] if thin_mib else ["--direct-io=on"]
         self.device = run("losetup", "--find", "--show", *direct, file)
@@ -81,8 +83,16 @@ class Image:
         file.unlink()
         self.mount()
 
+    def _make_file_system(self, file):
+        if self.kind == "xfs":
+            return run("mkfs.xfs", "-q", "-f", "-K", "-b", f"size={BLOCK}", file)
+        # Nothing is written later in the background, and nothing is kept for root.
+        lazy = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
+        return run("mkfs.ext4", "-q", "-F", "-b", BLOCK, "-m", 0, "-J", "size=8", "-E", lazy, file)
+
     def mount(self):
-        run("mount", "-o", f"errors={self.errors},noatime", self.device, self.dir)
+        options = "noatime" if self.kind == "xfs" else f"errors={self.errors},noatime"
+        run("mount", "-t", self.kind, "-o", options, self.device, self.dir)
 
     def umount(self):
         deadline = time.monotonic() + 20
@@ -98,7 +108,9 @@ class Image:
     def mount_again(self):
         """As after a start of the machine: what the last errors left is put in order."""
         self.umount()
-        run("e2fsck", "-p", self.device, codes=(0, 1))
+        if self.kind == "ext4":
+            run("e2fsck", "-p", self.device, codes=(0, 1))
+        # xfs replays its log with the mount.
         self.mount()
 
     def free(self):
@@ -126,7 +138,7 @@ class Image:
         """Everything fails with EIO from now on, as where the device is gone."""
         fd = os.open(self.dir, os.O_RDONLY)
         try:
-            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+            fcntl.ioctl(fd, IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
         finally:
             os.close(fd)
 
@@ -177,3 +189,12 @@ class Image:
             if fd is not None:
                 os.close(fd)
         self.loop = self.backing = None
+
+
+def why_no_xfs():
+    """What stands in the way of xfs on this machine; None where nothing does."""
+    try:
+        Image("xfs", XFS_MIB_MIN, kind="xfs").remove()
+        return None
+    except (AssertionError, OSError) as error:
+        return str(error)

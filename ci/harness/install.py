@@ -35,6 +35,7 @@ DEBIAN_PACKAGES = {
     "umount": ["mount"],
     "mkfs.ext4": ["e2fsprogs"],
     "e2fsck": ["e2fsprogs"],
+    "mkfs.xfs": ["xfsprogs"],
     "filefrag": ["e2fsprogs"],
     "unshare": ["util-linux"],
     "setpriv": ["util-linux"],

@@ -186,7 +186,12 @@ class Run:
 
     def disks(self):
         install.loop_devices(image.TOOLS)
-        self._program("disks", 240)
+        try:
+            install.need(*image.XFS_TOOLS)
+        except install.Missing as missing:
+            # The program says what is left out for want of it.
+            self.report.say(f"disks: {missing}")
+        self._program("disks", 300)
 
     def crash(self):
         options = ["--kills", str(self.options.kills)]
@@ -207,13 +212,15 @@ class Run:
         self.count_lines(name, log, code, time.monotonic() - started)
 
     def count_lines(self, name, log, code, seconds):
-        """Counts the `ok NAME` and `FAIL NAME: why` lines of a program's log; `note TEXT` is passed on."""
+        """Counts the `ok NAME`, `FAIL NAME: why` and `skip NAME: why` lines of a program's log; `note TEXT` is passed on."""
         text = log.read_text(errors="replace")
         passed = len(re.findall(r"^ok \S", text, re.MULTILINE))
         failures = re.findall(r"^FAIL (.*)$", text, re.MULTILINE)
         for note in re.findall(r"^note (.*)$", text, re.MULTILINE):
             self.report.say(f"{name}: {note}")
         self.report.ok(passed)
+        for left_out, why in re.findall(r"^skip (\S+): (.*)$", text, re.MULTILINE):
+            self.report.skip(f"{name}/{left_out}", why)
         for failure in failures:
             self.report.fail(f"{name}/{failure}")
         took = f" ({seconds:.0f} s)" if seconds else ""

@@ -35,6 +35,12 @@ class Bombs(unittest.TestCase):
             self.assertLess(size, 1 << 20, name)
             self.assertGreater(bombs.INFLATED_BYTES[codec], 20 * size, name)
 
+    def test_a_disguised_one_promises_a_later_record_than_it_has(self):
+        batch = bombs.disguised(bombs.ZSTD, 1_000, 61_000)
+        header = wire.BATCH_HEADER.unpack_from(batch)
+        self.assertEqual(header[7:9], (1_000, 61_000))
+        self.assertEqual(header[4], wire.crc32c(batch[21:]))
+
     def test_gzip_inflates_to_the_record(self):
         zeros = bombs.GZIP_MEMBER_BYTES + 1000
         out, rest = b"", bombs.body(bombs.GZIP, zeros)

@@ -64,11 +64,12 @@ def record(number, value, key=None):
     return zigzag(len(body)) + body
 
 
-def batch(body, count=1, codec=0, timestamp_ms=None):
+def batch(body, count=1, codec=0, timestamp_ms=None, newest_ms=None):
     """A batch of `count` records whose bytes, compressed with `codec` already, are `body`; from now unless said otherwise."""
     timestamp_ms = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
+    newest_ms = timestamp_ms if newest_ms is None else newest_ms
     head = BATCH_HEADER.pack(
-        0, 49 + len(body), -1, 2, 0, codec, count - 1, timestamp_ms, timestamp_ms, -1, -1, -1, count
+        0, 49 + len(body), -1, 2, 0, codec, count - 1, timestamp_ms, newest_ms, -1, -1, -1, count
     )
     crc = crc32c(head[21:] + body)
     return head[:17] + struct.pack(">I", crc) + head[21:] + body

@@ -215,6 +215,13 @@ impl Broker {
         self.shard.image()
     }
 
+    /// Whether all records of a compressed batch have keys, as compacted topics demand, and can be read; others have their
+    /// turn meanwhile. [`Broker::append`] cannot wait for that, so whoever hands such a batch over asks here first. Of what
+    /// is no sound batch it says nothing bad: appending does.
+    pub async fn all_keyed(&self, batch: &[u8]) -> bool {
+        self.shard.all_keyed(batch).await
+    }
+
     /// Hands the items to the shards that own their partitions *before it returns*, so that calls
     /// take effect in call order; the future gives one result per item, in the order of `items`,
     /// when `acks` is satisfied (with `Acks::None` as soon as the batches are in the logs).

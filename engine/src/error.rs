@@ -81,6 +81,7 @@ impl PartitionError {
             BatchError::Magic(_) => {
                 PartitionError::InvalidRecord("record format (magic) other than 2")
             }
+            BatchError::Records(why) => PartitionError::InvalidRecord(why),
             BatchError::Codec(_) => PartitionError::UnsupportedCompression,
             // Which attributes they are decides what the client is told.
             BatchError::Attributes(_)

@@ -12,7 +12,7 @@ pub use crate::journal::entry::{
 pub use crate::journal::recover::{Commit, Scan as JournalScan};
 pub use crate::log::epochs::EpochHistory;
 pub use crate::log::index::{segment_stem, Index, OffsetEntry, TimeEntry};
-pub use crate::log::records::{all_keyed, first_at, newest, RecordTime};
+pub use crate::log::records::{RecordTime, Search, Wanted};
 pub use crate::log::segment::{block_sum, Scan as SegmentScan, SegmentFiles, UnsavedSums};
 pub use crate::manifest::{JournalRef, Manifest};
 

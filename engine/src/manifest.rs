@@ -33,6 +33,9 @@ pub struct Manifest {
     pub clean: bool,
     /// One per shard, in the order of the shards.
     pub journals: Vec<JournalRef>,
+    /// The last change of the metadata that was durable when this was written; 0 where that was not recorded yet.
+    #[serde(default)]
+    pub metadata: u64,
 }
 
 impl Manifest {
@@ -42,6 +45,7 @@ impl Manifest {
             generation,
             clean,
             journals,
+            metadata: 0,
         }
     }
 

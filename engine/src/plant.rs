@@ -49,6 +49,8 @@ pub enum Plant {
     TimeLookupOffByOne,
     /// Sessions forget a partition that they have just told of.
     SessionForgetsPartition,
+    /// Retention by size deletes one segment more than is due.
+    RetentionTakesOneMore,
 }
 
 impl Plant {
@@ -75,6 +77,7 @@ impl Plant {
         Plant::CachingUnbounded,
         Plant::TimeLookupOffByOne,
         Plant::SessionForgetsPartition,
+        Plant::RetentionTakesOneMore,
     ];
 }
 

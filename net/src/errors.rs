@@ -50,9 +50,10 @@ fn batch(error: &BatchError) -> ErrorCode {
         {
             ErrorCode::InvalidTimestamp
         }
-        BatchError::Count { .. } | BatchError::Attributes(_) | BatchError::Producer(_) => {
-            ErrorCode::InvalidRecord
-        }
+        BatchError::Count { .. }
+        | BatchError::Attributes(_)
+        | BatchError::Producer(_)
+        | BatchError::Records(_) => ErrorCode::InvalidRecord,
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn meta(error: &MetaError) -> ErrorCode {
         MetaError::Failed(_)
         | MetaError::Io { .. }
         | MetaError::Missing { .. }
+        | MetaError::Old { .. }
         | MetaError::Damaged { .. }
         | MetaError::UnknownCommand { .. }
         | MetaError::Snapshot { .. } => ErrorCode::KafkaStorageError,

@@ -3,7 +3,6 @@
 //! Invariant: offsets are handed out densely, in the order of the calls.
 
 use super::producers::Verdict;
-use super::records::all_keyed;
 use super::{Log, Partition, Pending, Segment, TailEntry};
 use crate::api::Appended;
 use crate::error::PartitionError;
@@ -12,9 +11,9 @@ use crate::meta::config::TimestampType;
 use crate::meta::TopicConfig;
 use crate::plant::{self, Plant};
 use crate::rt::Mono;
-use crate::types::batch::{self, BatchHeader};
-use crate::types::limits::BATCH_BYTES_MAX;
-use crate::types::Offset;
+use crate::types::batch::{self, BatchHeader, Codec};
+use crate::types::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
+use crate::types::{framing, Offset};
 use std::rc::Rc;
 
 /// A batch that is in the log; it counts once journal sequence `sequence` is durable.
@@ -34,7 +33,8 @@ pub struct Clock {
 }
 
 impl Partition {
-    /// Appends one batch whose bytes `BatchHeader::check_from_client` accepted.
+    /// Appends one batch whose bytes `BatchHeader::check_from_client` accepted. Into a compressed one nobody looks here: it
+    /// may become hundreds of times as large, and offsets are handed out in one step.
     pub fn append(
         self: &Rc<Self>,
         header: BatchHeader,
@@ -53,7 +53,7 @@ impl Partition {
         if !stamp_time {
             check_timestamp(&config, &header, clock.wall_ms)?;
         }
-        if config.cleanup_policy.compact && !all_keyed(bytes).unwrap_or(false) {
+        if config.cleanup_policy.compact && is_keyless(&header, bytes) {
             return Err(PartitionError::InvalidRecord(
                 "records of a compacted topic need keys",
             ));
@@ -144,6 +144,12 @@ impl Partition {
             log.producers.note_refused(header, mono_ms(clock));
         }
     }
+}
+
+/// Whether a batch that is not compressed has a record without a key.
+fn is_keyless(header: &BatchHeader, bytes: &[u8]) -> bool {
+    let records = &bytes[BATCH_HEADER_BYTES..];
+    header.codec() == Ok(Codec::None) && framing::check(records, header.record_count) != Ok(true)
 }
 
 fn mono_ms(clock: Clock) -> i64 {

@@ -9,7 +9,7 @@ use super::segment::SegmentFiles;
 use super::{Carried, Log, Partition};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind};
 use crate::plant::{self, Plant};
-use crate::rt::{self, DirectBuf, Permit, Semaphore};
+use crate::rt::{DirectBuf, Permit, Semaphore};
 use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
 use crate::types::Offset;
 use std::future::Future;
@@ -170,8 +170,7 @@ impl Partition {
         }
         let create = disk_bytes == 0;
         if create {
-            rt::fs::create_dir_all(&self.dir).await?;
-            self.write_identity().await?;
+            self.claim_folder().await?;
         }
         let files = SegmentFiles::open(&self.dir, base, disk_bytes, &sums, create).await?;
         let files = Rc::new(files);
@@ -183,16 +182,6 @@ impl Partition {
             self.newly_open.borrow_mut().push(base);
         }
         Ok(files)
-    }
-
-    /// Kafka's `partition.metadata`: whose directory this is.
-    async fn write_identity(&self) -> io::Result<()> {
-        let path = self.dir.join("partition.metadata");
-        if rt::fs::exists(&path).await? {
-            return Ok(());
-        }
-        let text = format!("version: 0\ntopic_id: {}\n", self.id.topic);
-        rt::fs::write_atomic(&path, text.as_bytes()).await
     }
 
     /// Cuts closed segments to size and writes their index files, once all their bytes are there.

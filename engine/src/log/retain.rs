@@ -136,6 +136,7 @@ impl Log {
     fn retention_target(&self, config: &TopicConfig, wall_ms: i64) -> Option<Offset> {
         let mut target = None;
         let mut total: u64 = self.segments.iter().map(|s| s.bytes).sum();
+        let one_more = plant::active(Plant::RetentionTakesOneMore);
         for segment in &self.segments {
             let expired = config.retention_ms.is_some_and(|keep| {
                 let age = wall_ms.saturating_sub(segment.max_timestamp_ms);
@@ -143,7 +144,7 @@ impl Log {
             });
             let oversize = config
                 .retention_bytes
-                .is_some_and(|keep| total - segment.bytes >= keep);
+                .is_some_and(|keep| total - if one_more { 0 } else { segment.bytes } >= keep);
             let whole = segment.bytes > 0 && segment.next_offset <= self.high_watermark();
             if !whole || !(expired || oversize) {
                 break;

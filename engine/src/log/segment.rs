@@ -487,7 +487,15 @@ impl SegmentFiles {
                 index.resume(header.size as u32);
                 continue;
             }
-            let relative = (header.last_offset() - self.base) as u32;
+            let relative = header.last_offset().checked_sub(self.base);
+            let Some(relative) = relative.and_then(|r| u32::try_from(r).ok()) else {
+                // Bytes that nobody wrote as this segment may claim any offset, and so may what the
+                // index points at: from the beginning it ends here, as at a damaged block.
+                match from {
+                    None => break,
+                    Some(_) => return Err(no_batch_of_this(self, position)),
+                }
+            };
             index.note(
                 relative,
                 position as u32,
@@ -527,6 +535,15 @@ impl SegmentFiles {
 struct DamagedBlock {
     path: String,
     block: u64,
+}
+
+fn no_batch_of_this(files: &SegmentFiles, position: u64) -> io::Error {
+    let path = files.log_path();
+    let reason = format!(
+        "{}: byte {position}: no batch of this segment",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 fn unreadable_from_here(error: &io::Error) -> bool {
@@ -652,7 +669,8 @@ pub async fn load_sums(sum: &File, base: Offset, blocks: usize) -> io::Result<Ve
         return Ok(Vec::new());
     }
     let want = SUM_HEADER_BYTES + blocks * 4;
-    let mut bytes = Vec::with_capacity(want);
+    // How many are wanted may be what a file claims.
+    let mut bytes = Vec::with_capacity(want.min(IO_BYTES_MAX));
     while bytes.len() < want {
         let len = (want - bytes.len())
             .next_multiple_of(BLOCK_BYTES)

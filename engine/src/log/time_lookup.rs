@@ -3,12 +3,12 @@
 
 use super::index::TimeEntry;
 use super::read::ReadRequest;
-use super::records::{first_at, newest, RecordTime};
+use super::records::{self, RecordTime, Wanted};
 use super::segment::Scan;
 use super::{Log, Partition};
+use crate::api::RecordChunk;
 use crate::error::PartitionError;
 use crate::plant::{self, Plant};
-use crate::types::batch::BatchHeader;
 use crate::types::Offset;
 use std::io;
 
@@ -60,7 +60,7 @@ impl Partition {
     ) -> io::Result<Option<RecordTime>> {
         let bytes = self.one_batch(batch.max(start), end).await;
         match bytes.map_err(io::Error::other)? {
-            Some(bytes) => newest(&bytes, start),
+            Some(bytes) => records::find_time(bytes.as_ref(), start, Wanted::Newest).await,
             None => Ok(None),
         }
     }
@@ -102,15 +102,15 @@ impl Partition {
             let mut looked = None;
             // What leaves memory for the disk while the disk is looked through is looked for there.
             while looked != self.on_disk(base) {
+                let before = looked;
                 looked = self.on_disk(base);
                 let mut found = None;
                 if let Some(disk_bytes) = looked.filter(|bytes| *bytes > 0) {
-                    found = self
-                        .find_in_segment(base, disk_bytes, timestamp_ms, end)
-                        .await?;
+                    let part = (before.filter(|from| *from > 0), disk_bytes);
+                    found = self.find_in_segment(base, part, timestamp_ms, end).await?;
                 }
                 if found.is_none() {
-                    found = self.find_in_tail(base, timestamp_ms, end)?;
+                    found = self.find_in_tail(base, timestamp_ms, end).await?;
                 }
                 if found.is_some() {
                     return Ok(found);
@@ -125,10 +125,12 @@ impl Partition {
         log.segment(base).map(|s| s.disk_bytes)
     }
 
+    /// Looks through a segment's file up to a position, and begins at another one, if that is given: what lies before it
+    /// has been looked at.
     async fn find_in_segment(
         &self,
         base: Offset,
-        disk_bytes: u64,
+        (looked_at, disk_bytes): (Option<u64>, u64),
         timestamp_ms: i64,
         end: Offset,
     ) -> io::Result<Option<RecordTime>> {
@@ -141,9 +143,10 @@ impl Partition {
                 .map(|s| s.index.before_time(timestamp_ms))
         };
         let interval = u64::from(self.config().index_interval_bytes);
-        let at = match from {
-            Some(at) => at,
-            None => files
+        let at = match (looked_at, from) {
+            (Some(_), _) => None,
+            (None, Some(at)) => at,
+            (None, None) => files
                 .index(disk_bytes, interval)
                 .await?
                 .before_time(timestamp_ms),
@@ -151,7 +154,7 @@ impl Partition {
         let hinted = |hint: TimeEntry| base + i64::from(hint.relative);
         let position = match at {
             Some(at) => self.scan_position(&files, base, hinted(at)).await?,
-            None => 0,
+            None => looked_at.unwrap_or(0),
         };
         // Index files have no checksums: what they say has to be what is there.
         let mut hint = at.filter(|_| from.is_none());
@@ -190,38 +193,26 @@ impl Partition {
                 .await
                 .map_err(io::Error::other)?;
             let Some(batch) = batch else { break };
-            if let Some(found) =
-                first_at(&batch, log_start, timestamp_ms)?.filter(|f| f.offset < end)
-            {
-                return Ok(Some(found));
+            let wanted = Wanted::AtOrAfter(timestamp_ms);
+            let found = records::find_time(batch.as_ref(), log_start, wanted).await?;
+            if found.is_some_and(|f| f.offset < end) {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    fn find_in_tail(
+    async fn find_in_tail(
         &self,
         base: Offset,
         timestamp_ms: i64,
         end: Offset,
     ) -> io::Result<Option<RecordTime>> {
-        let log = self.log.borrow();
-        let index = log.segment_at(base);
-        let limit = index
-            .and_then(|i| log.segments.get(i + 1))
-            .map_or(end, |s| s.base.min(end));
-        for entry in log
-            .tail
-            .iter()
-            .filter(|e| e.base_offset >= base && e.next_offset() <= limit)
-        {
-            if entry.max_timestamp_ms < timestamp_ms || entry.next_offset() <= log.log_start {
-                continue;
-            }
-            let Some(chunk) = super::tail_chunk(&self.journal, entry) else {
-                continue;
-            };
-            let found = first_at(chunk.as_ref(), log.log_start, timestamp_ms)?;
+        let mut from = base;
+        while let Some((next, start, chunk)) = self.next_in_tail(base, from, timestamp_ms, end) {
+            from = next;
+            let wanted = Wanted::AtOrAfter(timestamp_ms);
+            let found = records::find_time(chunk.as_ref(), start, wanted).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -229,24 +220,45 @@ impl Partition {
         Ok(None)
     }
 
-    /// The bytes of the batch that holds `offset`.
+    /// The first batch in memory at or behind `from`, of the segment at `base`, that may have records as late as that;
+    /// with the offset behind it, and where the log begins.
+    fn next_in_tail(
+        &self,
+        base: Offset,
+        from: Offset,
+        timestamp_ms: i64,
+        end: Offset,
+    ) -> Option<(Offset, Offset, RecordChunk)> {
+        let log = self.log.borrow();
+        let index = log.segment_at(base);
+        let limit = index
+            .and_then(|i| log.segments.get(i + 1))
+            .map_or(end, |s| s.base.min(end));
+        let first = log.tail.partition_point(|e| e.base_offset < from);
+        log.tail
+            .iter()
+            .skip(first)
+            .take_while(|e| e.next_offset() <= limit)
+            .filter(|e| e.max_timestamp_ms >= timestamp_ms && e.next_offset() > log.log_start)
+            .find_map(|e| {
+                let chunk = super::tail_chunk(&self.journal, e)?;
+                Some((e.next_offset(), log.log_start, chunk))
+            })
+    }
+
+    /// The batch that holds `offset`, and perhaps more behind it.
     async fn one_batch(
         &self,
         offset: Offset,
         end: Offset,
-    ) -> Result<Option<Vec<u8>>, PartitionError> {
+    ) -> Result<Option<RecordChunk>, PartitionError> {
         let request = ReadRequest {
             offset,
             max_bytes: 0,
             at_least_one: true,
         };
         let read = self.read(request, end).await?;
-        let Some(chunk) = read.records.first() else {
-            return Ok(None);
-        };
-        let bytes = chunk.as_ref();
-        let header = BatchHeader::parse(bytes).map_err(PartitionError::Corrupt)?;
-        Ok(Some(bytes[..header.size.min(bytes.len())].to_vec()))
+        Ok(read.records.into_iter().next())
     }
 }
 

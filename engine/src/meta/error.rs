@@ -48,6 +48,13 @@ pub enum MetaError {
     /// Metadata that must be there is not.
     #[error("{file} is missing, but this data directory has been used: restore it, or point --data-dir elsewhere")]
     Missing { file: String },
+    /// A copy of before: what was changed and acknowledged since would be lost.
+    #[error("{file} ends with change {version}, and change {known} was durable: it is an older copy; put the newest one back")]
+    Old {
+        file: String,
+        version: u64,
+        known: u64,
+    },
     /// The directory belongs to another node.
     #[error(
         "{file} belongs to node {stored}, this is node {given}: check --node-id and --data-dir"

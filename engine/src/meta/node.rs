@@ -36,6 +36,8 @@ pub struct MetaOptions {
     pub fixed_config: Overrides,
     /// Set it if the data directory is known to have been used: a missing file is an error then, not a new cluster.
     pub must_exist: bool,
+    /// A version of the image that is known to have been durable: a file without it is an older copy, put back.
+    pub version_min: u64,
 }
 
 type Answer = Result<Outcome, MetaError>;
@@ -219,7 +221,9 @@ pub async fn open(
     if !exists {
         file.found_cluster(node.id, fixed_config.clone()).await?;
     }
-    let member = file.recover(node.id, fixed_config).await?;
+    let member = file
+        .recover(node.id, fixed_config, options.version_min)
+        .await?;
     let shared = Rc::new(Shared {
         queue: RefCell::default(),
         room: rt::Semaphore::new(limits::PROPOSALS_BYTES_MAX as u64),
@@ -327,11 +331,25 @@ impl MetaFile {
     }
 
     /// Reads the file, cuts off a torn tail, and makes durable what a killed process may have left in a volatile cache.
-    async fn recover(&mut self, node_id: i32, fixed: Arc<Overrides>) -> Result<Member, MetaError> {
+    async fn recover(
+        &mut self,
+        node_id: i32,
+        fixed: Arc<Overrides>,
+        version_min: u64,
+    ) -> Result<Member, MetaError> {
         let bytes = rt::fs::read(&self.path, limits::FILE_BYTES_MAX).await;
         let bytes = in_file("read", &self.path, bytes)?;
         let (name, jitter) = (self.name(), rt::random_u64());
         let recovered = format::recover(&bytes, &name, node_id)?;
+        let last = recovered.entries.last();
+        let version = last.map_or(recovered.snapshot.index, |entry| entry.index);
+        if version < version_min {
+            return Err(MetaError::Old {
+                file: name,
+                version,
+                known: version_min,
+            });
+        }
         let tail = recovered.tail.clone();
         let torn = bytes.len() as u64 - tail.len;
         if torn > 0 {

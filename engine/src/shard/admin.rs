@@ -41,6 +41,15 @@ impl Shard {
         self.on_owner(partition, move |shard| async move {
             let partition = shard.partition(partition)?;
             partition.check_epoch(current_leader_epoch)?;
+            let _turn = match spec {
+                OffsetSpec::At(_) | OffsetSpec::MaxTimestamp => {
+                    Some(shard.searches.acquire(1).await)
+                }
+                OffsetSpec::Earliest
+                | OffsetSpec::EarliestLocal
+                | OffsetSpec::Latest { .. }
+                | OffsetSpec::LatestTiered => None,
+            };
             let (bounds, _) = partition.bounds(false);
             let epoch_at = |offset: Offset| partition.log.borrow().epochs.at(offset);
             let plain = |offset: Offset| ListedOffset {

@@ -6,6 +6,7 @@ use super::Shard;
 use crate::api::{Acks, AppendItem, AppendResult};
 use crate::error::PartitionError;
 use crate::log::append::{Accepted, Clock};
+use crate::log::records::all_keyed;
 use crate::plant::{self, Plant};
 use crate::rt::{self, Class, Mono, OneReceiver, OneSender};
 use crate::types::batch::BatchHeader;
@@ -132,6 +133,16 @@ impl Shard {
                 .map(|r| r.expect("every item was handed over or refused"))
                 .collect()
         }
+    }
+
+    /// See `Broker::all_keyed`.
+    pub async fn all_keyed(&self, batch: &[u8]) -> bool {
+        if BatchHeader::check_from_client(batch).is_err() {
+            return true;
+        }
+        let _turn = self.searches.acquire(1).await;
+        // A client may compress garbage, or far more than is looked into.
+        all_keyed(batch).await.unwrap_or(false)
     }
 
     fn hand_over(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> Local {

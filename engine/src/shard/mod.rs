@@ -19,6 +19,7 @@ mod unknown;
 use crate::error::PartitionError;
 use crate::journal::entry::JournalId;
 use crate::journal::Journal;
+use crate::log::folder::owner;
 use crate::log::{Log, Partition};
 use crate::meta::{Image, MetaHandle, Topic};
 use crate::rt::{self, Class, Notify, Semaphore};
@@ -67,6 +68,8 @@ pub struct Shard {
     pub calls: Calls,
     /// Cross-shard fetches parked here: (caller, token) -> cancellation.
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
+    /// Looks into batches that may be compressed: each takes memory and time.
+    searches: Semaphore,
     pub request_memory: Semaphore,
     /// Of what fetches read and clients have not taken yet.
     pub responses: Rc<ResponseMemory>,
@@ -186,6 +189,11 @@ async fn remove_partition(partition: Rc<Partition>) {
     let aside = deleted_dir(&partition.dir, partition.id.topic);
     {
         let _no_flush = partition.files_lock.acquire(1).await;
+        match owner(&partition.dir).await {
+            Ok(Some(id)) if id != partition.id.topic => return, // made again meanwhile
+            // The rename says what is wrong.
+            Ok(_) | Err(_) => {}
+        }
         match rt::fs::rename(&partition.dir, &aside).await {
             Ok(()) => {}
             // Nothing was ever flushed.

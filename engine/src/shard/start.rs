@@ -15,7 +15,9 @@ use crate::manifest::{JournalRef, Manifest};
 use crate::meta::{self, Image, MetaError, MetaHandle, MetaOptions, NodeInfo};
 use crate::plant::{self, Plant};
 use crate::rt::{self, Class, InboxReceiver, InboxSender, Notify, Semaphore};
-use crate::types::limits::{JOURNAL_FIRST_FILE_BYTES, SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX};
+use crate::types::limits::{
+    JOURNAL_FIRST_FILE_BYTES, SEARCHES_PER_SHARD_MAX, SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX,
+};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
@@ -190,6 +192,7 @@ async fn lead(
     let options = MetaOptions {
         fixed_config: config.broker_settings.clone(),
         must_exist: old.is_some(),
+        version_min: old.as_ref().map_or(0, |manifest| manifest.metadata),
     };
     let meta = meta::open(&config.data_dir, node, options).await?;
     let generation = old.as_ref().map_or(1, |m| m.generation + 1);
@@ -224,7 +227,10 @@ async fn lead(
         .into_iter()
         .map(|j| j.expect("all are there"))
         .collect();
-    let manifest = Manifest::new(generation, false, journals);
+    let manifest = Manifest {
+        metadata: meta.image().version,
+        ..Manifest::new(generation, false, journals)
+    };
     manifest.write(&config.data_dir).await?;
     remove_old_checkpoints(&checkpoints, generation).await?;
     for (sender, _) in &boxes.down[1..] {
@@ -349,6 +355,7 @@ async fn recover_shard(
         space: Space::new(boxes.space.clone()),
         calls: Calls::new(boxes.hub.clone(), index),
         watches: RefCell::default(),
+        searches: Semaphore::new(SEARCHES_PER_SHARD_MAX),
         request_memory: Semaphore::new(limits.request_bytes_max),
         responses: ResponseMemory::new(limits.response_bytes_max),
         stopping: Cell::new(false),
@@ -584,6 +591,7 @@ impl ShardStop {
         lead.meta.close().await.map_err(io::Error::other)?;
         let clean = Manifest {
             clean: true,
+            metadata: lead.meta.image().version,
             ..lead.manifest.clone()
         };
         clean.write(&shard.config.data_dir).await

@@ -2,20 +2,16 @@
 //! Does not know segments. Invariant: nothing unknown is served, and nothing unknown is deleted.
 
 use crate::inspect::verify::partition_of;
+use crate::log::folder::move_aside;
 use crate::meta::Image;
 use crate::rt;
 use std::io;
 use std::path::Path;
 
-/// Folder below the data directory that takes what is set aside.
-const ASIDE: &str = "set-aside";
-
 /// Moves every unknown folder out of `topics/`. Deleted partitions whose removal a crash cut short
 /// are removed.
 pub async fn set_aside(data_dir: &Path, image: &Image) -> io::Result<()> {
     let topics = data_dir.join("topics");
-    let aside = data_dir.join(ASIDE);
-    let mut moved = false;
     for entry in rt::fs::list_dir(&topics).await? {
         if partition_of(image, &entry.name).is_some() {
             continue;
@@ -25,24 +21,7 @@ pub async fn set_aside(data_dir: &Path, image: &Image) -> io::Result<()> {
             rt::fs::remove_dir_all(&from).await?;
             continue;
         }
-        rt::fs::create_dir_all(&aside).await?;
-        let mut to = aside.join(&entry.name);
-        let mut copies = 1;
-        while rt::fs::exists(&to).await? {
-            copies += 1;
-            to = aside.join(format!("{}.{copies}", entry.name));
-        }
-        rt::fs::rename(&from, &to).await?;
-        moved = true;
-        tracing::warn!(
-            from = %from.display(),
-            to = %to.display(),
-            "belongs to no topic: set aside, not served; `millrace adopt` takes Kafka's log directories in"
-        );
-    }
-    if moved {
-        rt::fs::sync_dir(&aside).await?;
-        rt::fs::sync_dir(&topics).await?;
+        move_aside(&from).await?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Owns the 61-byte header of a record batch (Kafka's format 2): view, checks, in-place rewriting.
-//! Does not know where a batch is stored, nor its records beyond counting them.
+//! Does not know where a batch is stored, nor what is in its records.
 //! Invariant: nothing here reads outside the slice it was given, whatever the bytes say.
 
 use super::limits::BATCH_HEADER_BYTES;
-use super::Offset;
+use super::{framing, Offset};
 use crc_fast::CrcAlgorithm;
 
 /// Offsets of the fields in the header; all big-endian.
@@ -58,6 +58,8 @@ pub enum BatchError {
     Attributes(i16),
     #[error("producer id {0} without a usable epoch and sequence")]
     Producer(i64),
+    #[error("records do not fit their batch: {0}")]
+    Records(&'static str),
 }
 
 /// A record batch's header, read from the first 61 bytes of the batch.
@@ -112,8 +114,8 @@ impl BatchHeader {
         })
     }
 
-    /// Checks a batch as a client sent it: complete, intact, and one the broker may store.
-    /// `bytes` must be exactly one batch.
+    /// Checks a batch as a client sent it: complete, intact, and one the broker may store. Compressed records are taken
+    /// as they are. `bytes` must be exactly one batch.
     pub fn check_from_client(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         let header = BatchHeader::parse(bytes)?;
         if header.size != bytes.len() {
@@ -125,7 +127,7 @@ impl BatchHeader {
         if !header.crc_matches(bytes) {
             return Err(BatchError::Crc);
         }
-        header.codec()?;
+        let codec = header.codec()?;
         let allowed = 0b0001_0111;
         if header.attributes & !allowed != 0 {
             // Control batches, LogAppendTime and a delete horizon are the broker's to set.
@@ -139,6 +141,10 @@ impl BatchHeader {
         }
         if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
             return Err(BatchError::Producer(header.producer_id));
+        }
+        if codec == Codec::None {
+            let records = &bytes[BATCH_HEADER_BYTES..];
+            framing::check(records, header.record_count).map_err(BatchError::Records)?;
         }
         Ok(header)
     }
@@ -239,7 +245,32 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
 pub mod build {
     use super::*;
 
-    /// A valid uncompressed-looking batch; the records are filler that nothing may decode.
+    /// One record behind the other, with offsets as they should be, null keys, and values of that many bytes.
+    pub fn records(count: i32, value_bytes: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for delta in 0..count {
+            let mut record = vec![0u8, 0];
+            zigzag(i64::from(delta), &mut record);
+            zigzag(-1, &mut record);
+            zigzag(value_bytes as i64, &mut record);
+            record.resize(record.len() + value_bytes, b'v');
+            zigzag(0, &mut record);
+            zigzag(record.len() as i64, &mut out);
+            out.extend(record);
+        }
+        out
+    }
+
+    pub fn zigzag(value: i64, out: &mut Vec<u8>) {
+        let mut v = ((value << 1) ^ (value >> 63)) as u64;
+        while v >= 0x80 {
+            out.push(v as u8 | 0x80);
+            v >>= 7;
+        }
+        out.push(v as u8);
+    }
+
+    /// A batch with a sound header around whatever `body` is.
     pub fn batch(
         count: i32,
         body: &[u8],
@@ -273,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_good_batch_passes_and_every_flipped_bit_behind_the_crc_is_seen() {
-        let good = build::batch(3, b"some records", 1_000, None);
+        let good = build::batch(3, &build::records(3, 5), 1_000, None);
         let header = BatchHeader::check_from_client(&good).unwrap();
         assert_eq!(
             (header.record_count, header.last_offset(), header.size),
@@ -313,8 +344,25 @@ mod tests {
     }
 
     #[test]
+    fn records_that_do_not_fit_are_refused_unless_they_are_compressed() {
+        let check = |body: &[u8], codec: u8| {
+            let mut bytes = build::batch(2, body, 1_000, None);
+            bytes[at::ATTRIBUTES + 1] = codec;
+            let crc = crc32c(&bytes[CRC_START..]);
+            bytes[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+            BatchHeader::check_from_client(&bytes).map(|h| h.record_count)
+        };
+        assert_eq!(check(&build::records(2, 9), 0), Ok(2));
+        let refused = |body: &[u8]| matches!(check(body, 0), Err(BatchError::Records(_)));
+        assert!(refused(b"garbage"));
+        assert!(refused(&build::records(1, 9)));
+        assert!(refused(&build::records(3, 9)));
+        assert_eq!(check(b"garbage", 4), Ok(2));
+    }
+
+    #[test]
     fn every_truncation_is_an_error() {
-        let good = build::batch(2, b"some records", 1_000, None);
+        let good = build::batch(2, &build::records(2, 5), 1_000, None);
         for len in 0..good.len() {
             assert!(
                 BatchHeader::check_from_client(&good[..len]).is_err(),

@@ -65,6 +65,21 @@ pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 pub const DISK_LOOK_BYTES_MIN: u64 = 4 << 20;
 pub const DISK_LOOK_BYTES_MAX: u64 = 64 << 20;
 
+/// Searches by time (and looks at the keys of compressed batches) that a shard has under way at once, each with a batch and
+/// what inflates it in memory; the others wait in order.
+pub const SEARCHES_PER_SHARD_MAX: u64 = 4;
+
+/// What is inflated of a batch before others have their turn: some tens of microseconds.
+pub const INFLATE_STEP_BYTES: usize = 64 << 10;
+
+/// How far back compressed bytes may refer: what the zstd format asks every decoder to support. Clients that compress
+/// batches with larger windows (zstd's levels from 20 on) find times in them only to the batch.
+pub const INFLATE_WINDOW_BYTES_MAX: usize = 8 << 20;
+
+/// So far a compressed batch is looked into: a small one up to the first bound, a larger one up to so many times its size.
+pub const INFLATED_BYTES_MIN: u64 = 32 << 20;
+pub const INFLATED_TIMES: u64 = 16;
+
 /// Calls from one shard to another that may be under way at once.
 pub const CROSS_SHARD_CALLS_MAX: u64 = 1_024;
 
@@ -82,6 +97,8 @@ const _: () = {
     assert!(SCRUB_READ_BYTES.is_multiple_of(BLOCK_BYTES) && SCRUB_READ_BYTES <= IO_BYTES_MAX);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);
+    assert!(INFLATE_WINDOW_BYTES_MAX.is_power_of_two());
+    assert!(INFLATE_STEP_BYTES < INFLATE_WINDOW_BYTES_MAX);
     assert!(
         COMMIT_BYTES as u64 <= DISK_LOOK_BYTES_MIN && DISK_LOOK_BYTES_MIN < DISK_LOOK_BYTES_MAX
     );

@@ -3,6 +3,7 @@
 //! Invariant: a value of one of these newtypes is never silently mixed with another one.
 
 pub mod batch;
+pub mod framing;
 pub mod limits;
 
 use std::fmt;

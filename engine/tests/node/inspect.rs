@@ -4,6 +4,7 @@
 
 use crate::node::{append, config, damaged_files, read, start, verify, Batch};
 use millrace_engine::api::Broker;
+use millrace_engine::formats::Checkpoint;
 use millrace_engine::inspect::dump::{dump, Item};
 use millrace_engine::inspect::repair::{repair, AcceptLoss, RepairError, Repaired};
 use millrace_engine::inspect::{Directories, Finding, Level, Subject};
@@ -11,6 +12,7 @@ use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 const TOPIC: TopicId = TopicId([9; 16]);
@@ -373,9 +375,8 @@ fn a_damaged_journal_is_given_up_partition_by_partition() {
     }
 }
 
-#[test]
-fn what_was_given_up_does_not_come_back_from_the_journal() {
-    let sim = Sim::new(7, SimConfig::default());
+/// A killed node whose newest segment that counts is damaged; gives from where on records are lost.
+fn damaged_segment(sim: &Sim) -> i64 {
     sim.block_on(async {
         let broker = start().await;
         create_topic(&broker).await;
@@ -387,7 +388,7 @@ fn what_was_given_up_does_not_come_back_from_the_journal() {
         !summary.clean && summary.segments > 3 && summary.commits > 10,
         "{summary:?}"
     );
-    // The newest segment that counts: the journal still has records of it, too.
+    // The journal still has records of it, too.
     let mut logs = sim.disk().files();
     logs.retain(|f| f.starts_with("/data/topics/t-0") && f.extension().is_some_and(|e| e == "log"));
     logs.sort();
@@ -403,9 +404,54 @@ fn what_was_given_up_does_not_come_back_from_the_journal() {
     });
     let from = from.expect("damage is found");
     assert!(from > 13, "{from}");
+    from
+}
+
+#[test]
+fn what_was_given_up_does_not_come_back_from_the_journal() {
+    let sim = Sim::new(7, SimConfig::default());
+    let from = damaged_segment(&sim);
     let repaired = sim.block_on(mended(&[give_up("t-0", from)])).unwrap();
     sim.crash(CrashPolicy::Process);
     assert_eq!(repaired.left, Vec::new(), "{:?}", repaired.done);
     serves(&sim, 0, from);
     serves(&sim, 1, 20);
+}
+
+/// How often the log of partition 0 was cut, as the checkpoint says that the next start reads.
+fn cuts(sim: &Sim) -> u32 {
+    let checkpoints = sim.disk().files().into_iter();
+    let newest = checkpoints
+        .filter(|f| f.starts_with("/data/checkpoints"))
+        .max();
+    let bytes = sim.disk().read_raw(&newest.unwrap()).unwrap();
+    let checkpoint = Checkpoint::decode(&bytes).unwrap();
+    let first = checkpoint.partitions.iter().find(|p| p.id.index == 0);
+    first.map_or(0, |p| p.truncation)
+}
+
+/// Not even where the repair is killed after its cut: the entries of before are void from then on.
+#[test]
+fn what_was_given_up_does_not_come_back_where_the_repair_is_cut_short() {
+    let mut met = 0;
+    for seed in 0..10 {
+        let sim = Sim::new(20 + seed, SimConfig::default());
+        let from = damaged_segment(&sim);
+        assert_eq!(cuts(&sim), 0);
+        let inner = sim.clone();
+        sim.block_on(async move {
+            let accept = [give_up("t-0", from)];
+            let repair = rt::spawn_joined(rt::Class::Storage, async move { mended(&accept).await });
+            let mut cut = pin!(repair);
+            // Killed some time after the checkpoint says so, before the recovery that follows has replaced it.
+            while cuts(&inner) == 0 {
+                let _done = rt::timeout(Duration::from_micros(20), cut.as_mut()).await;
+            }
+            rt::sleep(Duration::from_micros(rt::random_u64() % 300)).await;
+        });
+        sim.crash(CrashPolicy::Process);
+        met += usize::from(cuts(&sim) == 1);
+        serves(&sim, 0, from);
+    }
+    assert!(met > 0, "no repair was cut short in time");
 }

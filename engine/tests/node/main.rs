@@ -4,6 +4,7 @@
 
 mod adopt;
 mod damage;
+mod deleted;
 mod fetches;
 mod inspect;
 mod manifest;

@@ -1,4 +1,4 @@
-//! Owns what a start does where the manifest is not the newest one, or gone: a failing disk, or a copy put back.
+//! Owns what a start does where manifest or metadata are not the newest ones, or gone: a failing disk, or a copy put back.
 //! Does not know what is in a manifest.
 //! Invariant checked: such a start is refused and changes nothing that matters, so that the right manifest brings all back.
 
@@ -87,6 +87,39 @@ fn an_old_manifest_is_refused_and_costs_nothing() {
         assert!(before == after, "something was removed or changed");
 
         sim.disk().write_raw(path, &manifests[3]);
+        let found = sim.block_on(async { ends(&start().await.unwrap()[0]).await });
+        assert_eq!(found, [acked.get(); 2]);
+    }
+}
+
+/// The manifest says what the metadata had when it was written: a copy from before the last start, or the last clean stop.
+#[test]
+fn old_metadata_is_refused_and_costs_nothing() {
+    const METADATA: &str = "/data/meta/metadata";
+    for (seed, clean) in [(1, false), (2, true)] {
+        let sim = Sim::new(seed, SimConfig::default());
+        let acked = Rc::new(Cell::new(0));
+        generation(&sim, &acked);
+        let old = sim.disk().read_raw(Path::new(METADATA)).unwrap();
+        if clean {
+            sim.block_on(async { node::close(&start().await.unwrap()).await });
+            sim.crash(CrashPolicy::POWER);
+        } else {
+            generation(&sim, &acked);
+        }
+        let newest = sim.disk().read_raw(Path::new(METADATA)).unwrap();
+        let before = journals_and_checkpoints(&sim);
+        sim.disk().write_raw(Path::new(METADATA), &old);
+        let refused = sim.block_on(async { start().await.err() });
+        let why = refused.expect("a start with old metadata");
+        assert!(why.contains("older copy"), "{why}");
+        sim.crash(CrashPolicy::POWER);
+        let after = journals_and_checkpoints(&sim);
+        assert!(before == after, "something was removed or changed");
+        let kept = sim.disk().read_raw(Path::new(METADATA)).unwrap();
+        assert!(kept == old, "refusing changed the copy");
+
+        sim.disk().write_raw(Path::new(METADATA), &newest);
         let found = sim.block_on(async { ends(&start().await.unwrap()[0]).await });
         assert_eq!(found, [acked.get(); 2]);
     }

@@ -14,7 +14,7 @@ use millrace_engine::types::{PartitionId, TopicId};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One record batch; its payload is `bytes` times `fill`.
+/// One record batch; the value of its first record is `bytes` times `fill`, the others have none.
 #[derive(Clone, Copy)]
 pub struct Batch {
     pub fill: u8,
@@ -37,13 +37,20 @@ impl Batch {
     }
 
     pub fn encode(self) -> Vec<u8> {
-        self.encode_around(&vec![self.fill; self.bytes])
-    }
-
-    /// With this payload.
-    pub fn encode_around(self, payload: &[u8]) -> Vec<u8> {
         let mut b = vec![0; 61];
-        b.extend_from_slice(payload);
+        let value = vec![self.fill; self.bytes];
+        for delta in 0..self.records {
+            let value = if delta == 0 { &value[..] } else { &[] };
+            // Attributes, its time, its offset, no key, the value, no headers.
+            let mut record = vec![0, 0];
+            put_zigzag(&mut record, i64::from(delta));
+            put_zigzag(&mut record, -1);
+            put_zigzag(&mut record, value.len() as i64);
+            record.extend(value);
+            record.push(0);
+            put_zigzag(&mut b, record.len() as i64);
+            b.extend(record);
+        }
         let put = |b: &mut Vec<u8>, at: usize, v: &[u8]| b[at..at + v.len()].copy_from_slice(v);
         let length = (b.len() - 12) as i32;
         let (id, epoch, sequence) = self.producer.map_or((-1, -1, -1), |(id, s)| (id, 0i16, s));
@@ -60,6 +67,15 @@ impl Batch {
         put(&mut b, 17, &crc.to_be_bytes());
         b
     }
+}
+
+fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    let mut left = ((value << 1) ^ (value >> 63)) as u64;
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
 }
 
 pub fn config() -> EngineConfig {

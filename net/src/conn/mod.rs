@@ -330,7 +330,7 @@ impl Conn {
         self.wake();
     }
 
-    fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.aborted.borrow().is_some()
     }
 

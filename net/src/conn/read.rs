@@ -268,7 +268,8 @@ impl Conn {
         match key {
             ApiKey::Produce => {
                 let request = decode(&mut body, version)?;
-                let (results, reply) = produce::start(self, request, version);
+                let keyless = produce::keyless(self, &request).await;
+                let (results, reply) = produce::start(self, request, version, &keyless);
                 self.push(in_flight(Work::Produce { results, reply }, 0));
             }
             ApiKey::Fetch => {

@@ -16,6 +16,7 @@ use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError
 use millrace_engine::types::batch::LOG_OVERHEAD;
 use millrace_engine::types::limits::BATCH_HEADER_BYTES;
 use millrace_engine::types::PartitionId;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -37,8 +38,45 @@ pub(crate) struct Reply {
 
 type Results = Pin<Box<dyn Future<Output = Vec<AppendResult>>>>;
 
-/// Hands the request's batches over and gives what will become of them.
-pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Results, Reply) {
+/// Places in a request (topic, partition) of batches that cannot go where they are sent.
+pub(crate) type Keyless = BTreeSet<(usize, usize)>;
+
+/// Looks for keys in compressed batches for compacted topics. That may take long, and so only this connection waits for it:
+/// the order in which its batches are handed over stays as it is.
+pub(crate) async fn keyless(conn: &Conn, request: &ProduceRequest) -> Keyless {
+    let mut keyless = Keyless::new();
+    for (topic_at, topic) in request.topic_data.iter().enumerate() {
+        for (partition_at, data) in topic.partition_data.iter().enumerate() {
+            let Some(batch) = data.records.as_ref().filter(|batch| is_compressed(batch)) else {
+                continue;
+            };
+            let broker = &conn.shard.broker;
+            let image = broker.image();
+            let known = image.topic(&topic.name);
+            if !known.is_some_and(|topic| topic.config.cleanup_policy.compact) {
+                break;
+            }
+            if conn.is_aborted() || !broker.all_keyed(batch).await {
+                keyless.insert((topic_at, partition_at));
+            }
+        }
+    }
+    keyless
+}
+
+fn is_compressed(batch: &Bytes) -> bool {
+    batch
+        .get(ATTRIBUTES_AT + 1)
+        .is_some_and(|bits| bits & 7 != 0)
+}
+
+/// Hands the request's batches over, but for those without keys, and gives what will become of them.
+pub(crate) fn start(
+    conn: &Conn,
+    request: ProduceRequest,
+    version: i16,
+    keyless: &Keyless,
+) -> (Results, Reply) {
     let broker = &conn.shard.broker;
     let image = broker.image();
     let acks = acks(request.acks);
@@ -72,6 +110,9 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
             };
             let checked = match refused {
                 Some(refused) => Err(refused),
+                None if keyless.contains(&(topic_at, partition_at)) => {
+                    Err((ErrorCode::InvalidRecord, KEYLESS))
+                }
                 None => known
                     .filter(|topic| {
                         usize::try_from(data.index)
@@ -122,6 +163,7 @@ pub(crate) fn start(conn: &Conn, request: ProduceRequest, version: i16) -> (Resu
     (results, reply)
 }
 
+const KEYLESS: &str = "records of a compacted topic need keys, and to be readable";
 const UNKNOWN: &str = "this server does not host this topic-partition";
 
 fn acks(acks: i16) -> Option<Acks> {

@@ -6,6 +6,7 @@ use crate::support::*;
 use millrace_engine::rt::{self, sim::Sim};
 use millrace_engine::types::batch::{crc32c, BatchHeader};
 use millrace_net::wire::batch::BatchBuilder;
+use millrace_net::wire::compress::Compression;
 use millrace_net::wire::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -187,6 +188,97 @@ fn what_waits_for_room_for_too_long_is_given_up_with_its_memory() {
             .await;
         assert_eq!(codes(&again), [0]);
         server.stop().await;
+    });
+}
+
+/// The batch with these bytes for its records, said to be compressed with `codec`, and a checksum that fits.
+fn around(batch: &[u8], codec: u8, records: &[u8]) -> Vec<u8> {
+    let mut out = [&batch[..61], records].concat();
+    let length = (out.len() - 12) as i32;
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[22] = codec;
+    let crc = crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+#[test]
+fn records_that_cannot_be_read_are_refused_or_do_no_harm() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 1).await;
+        let good = batch(&[b"x", b"y"]);
+        let time = 1_700_000_000_000;
+        for records in [&b"garbage"[..], &good[61..good.len() - 1], &[]] {
+            let request = produce("t", 0, -1, Some(around(&good, 0, records).into()));
+            let response = client.call(&request, 9).await;
+            assert_eq!(codes(&response), [87]);
+            let answer = &response.responses[0].partition_responses[0];
+            let message = answer.error_message.as_deref().unwrap_or_default();
+            assert!(message.contains("record"), "{message}");
+        }
+        // Nobody looks into what is compressed. Whoever looks for a time there later gets what the header says.
+        for codec in 1..=4 {
+            let request = produce("t", 0, -1, Some(around(&good, codec, b"garbage").into()));
+            assert_eq!(codes(&client.call(&request, 9).await), [0]);
+        }
+        for (timestamp, offset) in [(-2, 0), (-1, 8), (-3, 0), (time, 0), (time + 1, -1)] {
+            let response = client.call(&listed(timestamp), 7).await;
+            let answer = &response.topics[0].partitions[0];
+            assert_eq!(
+                (answer.error_code, answer.offset),
+                (0, offset),
+                "{timestamp}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_compacted_topic_takes_no_records_without_keys_however_they_are_compressed() {
+    with_broker(|mut client| async move {
+        let topic = CreatableTopic {
+            name: "t".into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![CreatableTopicConfig {
+                name: "cleanup.policy".into(),
+                value: Some("compact".into()),
+            }],
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        assert_eq!(client.call(&request, 7).await.topics[0].error_code, 0);
+        for compression in Compression::ALL {
+            for keys in [2, 1] {
+                let mut builder = BatchBuilder::new(compression);
+                for n in 0..2 {
+                    let record = Record {
+                        key: (n < keys).then(|| "k".into()),
+                        value: Some("v".into()),
+                        ..Default::default()
+                    };
+                    builder.push(&record).unwrap();
+                }
+                let request = produce("t", 0, -1, Some(builder.build().unwrap()));
+                let expected = if keys == 2 { 0 } else { 87 };
+                let response = client.call(&request, 9).await;
+                assert_eq!(codes(&response), [expected], "{compression:?}");
+            }
+        }
+        let good = batch(&[b"x"]);
+        let mut garbage = around(&good, 4, b"garbage");
+        let request = produce("t", 0, -1, Some(garbage.clone().into()));
+        assert_eq!(codes(&client.call(&request, 9).await), [87]);
+        garbage[17] ^= 1;
+        let request = produce("t", 0, -1, Some(garbage.into()));
+        assert_eq!(
+            codes(&client.call(&request, 9).await),
+            [2],
+            "its CRC comes first"
+        );
     });
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a reader goes on where its last answer ended, and gives up only where its topic does.
 
 use super::super::invariants::recovery::Digest;
-use super::super::invariants::{acknowledged, corruption, durable_points, log_start};
+use super::super::invariants::{acknowledged, corruption, durable_points, log_start, retention};
 use super::super::model::{Place, Read};
 use super::super::wire::{Conn, Lost};
 use super::read::{fetch, list_offset, Ask, Listed};
@@ -166,6 +166,8 @@ pub async fn verify(shared: Rc<Shared>, place: Place, out: Rc<RefCell<Vec<Digest
             let model = shared.model.borrow();
             let complete =
                 acknowledged::on_complete(&model, place, digest.log_start, digest.high_watermark);
+            let complete =
+                complete.and_then(|()| retention::on_whole(&model, place, digest.log_start));
             if model.is_certain(place) && shared.demand(complete) {
                 out.borrow_mut().push(digest);
             }

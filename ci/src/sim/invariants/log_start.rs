@@ -4,7 +4,7 @@
 //! DeleteRecords asked for.
 
 use super::{retention, Check, Violation};
-use crate::sim::model::{Model, Place, Read};
+use crate::sim::model::{Acked, Model, Place, Read};
 use millrace_engine::rt;
 
 const NAME: &str = "log start only grows";
@@ -18,6 +18,15 @@ pub fn on_listed(model: &Model, place: Place, before: i64, now: i64) -> Check {
         let what = format!("{place}: the log start was {before} and is {now}");
         return Err(Violation::new(NAME, what));
     }
+    on_told(model, place, now)
+}
+
+/// An acknowledgement may be older than what was known when it came, so it may name an older log start.
+pub fn on_acked(model: &Model, acked: &Acked) -> Check {
+    on_told(model, acked.place, acked.log_start)
+}
+
+fn on_told(model: &Model, place: Place, now: i64) -> Check {
     let asked = model.partitions.get(&place).map_or(0, |p| p.delete_asked);
     if now > asked && !model.retains(place) {
         let what = format!("{place}: the log start is {now}, and nobody deleted beyond {asked}");

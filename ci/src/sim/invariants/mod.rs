@@ -59,6 +59,7 @@ pub fn check_read(model: &Model, read: &Read) -> Check {
 /// Everything that one acknowledged batch must keep.
 pub fn check_acked(model: &Model, acked: &Acked) -> Check {
     duplicates::on_acked(model, acked)?;
+    log_start::on_acked(model, acked)?;
     stable::on_acked(model, acked)?;
     durable_points::on_acked(model, acked)
 }

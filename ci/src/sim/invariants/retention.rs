@@ -1,7 +1,7 @@
 //! Owns: retention deletes nothing that it was not asked to delete.
 //! Does not know segments; what is due may stay for a while.
 //! Invariant checked: what is gone, and nobody deleted, was older than any `retention.ms` that the topic ever had, or had
-//! at least any `retention.bytes` behind it.
+//! at least any `retention.bytes` behind it; and where only size counts, that much is left.
 
 use super::{Check, Violation};
 use crate::sim::model::{Model, Place};
@@ -44,6 +44,39 @@ pub fn on_start(model: &Model, place: Place, start: i64, wall_ms: i64) -> Check 
             );
             return Err(Violation::new(NAME, what));
         }
+    }
+    Ok(())
+}
+
+/// After everything from `start` on was read: what is left is known to the byte.
+pub fn on_whole(model: &Model, place: Place, start: i64) -> Check {
+    let (Some(topic), Some(partition)) =
+        (model.topics.get(&place.topic), model.partitions.get(&place))
+    else {
+        return Ok(());
+    };
+    let (None, Some(keep)) = (topic.retention.ms, topic.retention.bytes) else {
+        return Ok(());
+    };
+    if start <= partition.delete_asked {
+        return Ok(());
+    }
+    let (mut known, mut kept) = (0, 0);
+    for (base, stored) in &partition.known {
+        let bytes = model.sent.get(&stored.tag).map_or(0, |sent| sent.bytes);
+        known += bytes;
+        if *base >= start {
+            kept += bytes;
+        }
+    }
+    // What was sent and never seen may have been behind what was deleted, and lost in a crash before it was durable.
+    let unseen = partition.sent_bytes.saturating_sub(known);
+    if kept + unseen < keep {
+        let what = format!(
+            "{place}: the log begins at {start} and has {kept} bytes, with at most {unseen} lost: {:?}",
+            topic.retention
+        );
+        return Err(Violation::new(NAME, what));
     }
     Ok(())
 }

@@ -437,7 +437,7 @@ fn options_are_checked() {
     let sim = sim(10);
     let with = |name: &str, value: &str| MetaOptions {
         fixed_config: [(name.to_string(), value.to_string())].into(),
-        must_exist: false,
+        ..MetaOptions::default()
     };
     let attempt = |node: NodeInfo, options: MetaOptions| {
         let opened = sim.block_on(open(Path::new("/data"), node, options));

@@ -1,0 +1,74 @@
+//! Owns whose a partition's folder is: the file in it that says so, and where a folder goes that is nobody's.
+//! Does not know segments.
+//! Invariant: nothing unknown is deleted, and no partition begins among the files of another one.
+
+use super::Partition;
+use crate::adopt::source::topic_id;
+use crate::rt;
+use crate::types::TopicId;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Folder below the data directory that takes what is set aside.
+const ASIDE: &str = "set-aside";
+const IDENTITY: &str = "partition.metadata";
+const IDENTITY_BYTES_MAX: u64 = 4096;
+
+impl Partition {
+    /// Makes the folder for a new segment. A crash may have come between the deletion of a topic and the removal of its
+    /// folders: the one of a topic with the same name is moved away, unless something in it is known to be ours.
+    pub(super) async fn claim_folder(&self) -> io::Result<()> {
+        rt::fs::create_dir_all(&self.dir).await?;
+        let path = self.dir.join(IDENTITY);
+        if rt::fs::exists(&path).await? {
+            let begins = {
+                let log = self.log.borrow();
+                log.segments.iter().all(|s| s.disk_bytes == 0)
+            };
+            let foreign = begins
+                && owner(&self.dir)
+                    .await?
+                    .is_some_and(|id| id != self.id.topic);
+            if !foreign {
+                return Ok(());
+            }
+            move_aside(&self.dir).await?;
+            rt::fs::create_dir_all(&self.dir).await?;
+        }
+        let text = format!("version: 0\ntopic_id: {}\n", self.id.topic);
+        rt::fs::write_atomic(&path, text.as_bytes()).await
+    }
+}
+
+/// The topic that a partition's folder says it is of; none where it says nothing.
+pub async fn owner(dir: &Path) -> io::Result<Option<TopicId>> {
+    match rt::fs::read(&dir.join(IDENTITY), IDENTITY_BYTES_MAX).await {
+        // What is damaged names nobody.
+        Ok(bytes) => Ok(topic_id(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a folder out of `topics/`, durably.
+pub async fn move_aside(from: &Path) -> io::Result<()> {
+    let topics = from.parent().expect("a folder below topics/");
+    let data_dir = topics.parent().expect("topics/ is in the data directory");
+    let name = from.file_name().expect("a folder's name").to_string_lossy();
+    let aside = data_dir.join(ASIDE);
+    rt::fs::create_dir_all(&aside).await?;
+    let mut to: PathBuf = aside.join(&*name);
+    let mut copies = 1;
+    while rt::fs::exists(&to).await? {
+        copies += 1;
+        to = aside.join(format!("{name}.{copies}"));
+    }
+    rt::fs::rename(from, &to).await?;
+    tracing::warn!(
+        from = %from.display(),
+        to = %to.display(),
+        "belongs to no topic: set aside, not served; `millrace adopt` takes Kafka's log directories in"
+    );
+    rt::fs::sync_dir(&aside).await?;
+    rt::fs::sync_dir(topics).await
+}

@@ -1,0 +1,122 @@
+//! Owns what is left of a deleted topic where a crash comes between its deletion and the removal of its folders.
+//! Does not know how folders are named.
+//! Invariant checked: a topic of the same name never meets the files of the old one, and none of those is served.
+
+use crate::node::{self, damaged_files, verify, Batch};
+use millrace_engine::api::Broker;
+use millrace_engine::meta::Command;
+use millrace_engine::rt;
+use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
+use millrace_engine::types::{PartitionId, TopicId};
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+const OLD: TopicId = TopicId([3; 16]);
+const NEW: TopicId = TopicId([4; 16]);
+const BATCHES: i64 = 30;
+
+/// Several segments, which begin at the same offsets in every life of the topic.
+async fn fill(broker: &Broker, topic: TopicId, fill: u8, batches: i64) {
+    for _ in 0..batches {
+        let batch = Batch::new(fill, 100_000).encode();
+        let id = PartitionId::new(topic, 0);
+        node::append(broker, id, batch).await.unwrap();
+    }
+}
+
+async fn create(broker: &Broker, topic: TopicId) {
+    node::create_topic(broker, topic, "t", 1, 1 << 20).await;
+}
+
+/// Offsets of what is there; the time says in which life it was sent.
+async fn times(broker: &Broker, topic: TopicId) -> Vec<i64> {
+    let mut times = Vec::new();
+    loop {
+        let id = PartitionId::new(topic, 0);
+        let batches = node::fetch(broker, id, times.len() as i64).await.unwrap();
+        if batches.is_empty() {
+            return times;
+        }
+        times.extend(batches.iter().map(|b| b.base_timestamp));
+    }
+}
+
+#[test]
+fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
+    let (mut kept, mut gone, mut again, mut met) = (0, 0, 0, 0);
+    for seed in 0..120 {
+        let sim = Sim::new(seed, SimConfig::default());
+        let acked = Rc::new(Cell::new(0));
+        let also = acked.clone();
+        sim.block_on(async move {
+            let broker = node::start().await;
+            create(&broker, OLD).await;
+            fill(&broker, OLD, 1, BATCHES).await;
+            // With all of it in segments.
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+        sim.block_on(async move {
+            let broker = node::start().await;
+            let work = rt::spawn_joined(rt::Class::Network, async move {
+                let delete = Command::DeleteTopic { id: OLD };
+                broker.propose(delete).await.unwrap();
+                create(&broker, NEW).await;
+                for _ in 0..3 {
+                    fill(&broker, NEW, 2, 1).await;
+                    also.set(also.get() + 1);
+                }
+            });
+            let moment = Duration::from_micros(rt::random_u64() % 3_000);
+            // Whether it gets done in time is the point.
+            let _done = rt::timeout(moment, work).await;
+        });
+        sim.crash(
+            [
+                CrashPolicy::POWER,
+                CrashPolicy::POWER_LOST,
+                CrashPolicy::Process,
+            ][seed as usize % 3],
+        );
+        let left = sim.disk().files();
+        let left_behind = left.iter().any(|f| f.starts_with("/data/topics/t-0"));
+        sim.block_on(async {
+            let broker = node::start().await;
+            let image = broker.image();
+            if image.topic_by_id(OLD).is_none() && left_behind {
+                met += 1;
+            }
+            if image.topic_by_id(OLD).is_some() {
+                kept += 1;
+                assert_eq!(times(&broker, OLD).await, vec![1_001; BATCHES as usize]);
+                broker
+                    .propose(Command::DeleteTopic { id: OLD })
+                    .await
+                    .unwrap();
+            }
+            if image.topic_by_id(NEW).is_some() {
+                again += 1;
+            } else {
+                gone += 1;
+                create(&broker, NEW).await;
+            }
+            let there = times(&broker, NEW).await;
+            assert!(there.len() as i64 >= acked.get(), "seed {seed}: {there:?}");
+            fill(&broker, NEW, 2, BATCHES - there.len() as i64).await;
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+        let (findings, _) = sim.block_on(verify());
+        let damaged = damaged_files(&findings);
+        assert_eq!(damaged, Vec::<PathBuf>::new(), "seed {seed}: {findings:?}");
+        let found = sim.block_on(async { times(&node::start().await, NEW).await });
+        assert_eq!(found, vec![1_002; BATCHES as usize], "seed {seed}");
+    }
+    eprintln!("{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind");
+    assert!(
+        kept > 0 && gone > 0 && again > 0 && met > 0,
+        "{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind"
+    );
+}
