@@ -11,6 +11,7 @@ use millrace_net::wire::api_versions::{self, ApiVersionsRequest};
 use millrace_net::wire::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use millrace_net::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use millrace_net::wire::frame::{self, peek_size, SIZE_PREFIX_BYTES};
 use millrace_net::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -220,6 +221,24 @@ impl Client {
             }
         }
         self.leaders(&topic.name, topic.partitions)
+    }
+
+    /// Deletes the topic, if there is one.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), PerfError> {
+        let answer = self.call(&DeleteTopicsRequest {
+            topics: vec![DeleteTopicState {
+                name: Some(Str::from(name.to_string())),
+                ..Default::default()
+            }],
+            topic_names: vec![Str::from(name.to_string())],
+            timeout_ms: CREATE_TIMEOUT_MS,
+        })?;
+        for deleted in &answer.responses {
+            if deleted.error_code != ErrorCode::UnknownTopicOrPartition.code() {
+                refuse(&format!("deleting topic {name}"), deleted.error_code)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the first `partitions` partitions of `topic` have leaders, and says which.

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Changes whenever a field changes its meaning or goes away.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Above this the load thread may be what was measured.
 const BUSY_PERCENT_NOTED: f64 = 90.0;
 
@@ -71,13 +71,12 @@ pub struct Report<W: Serialize, R: Serialize> {
 
 impl<W: Serialize, R: Serialize> Report<W, R> {
     pub fn new(mode: &'static str, workload: W, result: R) -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Report {
             format: FORMAT,
             tool: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             mode,
-            unix_ms: since_1970.map_or(0, |d| d.as_millis() as u64),
+            unix_ms: unix_ms(),
             machine: Machine::probe(),
             workload,
             result,
@@ -85,14 +84,24 @@ impl<W: Serialize, R: Serialize> Report<W, R> {
             notes: Vec::new(),
         }
     }
+}
 
-    /// Writes the report to `path` as JSON.
-    pub fn write(&self, path: &Path) -> Result<(), PerfError> {
-        let what = format!("cannot write {}", path.display());
-        let text =
-            serde_json::to_string_pretty(self).map_err(|e| PerfError::io(&what)(e.into()))?;
-        fs::write(path, text + "\n").map_err(PerfError::io(what))
-    }
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A report as JSON.
+pub fn to_json(report: &impl Serialize) -> Result<String, PerfError> {
+    let text = serde_json::to_string_pretty(report);
+    text.map_err(|error| PerfError::io("cannot make JSON of the report")(error.into()))
+}
+
+/// Writes a report to `path` as JSON.
+pub fn write(report: &impl Serialize, path: &Path) -> Result<(), PerfError> {
+    let what = format!("cannot write {}", path.display());
+    fs::write(path, to_json(report)? + "\n").map_err(PerfError::io(what))
 }
 
 /// Why the figures of `result` may not be the broker's.
@@ -107,7 +116,11 @@ pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
     if result.produced.is_some() && !open_loop {
         notes.push("no rate was set: latency is that of a closed loop with full queues, from the actual time of sending".into());
     }
-    for (name, outcome) in [("produce", &result.produced), ("fetch", &result.consumed)] {
+    for (name, outcome) in [
+        ("produce", &result.produced),
+        ("fetch", &result.consumed),
+        ("fetch of the history", &result.backfilled),
+    ] {
         let Some(outcome) = outcome else {
             continue;
         };
@@ -190,6 +203,9 @@ impl Table {
         if let Some(latency) = &result.end_to_end {
             self.latency(&format!("{prefix}end to end"), latency);
         }
+        if let Some(outcome) = &result.backfilled {
+            self.outcome(&format!("{prefix}history read"), outcome);
+        }
         if let Some(broker) = &result.broker {
             let per_gib = broker
                 .cpu_seconds_per_gib
@@ -253,6 +269,9 @@ mod tests {
             produced: Some(account.outcome()),
             consumed: None,
             end_to_end: None,
+            end_to_end_curve: Vec::new(),
+            end_to_end_series: Vec::new(),
+            backfilled: None,
             unread: 0,
             empty_fetches: 0,
             batch_bytes: Some(64),
@@ -261,6 +280,7 @@ mod tests {
                 cpu_seconds: 0.5,
             },
             broker: None,
+            broker_series: Vec::new(),
         }
     }
 

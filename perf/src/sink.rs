@@ -113,8 +113,13 @@ struct Connection {
 /// What it remembers of what was produced.
 #[derive(Default)]
 struct Memory {
-    /// Next offset of each partition.
-    topics: HashMap<String, Vec<i64>>,
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// Of each partition.
+    next_offsets: Vec<i64>,
     /// The first batch that came; every fetch brings copies of it.
     batch: Vec<u8>,
 }
@@ -379,7 +384,8 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
         let known = std::str::from_utf8(name)
             .ok()
             .and_then(|name| memory.topics.get_mut(name));
-        let next_offsets = known.map_or(&mut [][..], |list| &mut list[..]);
+        let mut unknown = Topic::default();
+        let topic = known.unwrap_or(&mut unknown);
         let partitions = cursor.count()?;
         put_i32(out, partitions as i32);
         for _ in 0..partitions {
@@ -387,7 +393,7 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
             let batch = cursor.bytes()?;
             let next_offset = usize::try_from(index)
                 .ok()
-                .and_then(|index| next_offsets.get_mut(index));
+                .and_then(|index| topic.next_offsets.get_mut(index));
             let (code, base_offset) = match next_offset {
                 Some(next) => {
                     let base = *next;
@@ -396,8 +402,8 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
                 }
                 None => (ErrorCode::UnknownTopicOrPartition, -1),
             };
-            if memory.batch.is_empty() {
-                memory.batch = batch.to_vec();
+            if topic.batch.is_empty() {
+                topic.batch = batch.to_vec();
             }
             put_i32(out, index);
             out.extend_from_slice(&code.code().to_be_bytes());
@@ -440,9 +446,10 @@ fn fetch(
         let name = cursor.string()?;
         put_i16(out, name.len());
         out.extend_from_slice(name);
-        let next_offsets = std::str::from_utf8(name)
+        let topic = std::str::from_utf8(name)
             .ok()
             .and_then(|name| memory.topics.get(name));
+        let batch = topic.map_or(&[][..], |topic| &topic.batch[..]);
         let partitions = cursor.count()?;
         put_i32(out, partitions as i32);
         for _ in 0..partitions {
@@ -453,7 +460,7 @@ fn fetch(
             let limit = usize::try_from(cursor.i32()?).unwrap_or(0);
             let known = usize::try_from(index)
                 .ok()
-                .and_then(|index| next_offsets?.get(index));
+                .and_then(|index| topic?.next_offsets.get(index));
             let code = match known {
                 Some(_) => ErrorCode::None,
                 None => ErrorCode::UnknownTopicOrPartition,
@@ -469,17 +476,14 @@ fn fetch(
             put_i32(out, -1);
             let length_at = out.len();
             put_i32(out, 0);
-            let records = records_in(&memory.batch);
-            while records > 0
-                && offset < end
-                && (sent == 0 || sent + memory.batch.len() <= max_bytes)
-            {
+            let records = records_in(batch);
+            while records > 0 && offset < end && (sent == 0 || sent + batch.len() <= max_bytes) {
                 let base = offset - offset % records;
                 put_i64(out, base);
-                out.extend_from_slice(&memory.batch[8..]);
+                out.extend_from_slice(&batch[8..]);
                 offset = base + records;
-                sent += memory.batch.len();
-                if out.len() - length_at - 4 + memory.batch.len() > limit {
+                sent += batch.len();
+                if out.len() - length_at - 4 + batch.len() > limit {
                     break;
                 }
             }
@@ -514,7 +518,7 @@ fn metadata(
             Some(_) => ErrorCode::None,
             None => ErrorCode::UnknownTopicOrPartition,
         };
-        let partitions = known.map_or(0, Vec::len);
+        let partitions = known.map_or(0, |topic| topic.next_offsets.len());
         MetadataResponseTopic {
             error_code: code.code(),
             name: Some(name),
@@ -552,9 +556,11 @@ fn create(request: &CreateTopicsRequest, memory: &mut Memory) -> CreateTopicsRes
         } else if partitions > PARTITIONS_MAX || memory.topics.len() >= TOPICS_MAX {
             ErrorCode::InvalidPartitions
         } else {
-            memory
-                .topics
-                .insert(topic.name.to_string(), vec![0; partitions]);
+            let made = Topic {
+                next_offsets: vec![0; partitions],
+                batch: Vec::new(),
+            };
+            memory.topics.insert(topic.name.to_string(), made);
             ErrorCode::None
         };
         topics.push(CreatableTopicResult {
@@ -571,11 +577,11 @@ fn create(request: &CreateTopicsRequest, memory: &mut Memory) -> CreateTopicsRes
 
 fn offsets(request: &ListOffsetsRequest, memory: &Memory) -> ListOffsetsResponse {
     let topics = request.topics.iter().map(|topic| {
-        let next_offsets = memory.topics.get(topic.name.as_str());
+        let known = memory.topics.get(topic.name.as_str());
         let partitions = topic.partitions.iter().map(|asked| {
             let next = usize::try_from(asked.partition_index)
                 .ok()
-                .and_then(|index| next_offsets?.get(index));
+                .and_then(|index| known?.next_offsets.get(index));
             let code = match next {
                 Some(_) => ErrorCode::None,
                 None => ErrorCode::UnknownTopicOrPartition,
