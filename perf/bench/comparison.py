@@ -96,7 +96,8 @@ class Comparison:
     def enough_room(self):
         free = shutil.disk_usage(self.folder).free / GIB
         if free < self.options.free_gib:
-            raise RuntimeError(f"only {free:.0f} GiB are free in {self.options.folder}, and a run may take {self.options.free_gib:g}")
+            wanted = f"a run may take {self.options.free_gib:g}"
+            raise RuntimeError(f"only {free:.0f} GiB are free in {self.options.folder}, and {wanted}")
 
     def scenario(self, scenario, report):
         """All rounds of one scenario: A B C D, A B C D, ..."""

@@ -104,27 +104,48 @@ def several(find):
     return lambda run: None if alone(run) is not None else find(run)
 
 
+def at_a_rate(find):
+    """Where it is no maximum."""
+    fastest = maximum_only(find)
+    return lambda run: find(run) if fastest(run) is None else None
+
+
+MIB = show_number("MiB/s")
+PRODUCED = at("result", "produced", "mib_per_second")
+RECORDS = at("result", "produced", "records_per_second")
+READ = at("result", "consumed", "mib_per_second")
+HISTORY = at("result", "backfilled", "mib_per_second")
+
+
+def end_to_end(name):
+    return at("result", "end_to_end", name)
+
+
+def broker(name):
+    return at("result", "broker", name)
+
+
 METRICS = [
-    Metric("mib_per_second", "produced", show_number("MiB/s"), maximum_only(at("result", "produced", "mib_per_second")), throughput_limit, False),
-    Metric("rate", "produced (rate set)", show_number("MiB/s"), lambda run: None if METRICS[0].value(run) is not None else at("result", "produced", "mib_per_second")(run), None, False),
-    Metric("records_per_second", "records", show_number("/s"), maximum_only(at("result", "produced", "records_per_second")), None, False),
-    Metric("read_mib_per_second", "read", show_number("MiB/s"), consumed_alone(at("result", "consumed", "mib_per_second")), loopback_limit, False),
-    Metric("history_mib_per_second", "history read", show_number("MiB/s"), at("result", "backfilled", "mib_per_second"), loopback_limit, False),
+    Metric("mib_per_second", "produced", MIB, maximum_only(PRODUCED), throughput_limit, False),
+    Metric("rate", "produced (rate set)", MIB, at_a_rate(PRODUCED), None, False),
+    Metric("records_per_second", "records", show_number("/s"), maximum_only(RECORDS), None, False),
+    Metric("read_mib_per_second", "read", MIB, consumed_alone(READ), loopback_limit, False),
+    Metric("history_mib_per_second", "history read", MIB, HISTORY, loopback_limit, False),
     Metric("lone_p50_us", "publish p50, one at a time", show_us, one_at_a_time(publish("p50_us")), write_limit("p50_us")),
     Metric("lone_p99_us", "publish p99, one at a time", show_us, one_at_a_time(publish("p99_us")), write_limit("p99_us")),
     Metric("publish_p50_us", "publish p50", show_us, several(publish("p50_us"))),
     Metric("publish_p99_us", "publish p99", show_us, several(publish("p99_us"))),
     Metric("publish_p99_9_us", "publish p99.9", show_us, publish("p99_9_us")),
     Metric("publish_p99_99_us", "publish p99.99", show_us, publish("p99_99_us")),
-    Metric("end_to_end_p50_us", "end to end p50", show_us, at("result", "end_to_end", "p50_us")),
-    Metric("end_to_end_p99_us", "end to end p99", show_us, at("result", "end_to_end", "p99_us")),
-    Metric("end_to_end_p99_9_us", "end to end p99.9", show_us, at("result", "end_to_end", "p99_9_us")),
+    Metric("end_to_end_p50_us", "end to end p50", show_us, end_to_end("p50_us")),
+    Metric("end_to_end_p99_us", "end to end p99", show_us, end_to_end("p99_us")),
+    Metric("end_to_end_p99_9_us", "end to end p99.9", show_us, end_to_end("p99_9_us")),
     Metric("end_to_end_over_baseline", "p99.9 with to without the backfill", show_number("x"), over_baseline),
-    Metric("cpu_seconds_per_gib", "broker CPU", show_number("s/GiB"), at("result", "broker", "cpu_seconds_per_gib")),
+    Metric("cpu_seconds_per_gib", "broker CPU", show_number("s/GiB"), broker("cpu_seconds_per_gib")),
     Metric("mib_per_cpu_second", "MiB per CPU second", show_number("MiB"), consumed_alone(mib_per_cpu_second), None, False),
-    Metric("rss_peak_bytes", "peak memory", show_bytes, at("result", "broker", "rss_peak_bytes")),
-    Metric("storage_bytes_per_byte", "to disk, each byte", show_number("B"), at("result", "broker", "storage_bytes_per_byte")),
-    Metric("ceiling_mib_per_second", "ceiling of the load", show_number("MiB/s"), at("ceiling", "maximum", "produced", "mib_per_second"), None, False),
+    Metric("rss_peak_bytes", "peak memory", show_bytes, broker("rss_peak_bytes")),
+    Metric("storage_bytes_per_byte", "to disk, each byte", show_number("B"), broker("storage_bytes_per_byte")),
+    Metric("ceiling", "ceiling of the load", MIB, at("ceiling", "maximum", "produced", "mib_per_second"), None, False),
 ]
 BY_KEY = {metric.key: metric for metric in METRICS}
 

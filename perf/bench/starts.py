@@ -24,7 +24,8 @@ FIGURES = {
 for _gib in (1, 10):
     for _how in ("clean", "killed"):
         _words = "a clean stop" if _how == "clean" else "SIGKILL under load"
-        FIGURES[f"start_{_gib}_gib_{_how}_ms"] = (f"start to the first acknowledged record, {_gib} GiB stored, after {_words}", "ms")
+        _what = f"start to the first acknowledged record, {_gib} GiB stored, after {_words}"
+        FIGURES[f"start_{_gib}_gib_{_how}_ms"] = (_what, "ms")
 
 
 def starts(bench, variant):
@@ -35,7 +36,8 @@ def starts(bench, variant):
     try:
         process.prepare()
         # Kafka answers SIGTERM with a code that is not 0.
-        arguments = ["--bootstrap", process.wanted, "--topic", "first", "--create", "--end", "kill" if variant.kafka else "term"]
+        end = "kill" if variant.kafka else "term"
+        arguments = ["--bootstrap", process.wanted, "--topic", "first", "--create", "--end", end]
         times = bench.perf("startup", *arguments, "--", *map(str, process.command()))["result"]
         yield "start_to_acknowledged_ms", times["acknowledged_ms"]
         if times["stop_ms"] is not None:

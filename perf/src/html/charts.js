@@ -14,11 +14,12 @@ function element(name, attributes, parent) {
   return made;
 }
 
-// Steps of 1, 2, 5 that cut a range into about `count` pieces.
-function ticks(low, high, count) {
+// Steps of 1, 2, 5 (or of powers of two, for bytes) that cut a range into about `count` pieces.
+function ticks(low, high, count, binary) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+  const decimal = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+  const step = binary ? 2 ** Math.ceil(Math.log2(rough)) : decimal;
   const found = [];
   for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
   return found;
@@ -65,14 +66,15 @@ function lineChart(spec) {
   const px = scale(spec.x, xLow, xHigh, left, width - right);
   const py = scale(spec.y, yLow, yHigh, height - bottom, top);
   const svg = element("svg:svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.title }, figure);
-  for (const at of spec.y.log ? logTicks(yLow, yHigh) : ticks(yLow, yHigh, 5)) {
+  for (const at of spec.y.log ? logTicks(yLow, yHigh) : ticks(yLow, yHigh, 5, spec.y.binary)) {
     element("svg:line", { class: at === 0 ? "base" : "grid", x1: left, x2: width - right, y1: py(at), y2: py(at) }, svg);
     element("svg:text", { x: left - 8, y: py(at) + 4, "text-anchor": "end", text: spec.y.format(at, true) }, svg);
   }
   const xTicks = spec.x.ticks ? spec.x.ticks.filter((t) => t >= xLow && t <= xHigh * 1.0001) : ticks(xLow, xHigh, 7);
   for (const at of xTicks) {
     if (spec.x.ticks) element("svg:line", { class: "grid", x1: px(at), x2: px(at), y1: top, y2: height - bottom }, svg);
-    element("svg:text", { x: px(at), y: height - bottom + 16, "text-anchor": "middle", text: spec.x.format(at) }, svg);
+    const anchor = px(at) > width - right - 14 ? "end" : "middle";
+    element("svg:text", { x: anchor === "end" ? width - 2 : px(at), y: height - bottom + 16, "text-anchor": anchor, text: spec.x.format(at) }, svg);
   }
   element("svg:line", { class: "base", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }, svg);
   element("svg:text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle", text: spec.x.label }, svg);

@@ -17,6 +17,16 @@ function showBytes(bytes) {
   }
   return `${plain(bytes)} B`;
 }
+function showCount(count) {
+  if (count >= 1e6) return `${plain(count / 1e6)} M`;
+  return count >= 1e4 ? `${plain(count / 1e3)} k` : number(count, 0);
+}
+// Both ends with one unit where they share it.
+function showRange(low, high, show) {
+  const [a, b] = [show(low), show(high)];
+  const unit = a.slice(a.lastIndexOf(" "));
+  return a.includes(" ") && b.endsWith(unit) ? `${a.slice(0, -unit.length)}–${b}` : `${a}–${b}`;
+}
 const median = (values) => {
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length >> 1;
@@ -100,7 +110,7 @@ const outcome = (run) => run.result.produced || run.result.consumed;
 const latency = (run) => run.result.end_to_end || outcome(run).latency;
 const METRICS = [
   ["Throughput", "MiB/s", (run) => outcome(run).mib_per_second, short, false],
-  ["Records", "1/s", (run) => outcome(run).records_per_second, (v) => number(v, 0), false],
+  ["Records", "1/s", (run) => outcome(run).records_per_second, showCount, false],
   ["p50", "", (run) => latency(run).p50_us, showUs, true],
   ["p99", "", (run) => latency(run).p99_us, showUs, true],
   ["p99.9", "", (run) => latency(run).p99_9_us, showUs, true],
@@ -109,7 +119,7 @@ const METRICS = [
   ["Peak memory", "", (run) => run.result.broker && run.result.broker.rss_peak_bytes, showBytes, true],
   ["To disk", "B per B", (run) => run.result.broker && run.result.broker.storage_bytes_per_byte, short, true],
   ["History", "MiB/s", (run) => run.result.backfilled && run.result.backfilled.mib_per_second, short, false],
-  ["Ceiling of the load", "MiB/s", (run) => { const c = run.ceiling.maximum || run.ceiling.same; return c && outcome({ result: c }).mib_per_second; }, short, null],
+  ["Load's ceiling", "MiB/s", (run) => { const c = run.ceiling.maximum || run.ceiling.same; return c && outcome({ result: c }).mib_per_second; }, short, null],
 ];
 
 function figures(scenario, card) {
@@ -130,11 +140,38 @@ function figures(scenario, card) {
     used.forEach(([, , , show, less], m) => {
       const found = medians[m][b];
       const others = medians[m].filter(Boolean).map((one) => one.at);
-      const best = less !== null && brokers.length > 1 && found && found.at === (less ? Math.min(...others) : Math.max(...others));
+      const differ = Math.max(...others) > Math.min(...others) * 1.02;
+      const best = less !== null && differ && found && found.at === (less ? Math.min(...others) : Math.max(...others));
       const cell = element("td", { class: best ? "best" : undefined, text: found ? show(found.at) : "–" }, row);
-      if (found && found.many) element("span", { class: "range", text: `${show(found.low)} – ${show(found.high)}` }, cell);
+      if (found && found.many && show(found.low) !== show(found.high)) element("span", { class: "range", text: showRange(found.low, found.high, show) }, cell);
     });
   });
+}
+
+const isOpenLoop = (scenario) => scenario.runs.some((run) => run.workload.producing && run.workload.producing.requests_per_second);
+
+// What a scenario is about, in one figure: how fast, or at a rate how late.
+function mainFigure(scenario) {
+  const lone = scenario.runs.every((run) => run.workload.producing && run.workload.producing.connections * run.workload.producing.in_flight === 1);
+  if (lone) return { name: "median latency of one record", value: (run) => latency(run).p50_us, show: showUs, less: true };
+  if (isOpenLoop(scenario)) return { name: "p99 latency at the rate that was set", value: (run) => latency(run).p99_us, show: showUs, less: true };
+  return { name: "throughput", value: (run) => outcome(run).mib_per_second, show: (v) => `${short(v)} MiB/s`, less: false };
+}
+
+function bars(scenario, card) {
+  const figure = mainFigure(scenario);
+  const found = names.map((name) => [name, scenario.runs.filter((run) => run.broker === name).map(figure.value)]).filter(([, values]) => values.length);
+  const middles = found.map(([name, values]) => [name, median(values)]);
+  const most = Math.max(...middles.map(([, at]) => at));
+  const strip = element("div", { class: "bars" }, card);
+  element("div", { class: "soft small", text: `${figure.name}, ${figure.less ? "shorter" : "longer"} is better` }, strip);
+  for (const [name, at] of middles) {
+    const row = element("div", { class: "bar" }, strip);
+    element("span", { text: label(name) }, row);
+    const track = element("span", { class: "track" }, row);
+    element("i", { style: `width:${((100 * at) / most).toFixed(2)}%;background:${color(name)}` }, track);
+    element("b", { text: figure.show(at) }, track);
+  }
 }
 
 // The run that stands for a broker: that whose main figure is in the middle.
@@ -154,8 +191,8 @@ const latencyAxis = { log: true, format: showUs };
 
 function charts(scenario, card) {
   const brokers = names.filter((name) => scenario.runs.some((run) => run.broker === name));
-  const openLoop = scenario.runs.some((run) => run.workload.producing && run.workload.producing.requests_per_second);
-  const main = openLoop ? (run) => latency(run).p99_us : (run) => outcome(run).mib_per_second;
+  const openLoop = isOpenLoop(scenario);
+  const main = mainFigure(scenario).value;
   const gather = (points) => brokers.flatMap((name) => {
     const runs = scenario.runs.filter((run) => run.broker === name);
     const chosen = middle(runs, main);
@@ -171,8 +208,8 @@ function charts(scenario, card) {
     : [];
   const produces = scenario.runs.some((run) => run.result.produced);
   const what = produces ? "Publish latency" : "Fetch latency";
-  const meant = openLoop ? "from the intended time of sending to the acknowledgement" : "closed loop, queues full: from sending to the answer";
-  add({ title: `${what}, by percentile`, note: `${meant}; log scales, to the right rarer`, x: percentileAxis, y: latencyAxis,
+  const meant = openLoop ? "from the intended sending to the acknowledgement" : "closed loop, queues full: from sending to the answer";
+  add({ title: `${what}, by percentile`, note: `${meant}; log scales`, x: percentileAxis, y: latencyAxis,
     series: [...gather((run) => curve(outcome(run).latency_curve)), ...floor] });
   if (scenario.runs.some((run) => run.result.end_to_end_curve.length)) {
     const alone = chosenRuns.filter((run) => run.baseline).map((run) => ({
@@ -191,7 +228,7 @@ function charts(scenario, card) {
       series: gather((run) => seconds(run.result.backfilled && run.result.backfilled.series, (s) => s.bytes / s.seconds / 2 ** 20)) });
   }
   if (scenario.runs.some((run) => run.result.broker_series.length > 20)) {
-    add({ title: "Memory over time", note: "resident, of the broker", x: timeAxis, y: { format: showBytes },
+    add({ title: "Memory over time", note: "resident, of the broker", x: timeAxis, y: { format: showBytes, binary: true },
       series: gather((run) => run.result.broker_series.map((s) => [s.at_seconds, s.rss_bytes])) });
   }
 }
@@ -223,7 +260,10 @@ function ratios(scenario, card) {
 function about(scenario, card) {
   const failures = [...new Set(scenario.runs.flatMap((run) => run.failures.map((why) => `${label(run.broker)}: ${why}`)))];
   const errors = (scenario.errors || []).map((one) => `${label(one.broker)}: ${one.error}`);
-  const notes = [...new Set(scenario.runs.flatMap((run) => run.notes.map((why) => `${label(run.broker)}: ${why}`)))];
+  const said = new Map();
+  for (const run of scenario.runs) for (const why of run.notes) said.set(why, (said.get(why) || new Set()).add(label(run.broker)));
+  const all = new Set(scenario.runs.map((run) => run.broker)).size;
+  const notes = [...said].map(([why, of]) => (of.size === all ? why : `${[...of].join(", ")}: ${why}`));
   if (failures.length + errors.length + notes.length) {
     const list = element("ul", { class: "notes" }, card);
     for (const why of [...errors, ...failures]) element("li", { class: "wrong", text: why }, list);
@@ -259,6 +299,7 @@ for (const scenario of report.scenarios) {
   element("h2", { text: scenario.name }, card);
   element("p", { class: "soft", text: scenario.reason }, card);
   if (scenario.runs.length) {
+    bars(scenario, card);
     figures(scenario, card);
     charts(scenario, card);
     ratios(scenario, card);
