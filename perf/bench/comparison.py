@@ -59,7 +59,8 @@ class Comparison:
         """One call of the load generator, on its core; its report, and what it said."""
         out = self.folder / "report.json"
         out.unlink(missing_ok=True)
-        command = ["taskset", "-c", self.options.load_cpu, self.options.binary, "perf", *arguments, "--json", out]
+        # In front: behind the arguments there may be another command.
+        command = ["taskset", "-c", self.options.load_cpu, self.options.binary, "perf", "--json", out, *arguments]
         command = [str(part) for part in command]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, stdin=subprocess.DEVNULL)

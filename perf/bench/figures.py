@@ -126,7 +126,7 @@ def broker(name):
 
 
 METRICS = [
-    Metric("mib_per_second", "produced", MIB, maximum_only(PRODUCED), throughput_limit, False),
+    Metric("mib_per_second", "produced", MIB, maximum_only(several(PRODUCED)), throughput_limit, False),
     Metric("rate", "produced (rate set)", MIB, at_a_rate(PRODUCED), None, False),
     Metric("records_per_second", "records", show_number("/s"), maximum_only(RECORDS), None, False),
     Metric("read_mib_per_second", "read", MIB, consumed_alone(READ), loopback_limit, False),
@@ -144,7 +144,7 @@ METRICS = [
     Metric("cpu_seconds_per_gib", "broker CPU", show_number("s/GiB"), broker("cpu_seconds_per_gib")),
     Metric("mib_per_cpu_second", "MiB per CPU second", show_number("MiB"), consumed_alone(mib_per_cpu_second), None, False),
     Metric("rss_peak_bytes", "peak memory", show_bytes, broker("rss_peak_bytes")),
-    Metric("storage_bytes_per_byte", "to disk, each byte", show_number("B"), broker("storage_bytes_per_byte")),
+    Metric("storage_bytes_per_byte", "to disk, each byte", show_number("B"), several(broker("storage_bytes_per_byte"))),
     Metric("ceiling", "ceiling of the load", MIB, at("ceiling", "maximum", "produced", "mib_per_second"), None, False),
 ]
 BY_KEY = {metric.key: metric for metric in METRICS}

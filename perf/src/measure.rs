@@ -165,8 +165,9 @@ impl Runner<'_> {
         if let Some(history) = &self.scenario.history {
             let fill = self.scenario.fill(history, &self.topics, history.bytes.0);
             let filled = run::run(&self.placed(fill), self.address, None)?;
-            if filled.has_failures() {
-                let why = report::notes(&filled, true).join("; ");
+            let losses = report::losses(&filled);
+            if !losses.is_empty() {
+                let why = losses.join("; ");
                 return Err(PerfError::Usage(format!(
                     "the history could not be filled: {why}"
                 )));
@@ -189,11 +190,8 @@ impl Runner<'_> {
         let open_loop = is_open_loop(&workload);
         notes.extend(report::notes(&result, open_loop));
         let mut failures = failures_of(&result, &ceiling);
-        if let Some(baseline) = baseline.as_ref().filter(|run| run.has_failures()) {
-            failures.push(format!(
-                "without the reader of the history: {}",
-                report::notes(baseline, open_loop).join("; ")
-            ));
+        for loss in baseline.as_ref().map_or(Vec::new(), report::losses) {
+            failures.push(format!("without the reader of the history: {loss}"));
         }
         Ok(BrokerRun {
             broker: against.name.clone(),
@@ -295,10 +293,7 @@ fn is_open_loop(workload: &Workload) -> bool {
 
 /// Why the figures do not count, if they do not.
 fn failures_of(result: &RunResult, ceiling: &Ceiling) -> Vec<String> {
-    let mut failures = Vec::new();
-    if result.has_failures() {
-        failures.push("requests were refused or lost; the notes say which".into());
-    }
+    let mut failures = report::losses(result);
     let speed = |outcome: &Option<Outcome>| outcome.as_ref().map_or(0.0, |o| o.mib_per_second);
     // A tail is read as fast as it is produced, so its ceiling is that of producing.
     let produces = result.produced.is_some();

@@ -46,7 +46,11 @@ impl Machine {
         Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
             cpu_model: field(&read("/proc/cpuinfo"), "model name"),
-            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            // Those of the machine, not those this thread may run on.
+            cpus: read("/proc/cpuinfo")
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             memory_bytes: memory_kib << 10,
         }
     }
@@ -104,7 +108,7 @@ pub fn write(report: &impl Serialize, path: &Path) -> Result<(), PerfError> {
     fs::write(path, to_json(report)? + "\n").map_err(PerfError::io(what))
 }
 
-/// Why the figures of `result` may not be the broker's.
+/// What a reader of the figures of `result` must know.
 pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if result.generator.busy_percent > BUSY_PERCENT_NOTED {
@@ -116,40 +120,49 @@ pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
     if result.produced.is_some() && !open_loop {
         notes.push("no rate was set: latency is that of a closed loop with full queues, from the actual time of sending".into());
     }
-    for (name, outcome) in [
-        ("produce", &result.produced),
-        ("fetch", &result.consumed),
-        ("fetch of the history", &result.backfilled),
-    ] {
-        let Some(outcome) = outcome else {
-            continue;
-        };
+    for (name, outcome) in outcomes(result).filter(|(_, outcome)| outcome.unsent > 0) {
+        notes.push(format!(
+            "{name}: the rate was not reached, {} requests never left; their wait is in the latency",
+            outcome.unsent
+        ));
+    }
+    notes
+}
+
+/// What was refused or lost; without it the figures count.
+pub fn losses(result: &RunResult) -> Vec<String> {
+    let mut losses = Vec::new();
+    for (name, outcome) in outcomes(result) {
         for (code, count) in &outcome.errors {
-            notes.push(format!(
+            losses.push(format!(
                 "{name}: {count} partitions refused with {}",
                 error_code::describe(*code)
             ));
         }
         if outcome.unanswered > 0 {
-            notes.push(format!(
+            losses.push(format!(
                 "{name}: {} requests were never answered",
                 outcome.unanswered
             ));
         }
-        if outcome.unsent > 0 {
-            notes.push(format!(
-                "{name}: the rate was not reached, {} requests never left; their wait is in the latency",
-                outcome.unsent
-            ));
-        }
     }
     if result.unread > 0 {
-        notes.push(format!(
+        losses.push(format!(
             "{} batches were acknowledged but not read in time",
             result.unread
         ));
     }
-    notes
+    losses
+}
+
+fn outcomes(result: &RunResult) -> impl Iterator<Item = (&'static str, &Outcome)> {
+    let all = [
+        ("produce", &result.produced),
+        ("fetch", &result.consumed),
+        ("fetch of the history", &result.backfilled),
+    ];
+    all.into_iter()
+        .filter_map(|(name, outcome)| Some((name, outcome.as_ref()?)))
 }
 
 /// Lines of `name  value`, aligned.
@@ -315,7 +328,9 @@ mod tests {
 
     #[test]
     fn what_spoils_figures_is_said() {
-        let said = notes(&result(), false).join("\n");
+        let said = [notes(&result(), false), losses(&result())]
+            .concat()
+            .join("\n");
         for part in [
             "busy 95 %",
             "closed loop",
@@ -327,6 +342,7 @@ mod tests {
         clean.generator.busy_percent = 10.0;
         clean.produced.as_mut().expect("there").errors.clear();
         assert_eq!(notes(&clean, true), Vec::<String>::new());
+        assert_eq!(losses(&clean), Vec::<String>::new());
     }
 
     #[test]

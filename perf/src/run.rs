@@ -176,15 +176,6 @@ pub struct RunResult {
     pub broker_series: Vec<BrokerSecond>,
 }
 
-impl RunResult {
-    /// Whether something was refused or lost.
-    pub fn has_failures(&self) -> bool {
-        let produced = self.produced.iter().chain(&self.consumed);
-        let mut outcomes = produced.chain(&self.backfilled);
-        outcomes.any(|o| !o.errors.is_empty() || o.unanswered > 0) || self.unread > 0
-    }
-}
-
 /// Runs `workload` against the broker at `bootstrap`, sampling process `pid` if given.
 pub fn run(
     workload: &Workload,

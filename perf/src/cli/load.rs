@@ -281,15 +281,16 @@ fn measure(
     if let Some(ceiling) = &ceiling {
         table.run("ceiling: ", ceiling);
     }
-    let failed = result.has_failures();
+    let losses = report::losses(&result);
     let mut report = Report::new(mode, workload, result);
     report.notes = report::notes(&report.result, open_loop);
+    report.notes.extend(losses.iter().cloned());
     report.ceiling = ceiling;
     finish(&report, &table, json)?;
-    Ok(if failed {
-        Done::WithFailures(report.notes)
-    } else {
+    Ok(if losses.is_empty() {
         Done::Well
+    } else {
+        Done::WithFailures(losses)
     })
 }
 
