@@ -5,14 +5,10 @@
 use crate::failure::Failure;
 use millrace_perf::cli::{self, Done};
 
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    args: cli::Args,
-}
+pub use millrace_perf::cli::Args;
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    match cli::run(args.args) {
+    match cli::run(args) {
         Ok(Done::Well) => Ok(()),
         Ok(Done::WithFailures(failures)) => Err(Failure::new(format!(
             "the figures do not count\n  {}",

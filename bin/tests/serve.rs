@@ -384,7 +384,7 @@ fn a_scenario_is_measured_and_drawn() {
     // What was made is gone.
     assert_eq!(broker.client_ok(&["topic", "list", "--names"], ""), "");
 
-    std::fs::write(&scenario, text.replace("count = 1", "cuont = 1")).unwrap();
+    std::fs::write(&scenario, text.replace("count = 2", "cuont = 2")).unwrap();
     let refused = run(scenario.to_str().unwrap());
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(
