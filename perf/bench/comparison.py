@@ -91,8 +91,11 @@ class Comparison:
         try:
             yield
         except (BrokerFailed, CommandFailed, RuntimeError, OSError, AssertionError, install.Missing) as why:
-            self.failures.append(f"{what}: {why}")
-            self.say(f"    FAILED: {why}")
+            # A broker's own words follow in more lines; they are in its log.
+            said = (str(why) or repr(why)).splitlines()
+            more = f" (see {self.options.log})" if len(said) > 1 else ""
+            self.failures.append(f"{what}: {said[0]}{more}")
+            self.say(f"    FAILED: {said[0]}{more}")
 
     def enough_room(self):
         free = shutil.disk_usage(self.folder).free / GIB

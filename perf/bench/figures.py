@@ -205,6 +205,7 @@ def tail_cpu_per_gib(one_reader, ten_readers):
     """CPU seconds for each GiB read of the tail: what nine more readers cost, by what they read."""
     cpu = [at("result", "broker", "cpu_seconds")(run) for run in (one_reader, ten_readers)]
     read = [at("result", "consumed", "bytes")(run) for run in (one_reader, ten_readers)]
-    if None in cpu or None in read or read[1] <= read[0]:
+    # Less for more is what a disturbed machine shows, and no figure.
+    if None in cpu or None in read or read[1] <= read[0] or cpu[1] <= cpu[0]:
         return None
-    return max(0.0, cpu[1] - cpu[0]) / ((read[1] - read[0]) / GIB)
+    return (cpu[1] - cpu[0]) / ((read[1] - read[0]) / GIB)

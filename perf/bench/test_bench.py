@@ -109,6 +109,7 @@ class Figures(unittest.TestCase):
 
         self.assertAlmostEqual(figures.tail_cpu_per_gib(of(3, 1), of(7.5, 10)), 0.5)
         self.assertIsNone(figures.tail_cpu_per_gib(of(3, 1), of(4, 1)))
+        self.assertIsNone(figures.tail_cpu_per_gib(of(3, 1), of(2, 10)))
 
     def test_every_target_names_a_figure_and_is_judged(self):
         scenario = {"name": "max-throughput", "runs": []}

@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a new topic may take until all its partitions have leaders.
-const LEADERS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a new topic may take until all its partitions have leaders. A thousand take some brokers a minute where the
+/// processor is shared.
+const LEADERS_TIMEOUT: Duration = Duration::from_secs(180);
 /// Between two questions for leaders.
 const LEADERS_PAUSE: Duration = Duration::from_millis(50);
 const CREATE_TIMEOUT_MS: i32 = 60_000;

@@ -57,6 +57,7 @@ function head() {
   if (compare) {
     if (compare.commit) facts.push(`commit ${compare.commit}`);
     facts.push(`${compare.rounds} round${compare.rounds === 1 ? "" : "s"}${compare.quick ? ", quick: figures only indicate" : ""}`);
+    if (compare.load_average_before > 1) facts.push(`the machine was busy (load average ${short(compare.load_average_before)}): figures only indicate`);
   }
   element("div", { class: "facts", text: facts.filter(Boolean).join(" · ") }, main);
   if (compare && compare.method) element("p", { class: "soft small", text: compare.method }, main);
