@@ -82,6 +82,13 @@ pub fn start(
     let boxes = Mailboxes::new(config.shards);
     let handle = boxes.handle();
     let shared = NetShared::new(config.shards);
+    if config.debug_flush_delay_ms > 0 {
+        tracing::warn!(
+            "every flush takes {} ms longer, as debug-flush-delay-ms says",
+            config.debug_flush_delay_ms
+        );
+        rt::delay_flushes(Duration::from_millis(config.debug_flush_delay_ms));
+    }
     let clones: std::io::Result<Vec<_>> = listeners.iter().map(TcpListener::try_clone).collect();
     let parts = Arc::new(Parts {
         engine,

@@ -94,6 +94,15 @@ pub struct Settings {
     #[serde(deserialize_with = "name_values")]
     pub set: Vec<NameValue>,
 
+    /// Makes every flush take so much longer, as on a slower disk: to measure with
+    #[arg(
+        long,
+        env = "MILLRACE_DEBUG_FLUSH_DELAY_MS",
+        value_name = "MS",
+        hide = true
+    )]
+    pub debug_flush_delay_ms: Option<u64>,
+
     /// How much to log: error, warn, info, debug, trace, or filters by module [default: info]
     #[arg(long, env = "MILLRACE_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -115,6 +124,8 @@ pub struct Config {
     pub node_id: i32,
     pub admin_listen: HostPort,
     pub log_level: String,
+    /// Longer than a flush takes anyway; 0 but to measure.
+    pub debug_flush_delay_ms: u64,
     /// Broker settings by Kafka's names: known ones, with valid values.
     pub broker_settings: Overrides,
 }
@@ -149,6 +160,7 @@ impl Settings {
             node_id: self.node_id.or(file.node_id),
             admin_listen: self.admin_listen.or(file.admin_listen),
             log_level: self.log_level.or(file.log_level),
+            debug_flush_delay_ms: self.debug_flush_delay_ms.or(file.debug_flush_delay_ms),
             // The last one of a name counts.
             set: file.set.into_iter().chain(self.set).collect(),
         }
@@ -224,6 +236,7 @@ impl Settings {
                 .admin_listen
                 .unwrap_or_else(|| HostPort::new("127.0.0.1", 9644)),
             log_level: self.log_level.unwrap_or_else(|| "info".to_string()),
+            debug_flush_delay_ms: self.debug_flush_delay_ms.unwrap_or(0),
             broker_settings,
         })
     }

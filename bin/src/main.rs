@@ -13,6 +13,7 @@ mod dirs;
 mod format;
 mod lock;
 mod log;
+mod perf;
 mod produce;
 mod serve;
 mod text;
@@ -56,6 +57,8 @@ enum Command {
     Adopt(adopt::Args),
     /// Check, show and mend the files of a broker that does not run
     Log(log::Args),
+    /// Measure brokers: scenarios, single loads, the machine's limits
+    Perf(perf::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Consume(args) => consume::run(args),
         Command::Adopt(args) => adopt::run(args),
         Command::Log(args) => log::run(args),
+        Command::Perf(args) => perf::run(args),
         Command::Completions(args) => completions::run(args, &mut Cli::command()),
     };
     match result {

@@ -352,6 +352,48 @@ fn check_measures_without_starting() {
 }
 
 #[test]
+fn a_scenario_is_measured_and_drawn() {
+    let dir = Dir::new("perf");
+    let broker = Broker::start(&dir, 1);
+    let scenario = dir.0.join("slow.toml");
+    let text = "reason = \"a test\"\nduration-seconds = 0.5\n[topic]\npartitions = 2\n\
+        [producers]\ncount = 2\nrecord-bytes = \"100B\"\nbatch-records = 1\nrate = \"50 records/s\"\n\
+        [consumers]\ncount = 1\n";
+    std::fs::write(&scenario, text).unwrap();
+    let (json, html) = (dir.0.join("report.json"), dir.0.join("report.html"));
+    let run = |scenario: &str| {
+        let mut command = millrace();
+        command.args(["perf", "run", scenario, "--ceiling", "0.2"]);
+        command.args(["--against", &format!("mine={}", broker.kafka)]);
+        command.arg("--json").arg(&json).arg("--html").arg(&html);
+        command.output().unwrap()
+    };
+    let output = run(scenario.to_str().unwrap());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let run_of = &report["scenarios"][0]["runs"][0];
+    assert_eq!(run_of["broker"], "mine");
+    assert!(run_of["result"]["produced"]["records"].as_u64() > Some(0));
+    assert!(run_of["result"]["end_to_end"]["samples"].as_u64() > Some(0));
+    // The broker was found by its port.
+    assert!(run_of["result"]["broker"]["rss_peak_bytes"].as_u64() > Some(0));
+    assert!(run_of["ceiling"]["maximum"]["produced"]["mib_per_second"].as_f64() > Some(0.0));
+    assert!(std::fs::read_to_string(&html).unwrap().contains("<main"));
+    // What was made is gone.
+    assert_eq!(broker.client_ok(&["topic", "list", "--names"], ""), "");
+
+    std::fs::write(&scenario, text.replace("count = 2", "cuont = 2")).unwrap();
+    let refused = run(scenario.to_str().unwrap());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("cuont") && said.contains("slow.toml"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_reader_that_goes_is_not_an_error() {
     let mut child = millrace()
         .args(["completions", "bash"])

@@ -34,8 +34,9 @@ class Run:
 
     def harness(self):
         log = LOGS / "harness.log"
-        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile"]
-        code = shell.run(command, log, 60, cwd=HARNESS, env={"PYTHONDONTWRITEBYTECODE": "1"})
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile", "test_bench"]
+        env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT / "perf" / "bench")}
+        code = shell.run(command, log, 60, cwd=HARNESS, env=env)
         text = log.read_text(errors="replace")
         passed = len(re.findall(r" \.\.\. ok$", text, re.MULTILINE))
         self.report.ok(passed)

@@ -3,6 +3,7 @@
 //! Invariant: a request meant for the window has exactly one latency in the histogram, answered or not.
 
 use crate::clock::Nanos;
+use crate::series::{Second, Series};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +23,19 @@ impl Default for Latencies {
         let ns = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are in order");
         Latencies { ns }
     }
+}
+
+/// Points of a curve for each tenfold of `1 / (1 - p)`.
+const CURVE_POINTS_PER_DECADE: i32 = 8;
+/// The curve ends at the latest at p99.999.
+const CURVE_DECADES: i32 = 5;
+
+/// A point of a percentile curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// From 0 to below 1.
+    pub quantile: f64,
+    pub us: f64,
 }
 
 /// Percentiles, in microseconds.
@@ -58,6 +72,21 @@ impl Latencies {
             max_us: self.ns.max() as f64 / 1e3,
         }
     }
+
+    /// The whole distribution, denser the rarer; it ends where a single sample would be a point.
+    pub fn curve(&self) -> Vec<CurvePoint> {
+        let points = 0..=CURVE_POINTS_PER_DECADE * CURVE_DECADES;
+        let rarity = |point: i32| 10f64.powf(f64::from(point) / f64::from(CURVE_POINTS_PER_DECADE));
+        points
+            .map(rarity)
+            .take_while(|&rarity| rarity <= self.ns.len() as f64)
+            .map(|rarity| {
+                let quantile = 1.0 - 1.0 / rarity;
+                let us = self.ns.value_at_quantile(quantile) as f64 / 1e3;
+                CurvePoint { quantile, us }
+            })
+            .collect()
+    }
 }
 
 /// The part of a run that counts, after the warm-up: from `from`, to before `to`.
@@ -90,6 +119,7 @@ pub struct Carried {
 pub struct Account {
     pub window: Window,
     latencies: Latencies,
+    series: Series,
     requests: u64,
     carried: Carried,
     errors: BTreeMap<i16, u64>,
@@ -110,6 +140,9 @@ pub struct Outcome {
     pub mib_per_second: f64,
     /// From the intended time of sending to the answer.
     pub latency: LatencySummary,
+    pub latency_curve: Vec<CurvePoint>,
+    /// What was answered in each second of the window.
+    pub series: Vec<Second>,
     /// Partitions refused, by Kafka's error code, over the whole run.
     pub errors: BTreeMap<i16, u64>,
     /// Sent in the window, without an answer when waiting for it ended; their latency is counted as until then.
@@ -123,6 +156,7 @@ impl Account {
         Account {
             window,
             latencies: Latencies::default(),
+            series: Series::new(window),
             requests: 0,
             carried: Carried::default(),
             errors: BTreeMap::new(),
@@ -134,6 +168,7 @@ impl Account {
     /// A request meant for `intended` was answered at `now`. Throughput counts answers that came in the window,
     /// latency the requests meant for it.
     pub fn answered(&mut self, intended: Nanos, now: Nanos, carried: Carried) {
+        self.series.add(intended, now, carried.bytes);
         if self.window.holds(now) {
             self.requests += 1;
             self.carried.bytes += carried.bytes;
@@ -170,7 +205,7 @@ impl Account {
         self.window.to = self.window.to.min(now).max(self.window.from);
     }
 
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(self) -> Outcome {
         let seconds = self.window.seconds();
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         Outcome {
@@ -182,7 +217,9 @@ impl Account {
             records_per_second: per_second(self.carried.records as f64),
             mib_per_second: per_second(self.carried.bytes as f64 / f64::from(1 << 20)),
             latency: self.latencies.summary(),
-            errors: self.errors.clone(),
+            latency_curve: self.latencies.curve(),
+            series: self.series.finish(self.window.to),
+            errors: self.errors,
             unanswered: self.unanswered,
             unsent: self.unsent,
         }
@@ -296,9 +333,25 @@ mod tests {
             },
         );
         account.close(Nanos(50 * MS));
-        near(account.outcome().mib_per_second, 20.0);
         account.close(Nanos(70 * MS));
         assert_eq!(account.window.to, Nanos(50 * MS));
+        near(account.outcome().mib_per_second, 20.0);
+    }
+
+    #[test]
+    fn the_curve_grows_to_the_rarest_that_was_seen() {
+        let mut latencies = Latencies::default();
+        for us in 1..=10_000 {
+            latencies.record(Nanos(0), Nanos(us * 1_000));
+        }
+        let curve = latencies.curve();
+        assert_eq!(curve.len(), 4 * CURVE_POINTS_PER_DECADE as usize + 1);
+        assert!(curve
+            .windows(2)
+            .all(|p| p[0].quantile < p[1].quantile && p[0].us <= p[1].us));
+        near(curve[curve.len() - 1].us, 9_999.0);
+        near(curve[CURVE_POINTS_PER_DECADE as usize].us, 9_000.0);
+        assert_eq!(Latencies::default().curve(), []);
     }
 
     #[test]

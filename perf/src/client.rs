@@ -11,6 +11,7 @@ use millrace_net::wire::api_versions::{self, ApiVersionsRequest};
 use millrace_net::wire::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use millrace_net::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use millrace_net::wire::frame::{self, peek_size, SIZE_PREFIX_BYTES};
 use millrace_net::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -25,8 +26,9 @@ use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a new topic may take until all its partitions have leaders.
-const LEADERS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a new topic may take until all its partitions have leaders. A thousand take some brokers a minute where the
+/// processor is shared.
+const LEADERS_TIMEOUT: Duration = Duration::from_secs(180);
 /// Between two questions for leaders.
 const LEADERS_PAUSE: Duration = Duration::from_millis(50);
 const CREATE_TIMEOUT_MS: i32 = 60_000;
@@ -220,6 +222,24 @@ impl Client {
             }
         }
         self.leaders(&topic.name, topic.partitions)
+    }
+
+    /// Deletes the topic, if there is one.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), PerfError> {
+        let answer = self.call(&DeleteTopicsRequest {
+            topics: vec![DeleteTopicState {
+                name: Some(Str::from(name.to_string())),
+                ..Default::default()
+            }],
+            topic_names: vec![Str::from(name.to_string())],
+            timeout_ms: CREATE_TIMEOUT_MS,
+        })?;
+        for deleted in &answer.responses {
+            if deleted.error_code != ErrorCode::UnknownTopicOrPartition.code() {
+                refuse(&format!("deleting topic {name}"), deleted.error_code)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the first `partitions` partitions of `topic` have leaders, and says which.

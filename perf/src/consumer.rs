@@ -31,6 +31,21 @@ impl Position {
     }
 }
 
+/// Which partitions' batches are joined with what was produced: those that are `own` modulo `readers`.
+///
+/// Where several readers read everything, each is so looked at, and each batch costs the load thread once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Looked {
+    pub own: usize,
+    pub readers: usize,
+}
+
+impl Looked {
+    fn at(self, partition: i32) -> bool {
+        usize::try_from(partition).is_ok_and(|index| index % self.readers == self.own)
+    }
+}
+
 /// A connection that consumes.
 pub struct Consumer {
     pub stream: TcpStream,
@@ -42,6 +57,7 @@ pub struct Consumer {
     in_flight: Option<(i32, Nanos)>,
     correlation: i32,
     check_crc: bool,
+    looked: Looked,
     /// Answers that brought nothing: the long poll timed out.
     pub empty_answers: u64,
     /// Whether epoll was asked for writability.
@@ -57,7 +73,9 @@ impl Consumer {
         positions: Vec<Position>,
         answer_bytes: usize,
         check_crc: bool,
+        looked: Looked,
     ) -> Consumer {
+        assert!(looked.own < looked.readers);
         let index_of = positions
             .iter()
             .enumerate()
@@ -73,6 +91,7 @@ impl Consumer {
             in_flight: None,
             correlation: 0,
             check_crc,
+            looked,
             empty_answers: 0,
             wants_write: false,
         }
@@ -120,8 +139,8 @@ impl Consumer {
                 };
                 let mut carried = Carried::default();
                 let mut refused = None;
-                let (positions, index_of, check_crc) =
-                    (&mut self.positions, &self.index_of, self.check_crc);
+                let (positions, index_of) = (&mut self.positions, &self.index_of);
+                let (check_crc, looked) = (self.check_crc, self.looked);
                 let mut damaged = 0u64;
                 let (got, error_code) = scan::fetch_response(self.inbox.frame(frame), |fetched| {
                     if fetched.error_code != 0 {
@@ -131,6 +150,8 @@ impl Consumer {
                     let Some(&index) = index_of.get(&fetched.partition) else {
                         return Ok(());
                     };
+                    let both = end_to_end.as_deref_mut();
+                    let mut joined = both.filter(|_| looked.at(fetched.partition));
                     let position = &mut positions[index];
                     let mut records = fetched.records;
                     while let Some(batch) = scan::next_batch(&mut records)? {
@@ -144,12 +165,10 @@ impl Consumer {
                         position.next_offset = batch.next_offset;
                         carried.bytes += batch.bytes.len() as u64;
                         carried.records += batch.records;
-                        if let Some(both) = end_to_end.as_deref_mut() {
+                        if let Some(both) = joined.as_deref_mut() {
                             let pair = both.pairing.read(fetched.partition, batch.base_offset, now);
-                            if let Some(pair) =
-                                pair.filter(|pair| account.window.holds(pair.intended))
-                            {
-                                both.latencies.record(pair.intended, pair.read);
+                            if let Some(pair) = pair {
+                                both.record(pair, account.window);
                             }
                         }
                     }

@@ -2,11 +2,10 @@
 //! Does not know how connections were made or what the figures are for.
 //! Invariant: between two waits it does nothing but send what is due and count what came.
 
-use crate::account::{Account, Latencies, Window};
+use crate::account::{Account, Window};
 use crate::clock::{self, Nanos};
 use crate::consumer::Consumer;
 use crate::error::PerfError;
-use crate::pairing::Pairing;
 use crate::poll::{Poll, Ready};
 use crate::producer::{Allowance, EndToEnd, Producer};
 use std::time::Duration;
@@ -19,7 +18,10 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A run, connected and ready to start.
 pub struct Load {
     pub producers: Vec<Producer>,
+    /// Readers of what is produced, or of what was there where nothing is.
     pub consumers: Vec<Consumer>,
+    /// Readers of what was there, beside the others: from the window's beginning on. When all is read, the window ends.
+    pub backfill: Vec<Consumer>,
     /// Nothing leaves before.
     pub start: Nanos,
     /// What counts; requests leave from before it (the warm-up) until its end.
@@ -34,8 +36,9 @@ pub struct Load {
 pub struct Driven {
     pub produced: Account,
     pub consumed: Account,
-    /// From the intended time of sending to the batch being in a reader's hands.
-    pub end_to_end: Latencies,
+    pub backfilled: Account,
+    /// From the intended time of sending to the batch being in a reader's hands; only with both sides.
+    pub end_to_end: Option<EndToEnd>,
     /// Batches acknowledged but not read when waiting ended; their latency is counted as until then.
     pub unread: u64,
     /// Fetches that brought nothing.
@@ -49,11 +52,15 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     let Load {
         mut producers,
         mut consumers,
+        backfill,
         start,
         window,
         mut allowance,
         spin,
     } = load;
+    // Of the consumers, those from here on are the backfill's.
+    let tails = consumers.len();
+    consumers.extend(backfill);
     let mut poll = Poll::new()?;
     for (token, producer) in producers.iter().enumerate() {
         poll.add(&producer.stream, token as u64)?;
@@ -63,11 +70,9 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     }
     let mut produced = Account::new(window);
     let mut consumed = Account::new(window);
-    let mut both = (!producers.is_empty() && !consumers.is_empty()).then(|| EndToEnd {
-        pairing: Pairing::default(),
-        latencies: Latencies::default(),
-    });
-    let stop = window.to;
+    let mut backfilled = Account::new(window);
+    let mut both = (!producers.is_empty() && tails > 0).then(|| EndToEnd::new(window));
+    let mut stop = window.to;
     std::thread::sleep(Duration::from_nanos(start.since(clock::now())));
     let started = clock::now();
     let mut now = started;
@@ -78,8 +83,10 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
         for producer in &mut producers {
             producer.fill(now, stop, &mut allowance);
         }
-        for consumer in &mut consumers {
-            consumer.fill(now);
+        for (index, consumer) in consumers.iter_mut().enumerate() {
+            if index < tails || now >= window.from {
+                consumer.fill(now);
+            }
         }
         for (token, producer) in producers.iter_mut().enumerate() {
             let blocked = producer.flush(&mut produced)?;
@@ -104,7 +111,7 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
             Some(both) => {
                 produced_all && both.pairing.unread() == 0 && (ended || allowance.is_spent())
             }
-            None if consumers.is_empty() => produced_all,
+            None if tails == 0 => produced_all,
             None => ended || consumers.iter().all(Consumer::is_done),
         };
         if over || now >= stop.after(DRAIN) {
@@ -129,7 +136,15 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
             let token = event.token as usize;
             match token.checked_sub(producers.len()) {
                 None => producers[token].receive(&mut produced, both.as_mut())?,
+                Some(index) if index >= tails => consumers[index].receive(&mut backfilled, None)?,
                 Some(index) => consumers[index].receive(&mut consumed, both.as_mut())?,
+            }
+        }
+        let read_all = tails < consumers.len() && consumers[tails..].iter().all(Consumer::is_done);
+        if read_all && now < stop {
+            stop = now;
+            for account in [&mut produced, &mut consumed, &mut backfilled] {
+                account.close(now);
             }
         }
     }
@@ -137,21 +152,25 @@ pub fn drive(load: Load) -> Result<Driven, PerfError> {
     if end < stop {
         produced.close(end);
         consumed.close(end);
+        backfilled.close(end);
     }
     for producer in &mut producers {
         producer.give_up(stop, end, &allowance, &mut produced);
     }
     let mut unread = 0;
     if let Some(both) = &mut both {
-        for intended in both.pairing.give_up().filter(|&at| window.holds(at)) {
+        let intended: Vec<Nanos> = both.pairing.give_up().collect();
+        for intended in intended.into_iter().filter(|&at| window.holds(at)) {
             unread += 1;
             both.latencies.record(intended, end);
+            both.series.add(intended, end, 0);
         }
     }
     Ok(Driven {
         produced,
         consumed,
-        end_to_end: both.map(|both| both.latencies).unwrap_or_default(),
+        backfilled,
+        end_to_end: both,
         unread,
         empty_answers: consumers
             .iter()

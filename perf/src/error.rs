@@ -29,6 +29,8 @@ pub enum PerfError {
     },
     #[error("an answer to request {got} came where {expected} was next")]
     Order { expected: i32, got: i32 },
+    #[error("scenario {origin}: {why}")]
+    Scenario { origin: String, why: String },
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]

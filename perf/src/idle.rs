@@ -25,6 +25,16 @@ pub struct Idle {
     pub rss_bytes_per_connection: Option<f64>,
 }
 
+/// Makes `connections` that were answered once each and say nothing more.
+pub fn connect(address: SocketAddr, connections: usize) -> Result<Vec<Client>, PerfError> {
+    let one = |_| {
+        let mut client = Client::connect(address, CONNECT_TIMEOUT)?;
+        client.negotiate()?;
+        Ok(client)
+    };
+    (0..connections).map(one).collect()
+}
+
 /// Holds `connections` for `duration`; none of them measures an idle broker.
 pub fn hold(
     address: SocketAddr,
@@ -37,12 +47,7 @@ pub fn hold(
     let sample = || broker.as_ref().map(Process::sample).transpose();
     let first = sample()?;
     let started = Instant::now();
-    let mut held = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let mut client = Client::connect(address, CONNECT_TIMEOUT)?;
-        client.negotiate()?;
-        held.push(client);
-    }
+    let held = connect(address, connections)?;
     let connect_seconds = started.elapsed().as_secs_f64();
     let before = sample()?;
     let started = Instant::now();

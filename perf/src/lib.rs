@@ -3,14 +3,17 @@
 //! Invariant: a latency counts from when the request was *meant* to leave, never from when it could.
 
 pub mod account;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod consumer;
 pub mod driver;
 pub mod error;
+pub mod html;
 pub mod idle;
 pub mod limits;
 pub mod link;
+pub mod measure;
 pub mod pace;
 pub mod pairing;
 pub mod poll;
@@ -19,6 +22,8 @@ pub mod producer;
 pub mod report;
 pub mod run;
 pub mod scan;
+pub mod scenario;
+pub mod series;
 pub mod sink;
 pub mod startup;
 pub mod template;

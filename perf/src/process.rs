@@ -6,6 +6,7 @@ use crate::error::PerfError;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// A process at one time.
@@ -35,6 +36,14 @@ pub struct Usage {
     pub threads: u64,
 }
 
+/// A process at one time, as far as that is had cheaply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Glance {
+    /// As coarse as the kernel's ticks.
+    pub cpu_ns: u64,
+    pub rss_bytes: u64,
+}
+
 /// Reads `/proc` about one process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -52,6 +61,22 @@ impl Process {
         let path = self.folder.join(name);
         let what = format!("cannot read {}", path.display());
         fs::read_to_string(path).map_err(PerfError::io(what))
+    }
+
+    /// What one short file tells: cheap enough to be asked every second beside a measurement.
+    pub fn glance(&self) -> Result<Glance, PerfError> {
+        let stat = self.read("stat")?;
+        // SAFETY: takes a number, returns a number.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page_bytes = u64::try_from(page_bytes).unwrap_or(4_096);
+        // Field 24, counted from 1; two are cut off with the name.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let pages = after_name.split_whitespace().nth(21);
+        let pages: Option<u64> = pages.and_then(|field| field.parse().ok());
+        Ok(Glance {
+            cpu_ns: ticks_ns(&stat)?,
+            rss_bytes: pages.unwrap_or(0) * page_bytes,
+        })
     }
 
     pub fn sample(&self) -> Result<Sample, PerfError> {
@@ -173,6 +198,55 @@ pub fn allow_many_files() {
     }
 }
 
+/// Drops the kernel's page cache, of the whole machine; needs root.
+pub fn drop_page_cache() -> Result<(), PerfError> {
+    let path = "/proc/sys/vm/drop_caches";
+    // Pages that are not written yet cannot be dropped.
+    // SAFETY: takes nothing, returns nothing.
+    unsafe { libc::sync() };
+    fs::write(path, "3").map_err(PerfError::io(format!("cannot write {path}")))
+}
+
+/// The process of this machine that listens on the port of `address`, if that is on this machine and can be told.
+pub fn listener_on(address: SocketAddr) -> Option<u32> {
+    if !address.ip().is_loopback() {
+        return None;
+    }
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let tables = tables.into_iter().filter_map(Result::ok);
+    let inodes: Vec<String> = tables
+        .flat_map(|table| listening_inodes(&table, address.port()))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut ids =
+        processes.filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse().ok());
+    ids.find(|pid: &u32| {
+        // Those of other users cannot be looked into.
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        let mut targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        targets.any(|target| {
+            inodes
+                .iter()
+                .any(|inode| target.as_os_str() == inode.as_str())
+        })
+    })
+}
+
+/// Inodes of sockets that listen on `port`, in a table as `/proc/net/tcp` has it.
+fn listening_inodes(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let wanted = format!(":{port:04X}");
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        (local.ends_with(&wanted) && *state == LISTEN).then(|| inode.to_string())
+    });
+    rows.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_is_found_by_its_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("bound");
+        assert_eq!(listener_on(address), Some(std::process::id()));
+        drop(listener);
+        assert_eq!(listener_on(address), None);
+        assert_eq!(
+            listener_on("192.0.2.1:9092".parse().expect("an address")),
+            None
+        );
+    }
+
+    #[test]
     fn this_process_can_be_read() {
         let process = Process::new(std::process::id());
         let sample = process.sample().expect("reads");
@@ -219,6 +306,12 @@ mod tests {
         assert_eq!(usage.cpu_seconds, 0.0);
         assert!(
             usage.rss_bytes > 0 && usage.rss_peak_bytes >= usage.rss_bytes && usage.threads > 0
+        );
+        let glance = process.glance().expect("reads");
+        let (seen, exact) = (glance.rss_bytes as f64, usage.rss_bytes as f64);
+        assert!(
+            (0.2..5.0).contains(&(seen / exact)),
+            "{seen} is not {exact}"
         );
         assert!(Process::new(u32::MAX).sample().is_err());
     }

@@ -2,13 +2,14 @@
 //! Does not know epoll or other connections; times come as arguments.
 //! Invariant: no more requests are in flight than allowed, and answers come in the order of the requests.
 
-use crate::account::{Account, Carried, Latencies};
+use crate::account::{Account, Carried, Latencies, Window};
 use crate::clock::{self, Nanos};
 use crate::error::PerfError;
 use crate::link::{Inbox, Outbox};
 use crate::pace::Pace;
-use crate::pairing::Pairing;
+use crate::pairing::{Pair, Pairing};
 use crate::scan;
+use crate::series::Series;
 use crate::template::Template;
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -43,6 +44,25 @@ impl Allowance {
 pub struct EndToEnd {
     pub pairing: Pairing,
     pub latencies: Latencies,
+    pub series: Series,
+}
+
+impl EndToEnd {
+    pub fn new(window: Window) -> EndToEnd {
+        EndToEnd {
+            pairing: Pairing::default(),
+            latencies: Latencies::default(),
+            series: Series::new(window),
+        }
+    }
+
+    /// Counts what was meant for `window`.
+    pub fn record(&mut self, pair: Pair, window: Window) {
+        if window.holds(pair.intended) {
+            self.latencies.record(pair.intended, pair.read);
+            self.series.add(pair.intended, pair.read, 0);
+        }
+    }
 }
 
 /// A connection that produces.
@@ -51,7 +71,7 @@ pub struct Producer {
     outbox: Outbox,
     inbox: Inbox,
     /// Sent in turn.
-    templates: Vec<Rc<Template>>,
+    templates: Rc<[Rc<Template>]>,
     next: usize,
     pace: Pace,
     in_flight: VecDeque<Sent>,
@@ -64,19 +84,21 @@ pub struct Producer {
 }
 
 impl Producer {
+    /// Sends `templates` in turn, beginning with that at `first`.
     pub fn new(
         stream: TcpStream,
-        templates: Vec<Rc<Template>>,
+        templates: Rc<[Rc<Template>]>,
+        first: usize,
         in_flight_max: usize,
         answered: bool,
     ) -> Producer {
-        assert!(!templates.is_empty() && in_flight_max > 0);
+        assert!(!templates.is_empty() && in_flight_max > 0 && first < templates.len());
         Producer {
             stream,
             outbox: Outbox::default(),
             inbox: Inbox::new(INBOX_BYTES),
             templates,
-            next: 0,
+            next: first,
             pace: Pace::Maximum,
             in_flight: VecDeque::with_capacity(in_flight_max),
             in_flight_max,
@@ -174,9 +196,8 @@ impl Producer {
                             produced.base_offset,
                             sent.intended,
                         );
-                        if let Some(pair) = pair.filter(|pair| account.window.holds(pair.intended))
-                        {
-                            both.latencies.record(pair.intended, pair.read);
+                        if let Some(pair) = pair {
+                            both.record(pair, account.window);
                         }
                     }
                 })?;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Changes whenever a field changes its meaning or goes away.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Above this the load thread may be what was measured.
 const BUSY_PERCENT_NOTED: f64 = 90.0;
 
@@ -46,7 +46,11 @@ impl Machine {
         Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
             cpu_model: field(&read("/proc/cpuinfo"), "model name"),
-            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            // Those of the machine, not those this thread may run on.
+            cpus: read("/proc/cpuinfo")
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             memory_bytes: memory_kib << 10,
         }
     }
@@ -71,13 +75,12 @@ pub struct Report<W: Serialize, R: Serialize> {
 
 impl<W: Serialize, R: Serialize> Report<W, R> {
     pub fn new(mode: &'static str, workload: W, result: R) -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Report {
             format: FORMAT,
             tool: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             mode,
-            unix_ms: since_1970.map_or(0, |d| d.as_millis() as u64),
+            unix_ms: unix_ms(),
             machine: Machine::probe(),
             workload,
             result,
@@ -85,17 +88,27 @@ impl<W: Serialize, R: Serialize> Report<W, R> {
             notes: Vec::new(),
         }
     }
-
-    /// Writes the report to `path` as JSON.
-    pub fn write(&self, path: &Path) -> Result<(), PerfError> {
-        let what = format!("cannot write {}", path.display());
-        let text =
-            serde_json::to_string_pretty(self).map_err(|e| PerfError::io(&what)(e.into()))?;
-        fs::write(path, text + "\n").map_err(PerfError::io(what))
-    }
 }
 
-/// Why the figures of `result` may not be the broker's.
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A report as JSON.
+pub fn to_json(report: &impl Serialize) -> Result<String, PerfError> {
+    let text = serde_json::to_string_pretty(report);
+    text.map_err(|error| PerfError::io("cannot make JSON of the report")(error.into()))
+}
+
+/// Writes a report to `path` as JSON.
+pub fn write(report: &impl Serialize, path: &Path) -> Result<(), PerfError> {
+    let what = format!("cannot write {}", path.display());
+    fs::write(path, to_json(report)? + "\n").map_err(PerfError::io(what))
+}
+
+/// What a reader of the figures of `result` must know.
 pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if result.generator.busy_percent > BUSY_PERCENT_NOTED {
@@ -107,36 +120,49 @@ pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
     if result.produced.is_some() && !open_loop {
         notes.push("no rate was set: latency is that of a closed loop with full queues, from the actual time of sending".into());
     }
-    for (name, outcome) in [("produce", &result.produced), ("fetch", &result.consumed)] {
-        let Some(outcome) = outcome else {
-            continue;
-        };
+    for (name, outcome) in outcomes(result).filter(|(_, outcome)| outcome.unsent > 0) {
+        notes.push(format!(
+            "{name}: the rate was not reached, {} requests never left; their wait is in the latency",
+            outcome.unsent
+        ));
+    }
+    notes
+}
+
+/// What was refused or lost; without it the figures count.
+pub fn losses(result: &RunResult) -> Vec<String> {
+    let mut losses = Vec::new();
+    for (name, outcome) in outcomes(result) {
         for (code, count) in &outcome.errors {
-            notes.push(format!(
+            losses.push(format!(
                 "{name}: {count} partitions refused with {}",
                 error_code::describe(*code)
             ));
         }
         if outcome.unanswered > 0 {
-            notes.push(format!(
+            losses.push(format!(
                 "{name}: {} requests were never answered",
                 outcome.unanswered
             ));
         }
-        if outcome.unsent > 0 {
-            notes.push(format!(
-                "{name}: the rate was not reached, {} requests never left; their wait is in the latency",
-                outcome.unsent
-            ));
-        }
     }
     if result.unread > 0 {
-        notes.push(format!(
+        losses.push(format!(
             "{} batches were acknowledged but not read in time",
             result.unread
         ));
     }
-    notes
+    losses
+}
+
+fn outcomes(result: &RunResult) -> impl Iterator<Item = (&'static str, &Outcome)> {
+    let all = [
+        ("produce", &result.produced),
+        ("fetch", &result.consumed),
+        ("fetch of the history", &result.backfilled),
+    ];
+    all.into_iter()
+        .filter_map(|(name, outcome)| Some((name, outcome.as_ref()?)))
 }
 
 /// Lines of `name  value`, aligned.
@@ -189,6 +215,9 @@ impl Table {
         }
         if let Some(latency) = &result.end_to_end {
             self.latency(&format!("{prefix}end to end"), latency);
+        }
+        if let Some(outcome) = &result.backfilled {
+            self.outcome(&format!("{prefix}history read"), outcome);
         }
         if let Some(broker) = &result.broker {
             let per_gib = broker
@@ -253,6 +282,9 @@ mod tests {
             produced: Some(account.outcome()),
             consumed: None,
             end_to_end: None,
+            end_to_end_curve: Vec::new(),
+            end_to_end_series: Vec::new(),
+            backfilled: None,
             unread: 0,
             empty_fetches: 0,
             batch_bytes: Some(64),
@@ -261,6 +293,7 @@ mod tests {
                 cpu_seconds: 0.5,
             },
             broker: None,
+            broker_series: Vec::new(),
         }
     }
 
@@ -295,7 +328,9 @@ mod tests {
 
     #[test]
     fn what_spoils_figures_is_said() {
-        let said = notes(&result(), false).join("\n");
+        let said = [notes(&result(), false), losses(&result())]
+            .concat()
+            .join("\n");
         for part in [
             "busy 95 %",
             "closed loop",
@@ -307,6 +342,7 @@ mod tests {
         clean.generator.busy_percent = 10.0;
         clean.produced.as_mut().expect("there").errors.clear();
         assert_eq!(notes(&clean, true), Vec::<String>::new());
+        assert_eq!(losses(&clean), Vec::<String>::new());
     }
 
     #[test]

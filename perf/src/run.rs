@@ -2,18 +2,20 @@
 //! Does not know how figures are shown.
 //! Invariant: the broker is sampled over exactly the window whose answers are counted.
 
-use crate::account::{LatencySummary, Outcome, Window};
+use crate::account::{Account, CurvePoint, LatencySummary, Outcome, Window};
 use crate::client::{self, Client, Leaders, TopicSpec};
 use crate::clock::{self, Nanos};
-use crate::consumer::{Consumer, Position};
+use crate::consumer::{Consumer, Looked, Position};
 use crate::driver::{self, Load};
 use crate::error::PerfError;
+use crate::idle;
 use crate::link;
 use crate::pace::Pace;
 use crate::poll;
 use crate::process::{self, Process, Usage};
 use crate::producer::{Allowance, Producer};
-use crate::template::{self, FetchTemplate, FetchWishes, Template};
+use crate::series::Second;
+use crate::template::{self, BatchShape, BuiltBatch, FetchTemplate, FetchWishes, Template};
 use millrace_net::wire::list_offsets::timestamp;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -31,10 +33,13 @@ const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 /// What producers do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Producing {
-    pub record_bytes: usize,
-    /// Largest size of a batch.
-    pub batch_bytes: usize,
+    #[serde(flatten)]
+    pub shape: BatchShape,
+    pub batch: BatchSize,
     pub partitions_per_request: usize,
+    /// Every connection writes to every partition, in an order of its own: what keys do. Otherwise they share them.
+    pub spread: bool,
+    /// To each broker that leads partitions.
     pub connections: usize,
     pub in_flight: usize,
     pub acks: i16,
@@ -42,6 +47,25 @@ pub struct Producing {
     pub requests_per_second: Option<f64>,
     /// Ends the run after so much.
     pub bytes_max: Option<u64>,
+}
+
+/// How much a batch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchSize {
+    /// As much as fits so many bytes before compression, one record at the least.
+    Bytes(usize),
+    Records(usize),
+}
+
+impl Producing {
+    /// The batch that every request carries for each of its partitions.
+    pub fn built_batch(&self) -> Result<BuiltBatch, PerfError> {
+        match self.batch {
+            BatchSize::Bytes(bytes) => self.shape.batch_within(bytes),
+            BatchSize::Records(records) => self.shape.batch(records),
+        }
+    }
 }
 
 /// Where readers start.
@@ -58,11 +82,22 @@ pub enum ReadFrom {
 #[derive(Clone, Debug, Serialize)]
 pub struct Consuming {
     pub from: ReadFrom,
+    /// Each reads all partitions.
+    pub readers: usize,
+    /// Of each reader, to each broker; they share the partitions.
     pub connections: usize,
     pub max_bytes: usize,
     pub partition_max_bytes: usize,
     pub max_wait_ms: i32,
     pub check_crc: bool,
+}
+
+/// Reading what is there beside the rest of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backfill {
+    pub topic: String,
+    pub partitions: usize,
+    pub consuming: Consuming,
 }
 
 /// A run.
@@ -74,6 +109,10 @@ pub struct Workload {
     pub topic_configs: Vec<(String, String)>,
     pub producing: Option<Producing>,
     pub consuming: Option<Consuming>,
+    /// Begins with the window; when all is read, the window ends.
+    pub backfill: Option<Backfill>,
+    /// Connections held beside the load, without a word.
+    pub idle_connections: usize,
     #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
     pub warm_up: Duration,
     #[serde(rename = "duration_seconds", serialize_with = "seconds")]
@@ -107,6 +146,14 @@ pub struct BrokerUsage {
     pub storage_bytes_per_byte: Option<f64>,
 }
 
+/// The broker in one second of the window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BrokerSecond {
+    pub at_seconds: f64,
+    pub cpu_percent: f64,
+    pub rss_bytes: u64,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResult {
@@ -114,6 +161,10 @@ pub struct RunResult {
     pub consumed: Option<Outcome>,
     /// From the intended time of sending to the batch being in a reader's hands.
     pub end_to_end: Option<LatencySummary>,
+    pub end_to_end_curve: Vec<CurvePoint>,
+    pub end_to_end_series: Vec<Second>,
+    /// Reading what was there beside the rest.
+    pub backfilled: Option<Outcome>,
     /// Batches acknowledged but never read.
     pub unread: u64,
     /// Fetches that brought nothing.
@@ -122,17 +173,7 @@ pub struct RunResult {
     pub batch_bytes: Option<u64>,
     pub generator: GeneratorUsage,
     pub broker: Option<BrokerUsage>,
-}
-
-impl RunResult {
-    /// Whether something was refused or lost.
-    pub fn has_failures(&self) -> bool {
-        let outcomes = self.produced.iter().chain(&self.consumed);
-        outcomes
-            .into_iter()
-            .any(|o| !o.errors.is_empty() || o.unanswered > 0)
-            || self.unread > 0
-    }
+    pub broker_series: Vec<BrokerSecond>,
 }
 
 /// Runs `workload` against the broker at `bootstrap`, sampling process `pid` if given.
@@ -156,13 +197,23 @@ pub fn run(
     } else {
         client.leaders(&workload.topic, workload.partitions)?
     };
-    drop(client);
     // Asked also where nobody reads: it shows that every leader acts as one.
     let latest = client::offsets_of(&leaders, &workload.topic, timestamp::LATEST)?;
-    let positions = match &workload.consuming {
-        Some(consuming) => find_positions(workload, consuming, &leaders, &latest)?,
-        None => Vec::new(),
+    let mut targets = Targets {
+        positions: match &workload.consuming {
+            Some(consuming) => find_positions(&workload.topic, consuming, &leaders, &latest)?,
+            None => Vec::new(),
+        },
+        leaders,
+        backfill: None,
     };
+    if let Some(backfill) = &workload.backfill {
+        let leaders = client.leaders(&backfill.topic, backfill.partitions)?;
+        let latest = client::offsets_of(&leaders, &backfill.topic, timestamp::LATEST)?;
+        let positions = find_positions(&backfill.topic, &backfill.consuming, &leaders, &latest)?;
+        targets.backfill = Some((leaders, positions));
+    }
+    let held = idle::connect(bootstrap, workload.idle_connections)?;
 
     let (window_sender, window_receiver) = mpsc::channel();
     let (done_sender, done_receiver) = mpsc::channel();
@@ -170,7 +221,7 @@ pub fn run(
     let load_thread = std::thread::Builder::new()
         .name("load".into())
         .spawn(move || {
-            let result = load(&described, &leaders, &positions, &window_sender);
+            let result = load(&described, &targets, &window_sender);
             // Whoever waits has gone away only where this run was given up.
             done_sender.send(()).ok();
             result
@@ -185,32 +236,64 @@ pub fn run(
         Ok(result) => result?,
         Err(panic) => std::panic::resume_unwind(panic),
     };
-    result.broker = usage.map(|usage| per_byte(usage, window, &result));
+    drop(held);
+    if let Some((usage, series)) = usage {
+        result.broker = Some(per_byte(usage, window, &result));
+        result.broker_series = series;
+    }
     Ok(result)
 }
 
-/// Takes a sample where the window begins and one where it ends or the run is over.
+/// Where a run's connections go.
+struct Targets {
+    leaders: Leaders,
+    positions: Vec<Position>,
+    backfill: Option<(Leaders, Vec<Position>)>,
+}
+
+/// Between two looks at the broker within the window.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes a sample where the window begins and one where it ends or the run is over, and looks at it each second between.
 fn sample_over(
     broker: &Process,
     window: Window,
     done: &mpsc::Receiver<()>,
-) -> Result<Usage, PerfError> {
+) -> Result<(Usage, Vec<BrokerSecond>), PerfError> {
+    // Whether the run goes on.
     let wait_until = |at: Nanos| {
         let left = Duration::from_nanos(at.since(clock::now()));
         match done.recv_timeout(left) {
-            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout) => true,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => false,
         }
     };
-    wait_until(window.from);
+    let mut goes_on = wait_until(window.from);
     let before = broker.sample()?;
-    wait_until(window.to);
-    Ok(broker.sample()?.usage_since(&before))
+    let mut series = Vec::new();
+    let mut last = (clock::now(), broker.glance()?);
+    while goes_on && last.0.after(LOOK) < window.to {
+        goes_on = wait_until(last.0.after(LOOK));
+        let now = (clock::now(), broker.glance()?);
+        let spent_ns = now.1.cpu_ns.saturating_sub(last.1.cpu_ns);
+        series.push(BrokerSecond {
+            at_seconds: now.0.since(window.from) as f64 / 1e9,
+            cpu_percent: 100.0 * spent_ns as f64 / now.0.since(last.0).max(1) as f64,
+            rss_bytes: now.1.rss_bytes,
+        });
+        last = now;
+    }
+    if goes_on {
+        wait_until(window.to);
+    }
+    Ok((broker.sample()?.usage_since(&before), series))
 }
 
 fn per_byte(usage: Usage, window: Window, result: &RunResult) -> BrokerUsage {
     let bytes =
         |outcome: &Option<Outcome>| outcome.as_ref().map_or(0, |outcome| outcome.bytes) as f64;
     let (produced, consumed) = (bytes(&result.produced), bytes(&result.consumed));
+    let consumed = consumed + bytes(&result.backfilled);
     let per = |amount: f64, of: f64| (of > 0.0).then(|| amount / of);
     BrokerUsage {
         cpu_percent: 100.0 * usage.cpu_seconds / window.seconds().max(1e-9),
@@ -224,12 +307,12 @@ fn per_byte(usage: Usage, window: Window, result: &RunResult) -> BrokerUsage {
 }
 
 fn find_positions(
-    workload: &Workload,
+    topic: &str,
     consuming: &Consuming,
     leaders: &Leaders,
     latest: &HashMap<i32, i64>,
 ) -> Result<Vec<Position>, PerfError> {
-    let earliest = client::offsets_of(leaders, &workload.topic, timestamp::EARLIEST)?;
+    let earliest = client::offsets_of(leaders, topic, timestamp::EARLIEST)?;
     let position = |&partition: &i32| match consuming.from {
         ReadFrom::Beginning => Position {
             partition,
@@ -248,8 +331,7 @@ fn find_positions(
 /// What the load thread does: connects, says when the window is, runs.
 fn load(
     workload: &Workload,
-    leaders: &Leaders,
-    positions: &[Position],
+    targets: &Targets,
     window_sender: &mpsc::Sender<Window>,
 ) -> Result<(RunResult, Window), PerfError> {
     match workload.cpu {
@@ -259,15 +341,24 @@ fn load(
     let mut batch_bytes = None;
     let mut producers = match &workload.producing {
         Some(producing) => {
-            let batch = template::batch_within(producing.record_bytes, producing.batch_bytes)?;
+            let batch = producing.built_batch()?;
             batch_bytes = Some(batch.bytes.len() as u64);
-            connect_producers(&workload.topic, producing, &batch, leaders)?
+            connect_producers(&workload.topic, producing, &batch, &targets.leaders)?
         }
         None => Vec::new(),
     };
     let consumers = match &workload.consuming {
-        Some(consuming) => connect_consumers(&workload.topic, consuming, positions, leaders)?,
+        Some(consuming) => {
+            let (positions, leaders) = (&targets.positions, &targets.leaders);
+            connect_consumers(&workload.topic, consuming, positions, leaders)?
+        }
         None => Vec::new(),
+    };
+    let backfill = match (&workload.backfill, &targets.backfill) {
+        (Some(backfill), Some((leaders, positions))) => {
+            connect_consumers(&backfill.topic, &backfill.consuming, positions, leaders)?
+        }
+        (_, _) => Vec::new(),
     };
     let start = clock::now().after(SETTLE);
     let from = start.after(workload.warm_up);
@@ -288,6 +379,7 @@ fn load(
     let load = Load {
         producers,
         consumers,
+        backfill,
         start,
         window,
         allowance: Allowance(producing.and_then(|producing| producing.bytes_max)),
@@ -295,21 +387,27 @@ fn load(
     };
     let driven = driver::drive(load)?;
     let cpu_seconds = process::own_thread_cpu_seconds() - cpu_before;
-    let both = workload.producing.is_some() && workload.consuming.is_some();
     let window = Window {
         to: driven.produced.window.to.min(driven.consumed.window.to),
         ..window
     };
+    let ended = window.to;
+    let end_to_end = driven.end_to_end.map(|both| {
+        let summary = both.latencies.summary();
+        (summary, both.latencies.curve(), both.series.finish(ended))
+    });
+    let (end_to_end, curve, series) = match end_to_end {
+        Some((summary, curve, series)) => (Some(summary), curve, series),
+        None => (None, Vec::new(), Vec::new()),
+    };
+    let outcome = |is_part: bool, account: Account| is_part.then(|| account.outcome());
     let result = RunResult {
-        produced: workload
-            .producing
-            .is_some()
-            .then(|| driven.produced.outcome()),
-        consumed: workload
-            .consuming
-            .is_some()
-            .then(|| driven.consumed.outcome()),
-        end_to_end: both.then(|| driven.end_to_end.summary()),
+        produced: outcome(workload.producing.is_some(), driven.produced),
+        consumed: outcome(workload.consuming.is_some(), driven.consumed),
+        end_to_end,
+        end_to_end_curve: curve,
+        end_to_end_series: series,
+        backfilled: outcome(workload.backfill.is_some(), driven.backfilled),
         unread: driven.unread,
         empty_fetches: driven.empty_answers,
         batch_bytes,
@@ -318,6 +416,7 @@ fn load(
             cpu_seconds,
         },
         broker: None,
+        broker_series: Vec::new(),
     };
     Ok((result, window))
 }
@@ -330,23 +429,53 @@ fn connect_producers(
 ) -> Result<Vec<Producer>, PerfError> {
     let mut producers = Vec::new();
     for (&address, partitions) in leaders {
-        let requests = partitions.chunks(producing.partitions_per_request);
-        let templates = requests.map(|partitions| {
-            Template::produce(topic, partitions, batch, producing.acks, PRODUCE_TIMEOUT_MS)
-                .map(Rc::new)
-        });
-        let templates: Vec<Rc<Template>> = templates.collect::<Result<_, _>>()?;
-        for share in shares(&templates, producing.connections) {
+        let in_requests = |partitions: &[i32]| -> Result<Vec<Rc<Template>>, PerfError> {
+            let requests = partitions.chunks(producing.partitions_per_request);
+            let template = |partitions| {
+                Template::produce(topic, partitions, batch, producing.acks, PRODUCE_TIMEOUT_MS)
+            };
+            requests.map(|own| template(own).map(Rc::new)).collect()
+        };
+        let own: Vec<(Rc<[Rc<Template>]>, usize)> = if producing.spread {
+            let orders = (0..producing.connections.min(ORDERS_MAX)).map(|order| {
+                let mut partitions = partitions.clone();
+                template::shuffle(&mut partitions, order as u64);
+                in_requests(&partitions).map(Rc::from)
+            });
+            let orders: Vec<Rc<[Rc<Template>]>> = orders.collect::<Result<_, _>>()?;
+            spread_over(&orders, producing.connections)
+        } else {
+            let shared = shares(&in_requests(partitions)?, producing.connections);
+            shared.into_iter().map(|own| (Rc::from(own), 0)).collect()
+        };
+        for (templates, first) in own {
             let stream = link::connect(address)?;
             producers.push(Producer::new(
                 stream,
-                share,
+                templates,
+                first,
                 producing.in_flight,
                 producing.acks != 0,
             ));
         }
     }
     Ok(producers)
+}
+
+/// Different orders in which connections that write to every partition do so. More would only take memory.
+const ORDERS_MAX: usize = 4;
+
+/// For each connection an order and where in it to begin, far from where the others of that order do.
+fn spread_over(
+    orders: &[Rc<[Rc<Template>]>],
+    connections: usize,
+) -> Vec<(Rc<[Rc<Template>]>, usize)> {
+    let one = |connection: usize| {
+        let templates = Rc::clone(&orders[connection % orders.len()]);
+        let first = connection * templates.len() / connections;
+        (templates, first)
+    };
+    (0..connections).map(one).collect()
 }
 
 fn connect_consumers(
@@ -362,28 +491,37 @@ fn connect_consumers(
         partition_max_bytes: i32::try_from(consuming.partition_max_bytes).unwrap_or(i32::MAX),
     };
     let mut consumers = Vec::new();
-    for (&address, partitions) in leaders {
-        let connections = consuming.connections.min(partitions.len());
-        for share in shares(partitions, connections) {
-            let find = |partition: &i32| {
-                positions
-                    .iter()
-                    .find(|p| p.partition == *partition)
-                    .copied()
-            };
-            let own: Vec<Position> = share.iter().filter_map(find).collect();
-            assert_eq!(own.len(), share.len(), "every partition has a position");
-            let template = FetchTemplate::new(topic, &share, wishes)?;
-            let stream = link::connect(address)?;
-            consumers.push(Consumer::new(
-                stream,
-                template,
-                own,
-                consuming.max_bytes,
-                consuming.check_crc,
-            ));
+    let connect = |own| -> Result<(), PerfError> {
+        for (&address, partitions) in leaders {
+            let connections = consuming.connections.min(partitions.len());
+            for share in shares(partitions, connections) {
+                let find = |partition: &i32| {
+                    let mut all = positions.iter();
+                    all.find(|p| p.partition == *partition).copied()
+                };
+                let own_positions: Vec<Position> = share.iter().filter_map(find).collect();
+                assert_eq!(
+                    own_positions.len(),
+                    share.len(),
+                    "every partition has a position"
+                );
+                let template = FetchTemplate::new(topic, &share, wishes)?;
+                consumers.push(Consumer::new(
+                    link::connect(address)?,
+                    template,
+                    own_positions,
+                    consuming.max_bytes,
+                    consuming.check_crc,
+                    Looked {
+                        own,
+                        readers: consuming.readers,
+                    },
+                ));
+            }
         }
-    }
+        Ok(())
+    };
+    (0..consuming.readers).try_for_each(connect)?;
     Ok(consumers)
 }
 

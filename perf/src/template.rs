@@ -12,6 +12,7 @@ use millrace_net::wire::frame::encode_request_pieces;
 use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use millrace_net::wire::record::Record;
 use millrace_net::wire::Str;
+use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes from the start of a frame to the end of its correlation id: size, key, version, id.
@@ -25,6 +26,9 @@ const FETCH_OFFSET_AT: usize = 8;
 /// Bytes of the topic's name length before, and of what follows the topics: no forgotten topics, an empty rack.
 const FETCH_TAIL_BYTES: usize = 4 + 2;
 
+/// Bytes of a record's key, where it has one.
+const KEY_BYTES: usize = 8;
+
 /// The name this program tells brokers.
 pub const CLIENT_ID: &str = "millrace-perf";
 
@@ -35,37 +39,92 @@ pub struct BuiltBatch {
     pub records: u64,
 }
 
-/// A batch of `count` records whose values have `record_bytes`, filled with bytes that do not compress.
-pub fn batch(record_bytes: usize, count: usize) -> Result<BuiltBatch, PerfError> {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let timestamp_ms = since_1970.map_or(0, |d| d.as_millis() as i64);
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-    let mut builder = BatchBuilder::new(Compression::None);
-    for _ in 0..count {
-        builder.push(&Record {
-            timestamp_ms,
-            value: Some(noise.bytes(record_bytes)),
-            ..Default::default()
-        })?;
-    }
-    Ok(BuiltBatch {
-        bytes: builder.build()?,
-        records: count as u64,
-    })
+/// What a batch is made of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BatchShape {
+    /// Bytes of each record's value.
+    pub record_bytes: usize,
+    /// Each record has a key, as those that were hashed to their partition have.
+    pub keyed: bool,
+    /// Share of each value that compresses to nothing, 0 to 1; the rest does not compress.
+    pub compressibility: f64,
+    #[serde(serialize_with = "codec_name")]
+    pub codec: Compression,
 }
 
-/// The largest batch of records of `record_bytes` that is no longer than `batch_bytes`, of one record at the least.
-///
-/// As a client's `batch.size` means it: header and framing of the records count.
-pub fn batch_within(record_bytes: usize, batch_bytes: usize) -> Result<BuiltBatch, PerfError> {
-    // A record adds 7 to 14 bytes to its value here; the guess is corrected below.
-    let mut count = (batch_bytes.saturating_sub(HEADER_BYTES) / (record_bytes + 7)).max(1);
-    loop {
-        let built = batch(record_bytes, count)?;
-        if built.bytes.len() <= batch_bytes || count == 1 {
-            return Ok(built);
+fn codec_name<S: serde::Serializer>(codec: &Compression, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(codec.name())
+}
+
+impl BatchShape {
+    /// Without keys and compression.
+    pub fn plain(record_bytes: usize) -> BatchShape {
+        BatchShape {
+            record_bytes,
+            keyed: false,
+            compressibility: 0.0,
+            codec: Compression::None,
         }
-        count -= 1;
+    }
+
+    /// A batch of `count` records.
+    pub fn batch(&self, count: usize) -> Result<BuiltBatch, PerfError> {
+        self.build(count, self.codec)
+    }
+
+    fn build(&self, count: usize, codec: Compression) -> Result<BuiltBatch, PerfError> {
+        assert!((0.0..=1.0).contains(&self.compressibility));
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let timestamp_ms = since_1970.map_or(0, |d| d.as_millis() as i64);
+        let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+        let noise_bytes =
+            (self.record_bytes as f64 * (1.0 - self.compressibility)).round() as usize;
+        let mut builder = BatchBuilder::new(codec);
+        for _ in 0..count {
+            let key = self.keyed.then(|| noise.bytes(KEY_BYTES, KEY_BYTES));
+            builder.push(&Record {
+                timestamp_ms,
+                key,
+                value: Some(noise.bytes(noise_bytes, self.record_bytes)),
+                ..Default::default()
+            })?;
+        }
+        Ok(BuiltBatch {
+            bytes: builder.build()?,
+            records: count as u64,
+        })
+    }
+
+    /// The largest batch that is no longer than `batch_bytes` before it is compressed, of one record at the least.
+    ///
+    /// As a client's `batch.size` means it: header and framing of the records count.
+    pub fn batch_within(&self, batch_bytes: usize) -> Result<BuiltBatch, PerfError> {
+        self.batch(self.records_within(batch_bytes)?)
+    }
+
+    /// Records of the largest batch that is no longer than `batch_bytes` before it is compressed; at least one.
+    pub fn records_within(&self, batch_bytes: usize) -> Result<usize, PerfError> {
+        // A record adds 7 to 14 bytes to its key and value here; the guess is corrected below.
+        let key_bytes = if self.keyed { KEY_BYTES } else { 0 };
+        let room = batch_bytes.saturating_sub(HEADER_BYTES);
+        let mut count = (room / (self.record_bytes + key_bytes + 7)).max(1);
+        while count > 1 && self.build(count, Compression::None)?.bytes.len() > batch_bytes {
+            count -= 1;
+        }
+        Ok(count)
+    }
+}
+
+/// A batch of `count` records whose values have `record_bytes`, filled with bytes that do not compress.
+pub fn batch(record_bytes: usize, count: usize) -> Result<BuiltBatch, PerfError> {
+    BatchShape::plain(record_bytes).batch(count)
+}
+
+/// Puts `items` in an order that depends on `seed` alone.
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut noise = Noise(0x2545_f491_4f6c_dd1d ^ (seed + 1));
+    for last in (1..items.len()).rev() {
+        items.swap(last, (noise.next() % (last as u64 + 1)) as usize);
     }
 }
 
@@ -73,16 +132,22 @@ pub fn batch_within(record_bytes: usize, batch_bytes: usize) -> Result<BuiltBatc
 struct Noise(u64);
 
 impl Noise {
-    fn bytes(&mut self, length: usize) -> Bytes {
+    fn next(&mut self) -> u64 {
+        // xorshift64.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// So much noise, then the same byte again and again up to `length`.
+    fn bytes(&mut self, noise: usize, length: usize) -> Bytes {
         let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            // xorshift64.
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            bytes.extend_from_slice(&self.0.to_le_bytes());
+        while bytes.len() < noise {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
         }
-        bytes.truncate(length);
+        bytes.truncate(noise);
+        bytes.resize(length, b'=');
         Bytes::from(bytes)
     }
 }
@@ -323,11 +388,55 @@ mod tests {
     #[test]
     fn batches_are_as_full_as_they_may_be() {
         for (record, limit) in [(1_024, 65_536), (100, 16_384), (1_024, 1_024), (1, 1_000)] {
-            let built = batch_within(record, limit).expect("builds");
-            let more = batch(record, built.records as usize + 1).expect("builds");
-            assert!(more.bytes.len() > limit, "{record} in {limit}");
-            assert!(built.bytes.len() <= limit || built.records == 1);
+            for keyed in [false, true] {
+                let shape = BatchShape {
+                    keyed,
+                    ..BatchShape::plain(record)
+                };
+                let built = shape.batch_within(limit).expect("builds");
+                let more = shape.batch(built.records as usize + 1).expect("builds");
+                assert!(more.bytes.len() > limit, "{record} in {limit}");
+                assert!(built.bytes.len() <= limit || built.records == 1);
+            }
         }
+    }
+
+    #[test]
+    fn compressible_values_shrink_by_their_share_and_are_whole_batches() {
+        for codec in [Compression::Lz4, Compression::Zstd] {
+            let shape = BatchShape {
+                compressibility: 0.75,
+                codec,
+                ..BatchShape::plain(1_024)
+            };
+            let built = shape.batch_within(64 << 10).expect("builds");
+            let plain = built.records as usize * 1_024;
+            let share = built.bytes.len() as f64 / plain as f64;
+            assert!(
+                (0.2..0.35).contains(&share),
+                "{share} with {}",
+                codec.name()
+            );
+            let batch = Batch::decode(built.bytes).expect("a sound batch");
+            assert_eq!(batch.header.compression().expect("known"), codec);
+            let records = batch.records(plain * 2).expect("decompresses");
+            assert_eq!(records.count() as u64, built.records);
+        }
+    }
+
+    #[test]
+    fn keyed_records_have_different_keys() {
+        let shape = BatchShape {
+            keyed: true,
+            ..BatchShape::plain(10)
+        };
+        let batch = Batch::decode(shape.batch(50).expect("builds").bytes).expect("sound");
+        let keys: std::collections::HashSet<Bytes> = batch
+            .records(1 << 20)
+            .expect("readable")
+            .filter_map(|record| record.expect("readable").key)
+            .collect();
+        assert_eq!(keys.len(), 50);
     }
 
     #[test]

@@ -5,9 +5,12 @@
 use millrace_perf::client::{Client, TopicSpec};
 use millrace_perf::error::PerfError;
 use millrace_perf::limits;
-use millrace_perf::run::{run, Consuming, Producing, ReadFrom, RunResult, Workload};
+use millrace_perf::measure::{measure, Against, Options};
+use millrace_perf::run::{
+    run, Backfill, BatchSize, Consuming, Producing, ReadFrom, RunResult, Workload,
+};
 use millrace_perf::sink::Sink;
-use millrace_perf::{idle, template};
+use millrace_perf::{idle, report, scenario, template};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -17,9 +20,10 @@ const ANY_PORT: SocketAddr =
 
 fn producing() -> Producing {
     Producing {
-        record_bytes: 100,
-        batch_bytes: 1_000,
+        shape: template::BatchShape::plain(100),
+        batch: BatchSize::Bytes(1_000),
         partitions_per_request: 1,
+        spread: false,
         connections: 2,
         in_flight: 3,
         acks: -1,
@@ -31,6 +35,7 @@ fn producing() -> Producing {
 fn consuming(from: ReadFrom) -> Consuming {
     Consuming {
         from,
+        readers: 1,
         connections: 2,
         max_bytes: 64 << 10,
         partition_max_bytes: 16 << 10,
@@ -47,6 +52,8 @@ fn workload(producing: Option<Producing>, consuming: Option<Consuming>) -> Workl
         topic_configs: Vec::new(),
         producing,
         consuming,
+        backfill: None,
+        idle_connections: 0,
         warm_up: Duration::ZERO,
         duration: Duration::from_secs(60),
         cpu: None,
@@ -90,7 +97,7 @@ fn what_was_counted_is_what_was_acknowledged_and_can_be_read() {
         assert_eq!(outcome.records, stored(&sink));
         assert_eq!(outcome.latency.samples, outcome.requests);
         assert_eq!((outcome.unanswered, outcome.unsent), (0, 0));
-        assert!(!produced.has_failures());
+        assert_eq!(report::losses(&produced), Vec::<String>::new());
         let batch_bytes = produced.batch_bytes.expect("there");
         assert_eq!(outcome.bytes % batch_bytes, 0);
         let broker = produced.broker.expect("sampled");
@@ -228,4 +235,91 @@ fn the_disk_is_measured_and_left_clean() {
         measured.small_flush.samples
     );
     assert_eq!(std::fs::read_dir(&folder).expect("reads").count(), 0);
+}
+
+#[test]
+fn several_readers_read_everything_while_another_reads_what_was_there() {
+    let sink = Sink::start(ANY_PORT, None).expect("serves");
+    let history = Workload {
+        topic: "history".into(),
+        ..workload(
+            Some(Producing {
+                bytes_max: Some(4 << 20),
+                ..producing()
+            }),
+            None,
+        )
+    };
+    let filled = against(&sink, &history).produced.expect("produced");
+    let mut both = workload(
+        Some(Producing {
+            requests_per_second: Some(200.0),
+            spread: true,
+            partitions_per_request: 2,
+            ..producing()
+        }),
+        Some(Consuming {
+            readers: 3,
+            ..consuming(ReadFrom::Tail)
+        }),
+    );
+    both.backfill = Some(Backfill {
+        topic: "history".into(),
+        partitions: 5,
+        consuming: consuming(ReadFrom::Beginning),
+    });
+    both.idle_connections = 7;
+    both.warm_up = Duration::from_millis(100);
+    let result = against(&sink, &both);
+    let backfilled = result.backfilled.as_ref().expect("read");
+    assert_eq!(
+        backfilled.records, filled.records,
+        "all of it, none of the other"
+    );
+    assert!(backfilled.seconds < 60.0, "its end ends the window");
+    assert_eq!(report::losses(&result), Vec::<String>::new());
+    // Warm-up included, so that every reader has read at least something: each batch thrice.
+    let produced = stored(&sink);
+    assert!(result.end_to_end.is_some() && produced > 0);
+    sink.stop().expect("no failure");
+}
+
+#[test]
+fn a_scenario_is_measured_with_its_ceiling_and_leaves_nothing() {
+    let text = "reason = \"a test\"\nduration-seconds = 0.3\nwarm-up-seconds = 0.1\n[topic]\npartitions = 4\n\
+        [producers]\ncount = 2\nrecord-bytes = \"100B\"\nbatch-records = 2\nrate = \"400 records/s\"\n\
+        [consumers]\ncount = 1\n[history]\nbytes = \"1MiB\"\npartitions = 3\n";
+    let scenario = scenario::parse(text, "test").expect("sound");
+    let sink = Sink::start(ANY_PORT, None).expect("serves");
+    let against = Against {
+        name: "sink".into(),
+        bootstrap: sink.address.to_string(),
+        pid: None,
+    };
+    let options = Options {
+        topic_configs: Vec::new(),
+        duration: None,
+        warm_up: None,
+        history_bytes_max: Some(256 << 10),
+        ceiling: Duration::from_millis(100),
+        cpu: None,
+        sink_cpu: None,
+        spin: false,
+        // A sink deletes nothing.
+        keep_topics: true,
+    };
+    let run = measure("test", &scenario, &against, &options).expect("measures");
+    let produced = run.result.produced.as_ref().expect("produced");
+    assert!(produced.requests > 0 && !produced.series.is_empty());
+    assert!(run.baseline.is_some() && run.calibration.is_none());
+    let ceiling = run
+        .ceiling
+        .maximum
+        .as_ref()
+        .and_then(|run| run.produced.as_ref());
+    assert!(ceiling.expect("measured").mib_per_second > produced.mib_per_second);
+    assert!(run.ceiling.same.is_some());
+    // It is this very process, which a look at `/proc` would find to be the broker.
+    assert!(run.result.broker.is_none());
+    sink.stop().expect("no failure");
 }

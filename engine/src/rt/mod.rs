@@ -19,7 +19,7 @@ pub mod time;
 pub use file::{DirectBuf, File, OpenOptions, ReadBuf, BLOCK};
 pub use inbox::{inbox, InboxReceiver, InboxSender};
 pub use net::{DetachedStream, Listener, Pulse, ReadHalf, TcpStream, WriteHalf};
-pub use start::{run_one, run_shards, warm_iopoll, ShardConfig, ShardThreads};
+pub use start::{delay_flushes, run_one, run_shards, warm_iopoll, ShardConfig, ShardThreads};
 pub use sync::{oneshot, Notify, OneReceiver, OneSender, Permit, Semaphore};
 pub use task::{
     blocking, random_u64, should_yield, spawn, spawn_joined, yield_if_needed, yield_now, Class,

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::glommio;
 
@@ -61,6 +62,12 @@ where
         })
     });
     Ok(ShardThreads(threads.collect::<io::Result<Vec<_>>>()?))
+}
+
+/// Makes every flush of a file take so much longer from now on, in this whole process: plays a slower disk, to measure.
+/// The simulator has delays of its own.
+pub fn delay_flushes(delay: Duration) {
+    glommio::file::delay_flushes(delay);
 }
 
 /// Runs `f` on an executor of its own on this thread, unpinned; tasks still parked when it returns are ended.

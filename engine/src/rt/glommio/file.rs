@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::glommio::io::{DmaFile, OpenOptions as DmaOpenOptions, ReadResult};
 
@@ -30,6 +31,14 @@ thread_local! {
 
 pub(in crate::rt) fn forget_devices() {
     PROBED.with(|p| p.borrow_mut().clear());
+}
+
+/// How much longer each flush takes, in milliseconds: 0 but where a slower disk is played.
+static FLUSH_DELAY_MS: AtomicU64 = AtomicU64::new(0);
+
+pub(in crate::rt) fn delay_flushes(delay: Duration) {
+    let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    FLUSH_DELAY_MS.store(delay_ms, Ordering::Relaxed);
 }
 
 /// What a read gave.
@@ -115,7 +124,12 @@ impl RealFile {
     }
 
     pub(in crate::rt) async fn sync(&self) -> io::Result<()> {
-        self.file.fdatasync().await.map_err(io_error)
+        self.file.fdatasync().await.map_err(io_error)?;
+        let delay_ms = FLUSH_DELAY_MS.load(Ordering::Relaxed);
+        if delay_ms > 0 {
+            ::glommio::timer::sleep(Duration::from_millis(delay_ms)).await;
+        }
+        Ok(())
     }
 
     pub(in crate::rt) async fn allocate(&self, len: u64) -> io::Result<()> {

@@ -1,11 +1,7 @@
-//! Owns a broker that stores nothing: it acknowledges at once, to show how much load this program can make.
-//! Does not know durability, several clients of one partition in order, or any request that a run does not send.
-//! Invariant: it counts offsets as a broker would, and gives back as many records as were produced.
+//! Owns what the sink answers to each request, and the little it remembers for that.
+//! Does not know connections or when an answer leaves.
+//! Invariant: offsets count as a broker's would, and a fetch brings whole batches only.
 
-use crate::clock::{self, Nanos};
-use crate::error::PerfError;
-use crate::link::Inbox;
-use crate::poll::{self, Poll, Ready};
 use crate::scan::{Cursor, FETCH_VERSION, PRODUCE_VERSION};
 use bytes::Bytes;
 use millrace_net::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -24,257 +20,38 @@ use millrace_net::wire::metadata::{
 use millrace_net::wire::versions::{self, ApiKey};
 use millrace_net::wire::{ErrorCode, Message, Reader, Str, WireError};
 use std::collections::HashMap;
-use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-const LISTENER: u64 = u64::MAX;
 const NODE_ID: i32 = 1;
-/// How often it looks whether it shall stop, and whether a waiting fetch has waited enough.
-const LOOK_UP: Duration = Duration::from_millis(5);
-const INBOX_BYTES: usize = 256 << 10;
 const TOPICS_MAX: usize = 1_000;
 const PARTITIONS_MAX: usize = 100_000;
-const CONNECTIONS_MAX: usize = 10_000;
 /// Largest answer to a fetch.
 const FETCH_BYTES_MAX: usize = 64 << 20;
 
-/// A sink that serves on a thread of its own.
-pub struct Sink {
-    pub address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<(), PerfError>>>,
-}
-
-impl Sink {
-    /// Serves on `address` (port 0: any free one), pinned to `cpu` if given.
-    pub fn start(address: SocketAddr, cpu: Option<usize>) -> Result<Sink, PerfError> {
-        let what = format!("cannot listen on {address}");
-        let listener = TcpListener::bind(address).map_err(PerfError::io(&what))?;
-        listener
-            .set_nonblocking(true)
-            .map_err(PerfError::io(&what))?;
-        let address = listener.local_addr().map_err(PerfError::io(&what))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let body = move || -> Result<(), PerfError> {
-            if let Some(cpu) = cpu {
-                poll::pin_to_cpu(cpu)?;
-            }
-            Server::new(listener, address)?.serve(&seen)
-        };
-        let thread = std::thread::Builder::new().name("sink".into()).spawn(body);
-        let thread = thread.map_err(PerfError::io("cannot start a thread"))?;
-        Ok(Sink {
-            address,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    /// Waits until it ends, which it does by itself only where it failed.
-    pub fn join(mut self) -> Result<(), PerfError> {
-        self.thread.take().map_or(Ok(()), ended)
-    }
-
-    /// Ends it; its failure, if it failed.
-    pub fn stop(self) -> Result<(), PerfError> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.join()
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn ended(thread: JoinHandle<Result<(), PerfError>>) -> Result<(), PerfError> {
-    match thread.join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    inbox: Inbox,
-    out: Vec<u8>,
-    written: usize,
-    wants_write: bool,
-    /// A fetch that found nothing, and when it has waited enough.
-    waiting: Option<(Nanos, Vec<u8>)>,
-}
-
 /// What it remembers of what was produced.
 #[derive(Default)]
-struct Memory {
-    /// Next offset of each partition.
-    topics: HashMap<String, Vec<i64>>,
+pub(super) struct Memory {
+    topics: HashMap<String, Topic>,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// Of each partition.
+    next_offsets: Vec<i64>,
     /// The first batch that came; every fetch brings copies of it.
     batch: Vec<u8>,
 }
 
-struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    poll: Poll,
-    connections: HashMap<u64, Connection>,
-    next_token: u64,
-    memory: Memory,
-}
-
-impl Server {
-    fn new(listener: TcpListener, address: SocketAddr) -> Result<Server, PerfError> {
-        let poll = Poll::new()?;
-        poll.add(&listener, LISTENER)?;
-        Ok(Server {
-            listener,
-            address,
-            poll,
-            connections: HashMap::new(),
-            next_token: 0,
-            memory: Memory::default(),
-        })
-    }
-
-    fn serve(&mut self, stop: &AtomicBool) -> Result<(), PerfError> {
-        let mut ready: Vec<Ready> = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            self.poll.wait(Some(LOOK_UP), &mut ready)?;
-            let mut produced = false;
-            for event in &ready {
-                if event.token == LISTENER {
-                    self.accept()?;
-                    continue;
-                }
-                match self.turn(event.token) {
-                    Ok(any) => produced |= any,
-                    // Whatever it was, it is over with that client only.
-                    Err(_) => drop(self.connections.remove(&event.token)),
-                }
-            }
-            self.wake(produced);
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self) -> Result<(), PerfError> {
-        loop {
-            let what = "cannot accept";
-            match self.listener.accept() {
-                Ok((stream, _)) if self.connections.len() < CONNECTIONS_MAX => {
-                    stream.set_nonblocking(true).map_err(PerfError::io(what))?;
-                    stream.set_nodelay(true).map_err(PerfError::io(what))?;
-                    self.poll.add(&stream, self.next_token)?;
-                    let connection = Connection {
-                        stream,
-                        inbox: Inbox::new(INBOX_BYTES),
-                        out: Vec::new(),
-                        written: 0,
-                        wants_write: false,
-                        waiting: None,
-                    };
-                    self.connections.insert(self.next_token, connection);
-                    self.next_token += 1;
-                }
-                Ok((stream, _)) => drop(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(PerfError::io(what)(error)),
-            }
-        }
-    }
-
-    /// Reads, answers and writes on one connection; whether something was produced.
-    fn turn(&mut self, token: u64) -> Result<bool, PerfError> {
-        let Some(connection) = self.connections.get_mut(&token) else {
-            return Ok(false);
-        };
-        let mut produced = false;
-        connection.inbox.read_from(&mut connection.stream)?;
-        while let Some(frame) = connection.inbox.next_frame()? {
-            let frame = connection.inbox.frame(frame);
-            match answer(frame, &mut self.memory, self.address, &mut connection.out)? {
-                Answered::Produce => produced = true,
-                Answered::Other => {}
-                Answered::Later(max_wait) => {
-                    connection.waiting = Some((clock::now().after(max_wait), frame.to_vec()));
-                }
-            }
-        }
-        send(connection, token, &self.poll)?;
-        Ok(produced)
-    }
-
-    /// Answers waiting fetches for which there is something now, or which have waited enough.
-    fn wake(&mut self, produced: bool) {
-        let now = clock::now();
-        let mut failed = Vec::new();
-        for (&token, connection) in &mut self.connections {
-            let Some((deadline, frame)) = connection.waiting.take() else {
-                continue;
-            };
-            let overdue = now >= deadline;
-            if !produced && !overdue {
-                connection.waiting = Some((deadline, frame));
-                continue;
-            }
-            let done = match fetch(&frame, &self.memory, overdue, &mut connection.out) {
-                Ok(Answered::Later(_)) => {
-                    connection.waiting = Some((deadline, frame));
-                    continue;
-                }
-                Ok(Answered::Produce | Answered::Other) => send(connection, token, &self.poll),
-                Err(error) => Err(error.into()),
-            };
-            if done.is_err() {
-                failed.push(token);
-            }
-        }
-        for token in failed {
-            self.connections.remove(&token);
-        }
-    }
-}
-
-/// Writes what the socket takes now.
-fn send(connection: &mut Connection, token: u64, poll: &Poll) -> Result<(), PerfError> {
-    while connection.written < connection.out.len() {
-        match connection
-            .stream
-            .write(&connection.out[connection.written..])
-        {
-            Ok(0) => return Err(PerfError::Closed),
-            Ok(written) => connection.written += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(PerfError::io("cannot answer")(error)),
-        }
-    }
-    let blocked = connection.written < connection.out.len();
-    if !blocked {
-        connection.out.clear();
-        connection.written = 0;
-    }
-    if blocked != connection.wants_write {
-        connection.wants_write = blocked;
-        poll.want_write(&connection.stream, token, blocked)?;
-    }
-    Ok(())
-}
-
-enum Answered {
+/// What became of a request.
+pub(super) enum Answered {
     Produce,
     Other,
     /// A fetch that found nothing and is willing to wait.
     Later(Duration),
 }
 
-fn answer(
+pub(super) fn answer(
     frame: &[u8],
     memory: &mut Memory,
     address: SocketAddr,
@@ -379,7 +156,8 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
         let known = std::str::from_utf8(name)
             .ok()
             .and_then(|name| memory.topics.get_mut(name));
-        let next_offsets = known.map_or(&mut [][..], |list| &mut list[..]);
+        let mut unknown = Topic::default();
+        let topic = known.unwrap_or(&mut unknown);
         let partitions = cursor.count()?;
         put_i32(out, partitions as i32);
         for _ in 0..partitions {
@@ -387,7 +165,7 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
             let batch = cursor.bytes()?;
             let next_offset = usize::try_from(index)
                 .ok()
-                .and_then(|index| next_offsets.get_mut(index));
+                .and_then(|index| topic.next_offsets.get_mut(index));
             let (code, base_offset) = match next_offset {
                 Some(next) => {
                     let base = *next;
@@ -396,8 +174,8 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
                 }
                 None => (ErrorCode::UnknownTopicOrPartition, -1),
             };
-            if memory.batch.is_empty() {
-                memory.batch = batch.to_vec();
+            if topic.batch.is_empty() {
+                topic.batch = batch.to_vec();
             }
             put_i32(out, index);
             out.extend_from_slice(&code.code().to_be_bytes());
@@ -415,7 +193,7 @@ fn produce(frame: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), W
     Ok(())
 }
 
-fn fetch(
+pub(super) fn fetch(
     frame: &[u8],
     memory: &Memory,
     overdue: bool,
@@ -440,9 +218,10 @@ fn fetch(
         let name = cursor.string()?;
         put_i16(out, name.len());
         out.extend_from_slice(name);
-        let next_offsets = std::str::from_utf8(name)
+        let topic = std::str::from_utf8(name)
             .ok()
             .and_then(|name| memory.topics.get(name));
+        let batch = topic.map_or(&[][..], |topic| &topic.batch[..]);
         let partitions = cursor.count()?;
         put_i32(out, partitions as i32);
         for _ in 0..partitions {
@@ -453,7 +232,7 @@ fn fetch(
             let limit = usize::try_from(cursor.i32()?).unwrap_or(0);
             let known = usize::try_from(index)
                 .ok()
-                .and_then(|index| next_offsets?.get(index));
+                .and_then(|index| topic?.next_offsets.get(index));
             let code = match known {
                 Some(_) => ErrorCode::None,
                 None => ErrorCode::UnknownTopicOrPartition,
@@ -469,17 +248,14 @@ fn fetch(
             put_i32(out, -1);
             let length_at = out.len();
             put_i32(out, 0);
-            let records = records_in(&memory.batch);
-            while records > 0
-                && offset < end
-                && (sent == 0 || sent + memory.batch.len() <= max_bytes)
-            {
+            let records = records_in(batch);
+            while records > 0 && offset < end && (sent == 0 || sent + batch.len() <= max_bytes) {
                 let base = offset - offset % records;
                 put_i64(out, base);
-                out.extend_from_slice(&memory.batch[8..]);
+                out.extend_from_slice(&batch[8..]);
                 offset = base + records;
-                sent += memory.batch.len();
-                if out.len() - length_at - 4 + memory.batch.len() > limit {
+                sent += batch.len();
+                if out.len() - length_at - 4 + batch.len() > limit {
                     break;
                 }
             }
@@ -514,7 +290,7 @@ fn metadata(
             Some(_) => ErrorCode::None,
             None => ErrorCode::UnknownTopicOrPartition,
         };
-        let partitions = known.map_or(0, Vec::len);
+        let partitions = known.map_or(0, |topic| topic.next_offsets.len());
         MetadataResponseTopic {
             error_code: code.code(),
             name: Some(name),
@@ -552,9 +328,11 @@ fn create(request: &CreateTopicsRequest, memory: &mut Memory) -> CreateTopicsRes
         } else if partitions > PARTITIONS_MAX || memory.topics.len() >= TOPICS_MAX {
             ErrorCode::InvalidPartitions
         } else {
-            memory
-                .topics
-                .insert(topic.name.to_string(), vec![0; partitions]);
+            let made = Topic {
+                next_offsets: vec![0; partitions],
+                batch: Vec::new(),
+            };
+            memory.topics.insert(topic.name.to_string(), made);
             ErrorCode::None
         };
         topics.push(CreatableTopicResult {
@@ -571,11 +349,11 @@ fn create(request: &CreateTopicsRequest, memory: &mut Memory) -> CreateTopicsRes
 
 fn offsets(request: &ListOffsetsRequest, memory: &Memory) -> ListOffsetsResponse {
     let topics = request.topics.iter().map(|topic| {
-        let next_offsets = memory.topics.get(topic.name.as_str());
+        let known = memory.topics.get(topic.name.as_str());
         let partitions = topic.partitions.iter().map(|asked| {
             let next = usize::try_from(asked.partition_index)
                 .ok()
-                .and_then(|index| next_offsets?.get(index));
+                .and_then(|index| known?.next_offsets.get(index));
             let code = match next {
                 Some(_) => ErrorCode::None,
                 None => ErrorCode::UnknownTopicOrPartition,
