@@ -114,7 +114,6 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
         let found = sim.block_on(async { times(&node::start().await, NEW).await });
         assert_eq!(found, vec![1_002; BATCHES as usize], "seed {seed}");
     }
-    eprintln!("{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind");
     assert!(
         kept > 0 && gone > 0 && again > 0 && met > 0,
         "{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind"
