@@ -26,6 +26,8 @@ OVERTIME_SECONDS = 900
 JIT_WARM_UP_SECONDS = 15
 JIT_WARM_UP_SECONDS_QUICK = 5
 QUICK_SECONDS = 4
+# Less, and a thousand new partitions are all that is measured.
+QUICK_WARM_UP_SECONDS = 3
 QUICK_HISTORY_BYTES = GIB
 
 
@@ -144,7 +146,7 @@ class Comparison:
         warm_up = scenario["warm-up-seconds"]
         if o.quick:
             options += ["--duration", QUICK_SECONDS, "--history-max", QUICK_HISTORY_BYTES, "--ceiling", 1]
-            warm_up = min(warm_up, 1)
+            warm_up = min(warm_up, QUICK_WARM_UP_SECONDS)
         if variant.kafka:
             warm_up = max(warm_up, JIT_WARM_UP_SECONDS_QUICK if o.quick else JIT_WARM_UP_SECONDS)
         return [*options, "--warm-up", warm_up]

@@ -153,11 +153,11 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 PAIRS = [("millrace", "kafka"), ("millrace", "kafka-flush"), ("millrace-cached", "kafka")]
 
 
-def by_round(runs, broker, find, rounds):
-    """The figure of each round, None where a round has none."""
+def by_round(runs, broker, find, rounds, failed_too=False):
+    """The figure of each round, None where a round has none that counts."""
     values = [None] * rounds
     for run in runs:
-        if run["broker"] == broker:
+        if run["broker"] == broker and (failed_too or not run["failures"]):
             values[run["round"]] = find(run)
     return values
 
@@ -167,9 +167,13 @@ def rows(scenario, limits, rounds, names):
     found = []
     for metric in METRICS:
         values = {name: by_round(scenario["runs"], name, metric.value, rounds) for name in names}
-        spreads = {name: stats.spread(of) for name, of in values.items()}
-        if not any(spreads.values()):
+        # What does not count is shown, with a mark; no ratio and no share is made of it.
+        shown = {name: by_round(scenario["runs"], name, metric.value, rounds, True) for name in names}
+        shown = {name: stats.spread(of) for name, of in shown.items()}
+        if not any(shown.values()):
             continue
+        spreads = {name: stats.spread(of) for name, of in values.items()}
+        failed = {run["broker"] for run in scenario["runs"] if run["failures"]}
         ratios = []
         for of, to in PAIRS:
             if of in values and to in values:
@@ -180,7 +184,7 @@ def rows(scenario, limits, rounds, names):
                 "scenario": scenario["name"],
                 "metric": metric.key,
                 "what": metric.what,
-                "brokers": {name: vars(one) for name, one in spreads.items() if one},
+                "brokers": {name: {**vars(one), "failed": name in failed} for name, one in shown.items() if one},
                 "ratios": ratios,
                 "limit": metric.limit(limits) if metric.limit and limits else None,
                 "share": share(metric, spreads, limits),

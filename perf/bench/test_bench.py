@@ -20,6 +20,7 @@ def run(broker, number, mib=100.0, p99=1_000.0, rate=None, connections=16, cpu=1
         "round": number,
         "workload": {"producing": producing},
         "result": {"produced": produced, "consumed": None, "end_to_end": None, "broker": used},
+        "failures": [],
         "ceiling": {"maximum": {"produced": {"mib_per_second": 2_000.0}}},
     }
 
@@ -91,6 +92,18 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(row["ratios"][0]["ratio"], 801 / 201)
         # Of the lower of disk and loopback.
         self.assertAlmostEqual(row["share"]["millrace"], 0.801)
+
+    def test_a_failed_run_is_shown_and_does_not_count(self):
+        scenario = self.scenario()
+        for one in scenario["runs"]:
+            if one["broker"] == "kafka" and one["round"] < 2:
+                one["failures"] = ["the load generator may be what was measured"]
+        row = self.rows(scenario)["mib_per_second"]
+        self.assertEqual((row["brokers"]["kafka"]["rounds"], row["ratios"][0]["rounds"]), (3, 1))
+        self.assertTrue(row["brokers"]["kafka"]["failed"] and not row["brokers"]["millrace"]["failed"])
+        self.assertAlmostEqual(row["ratios"][0]["ratio"], 802 / 202)
+        lines = text.scenario_table([row], ["millrace", "kafka"])
+        self.assertIn("(200 MiB/s to 202 MiB/s) * |", lines)
 
     def test_a_rate_that_was_set_is_no_maximum(self):
         rows = self.rows(self.scenario(rate=10.0))

@@ -31,15 +31,15 @@ def scenario_table(rows, variants):
             one = row["brokers"].get(name)
             if one is None:
                 cells.append("-")
-            elif one["rounds"] == 1:
-                cells.append(show(one["median"]))
-            else:
-                cells.append(f"{show(one['median'])} ({show(one['low'])} to {show(one['high'])})")
+                continue
+            spread = f" ({show(one['low'])} to {show(one['high'])})" if one["rounds"] > 1 else ""
+            cells.append(f"{show(one['median'])}{spread}{' *' if one['failed'] else ''}")
         cells += [ratio_cell(one) for one in row["ratios"]]
         share = row["share"].get(names[0]) if names else None
         cells.append(f"{share * 100:.0f} %" if share else "")
         lines.append(cells)
-    return table(lines)
+    failed = any(one["failed"] for row in rows for one in row["brokers"].values())
+    return table(lines) + ("\n\n\\* with runs that failed; ratios and shares are without them" if failed else "")
 
 
 def limits_table(limits):

@@ -139,6 +139,11 @@ pub fn losses(result: &RunResult) -> Vec<String> {
                 error_code::describe(*code)
             ));
         }
+        if outcome.requests == 0 {
+            losses.push(format!(
+                "{name}: nothing was answered in the time that counts"
+            ));
+        }
         if outcome.unanswered > 0 {
             losses.push(format!(
                 "{name}: {} requests were never answered",
@@ -343,6 +348,8 @@ mod tests {
         clean.produced.as_mut().expect("there").errors.clear();
         assert_eq!(notes(&clean, true), Vec::<String>::new());
         assert_eq!(losses(&clean), Vec::<String>::new());
+        clean.produced.as_mut().expect("there").requests = 0;
+        assert_eq!(losses(&clean).len(), 1);
     }
 
     #[test]

@@ -137,7 +137,10 @@ function figures(scenario, card) {
   }));
   brokers.forEach((name, b) => {
     const row = element("tr", {}, table);
-    key(name, element("td", {}, row));
+    const failed = runsOf(name).filter((run) => run.failures.length).length;
+    const cell = element("td", {}, row);
+    key(name, cell);
+    if (failed) element("span", { class: "range wrong", text: `${failed} of ${runsOf(name).length} runs failed: see below` }, cell);
     used.forEach(([, , , show, less], m) => {
       const found = medians[m][b];
       const others = medians[m].filter(Boolean).map((one) => one.at);
