@@ -172,7 +172,8 @@ impl Shard {
         };
         let needed = budget.min(READ_BYTES_NEEDED);
         if self.responses.left() < needed {
-            if let Some(_small) = self.responses.hold_small(needed) {
+            let small = self.responses.take_small(needed, memory_until).await;
+            if small.is_some() {
                 let found = ask(Budget::Small(needed)).await?;
                 let says_something = |(_, result): &(usize, Result<Shipped, PartitionError>)| {
                     result.as_ref().map_or(true, |s| !s.records.is_empty())
@@ -418,12 +419,14 @@ impl Shard {
                 ..request
             };
             let found = partition.read_memory(small, end).filter(|b| b.bytes > 0);
-            let held = found.as_ref().map(|b| self.responses.hold_small(b.bytes));
-            if let (Some(batches), Some(Some(held))) = (found, held) {
-                self.count_read(&batches);
-                fetched.held = Some(Rc::new(held));
-                fetched.records = batches.records;
-                return Ok(fetched);
+            if let Some(batches) = found {
+                let until = memory_deadline(turn.first, turn.deadline);
+                if let Some(held) = self.responses.take_small(batches.bytes, until).await {
+                    self.count_read(&batches);
+                    fetched.held = Some(Rc::new(held));
+                    fetched.records = batches.records;
+                    return Ok(fetched);
+                }
             }
         }
         if turn.small {

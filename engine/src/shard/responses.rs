@@ -6,6 +6,7 @@
 
 use crate::rt::{self, Mono, Notify};
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 
 /// What may be taken, in bytes, and what is.
@@ -76,15 +77,33 @@ impl ResponseMemory {
         }
     }
 
-    /// Counts the few bytes of a small read. Never waits; None where small reads hold all that is theirs.
-    pub fn hold_small(self: &Rc<Self>, bytes: usize) -> Option<ResponseBytes> {
-        let small = self.small.get() + bytes as u64;
-        (small <= self.max / 2).then(|| {
-            self.small.set(small);
-            let mut held = self.hold(bytes);
-            held.small = true;
-            held
-        })
+    /// Takes memory for a small read, waiting for it until the deadline; None where small reads hold all that is theirs.
+    pub async fn take_small(
+        self: &Rc<Self>,
+        bytes: usize,
+        deadline: Mono,
+    ) -> Option<ResponseBytes> {
+        loop {
+            let freed = self.freed.notified();
+            let small = self.small.get() + bytes as u64;
+            if small <= self.max / 2 {
+                self.small.set(small);
+                let mut held = self.hold(bytes);
+                held.small = true;
+                return Some(held);
+            }
+            self.wait(freed, deadline).await?;
+        }
+    }
+
+    /// Waits for something to be given back; None once the deadline has passed.
+    async fn wait(&self, freed: impl Future<Output = ()>, deadline: Mono) -> Option<()> {
+        let left = deadline - rt::now();
+        let _waits = Waits::begin(self);
+        if left.is_zero() {
+            return None;
+        }
+        rt::timeout(left, freed).await
     }
 
     pub fn used(&self) -> u64 {
@@ -123,11 +142,7 @@ impl ResponseMemory {
             if fits || self.used.get() == 0 {
                 return Some(self.hold(bytes));
             }
-            let left = deadline - rt::now();
-            let _waits = Waits::begin(self);
-            if left.is_zero() || rt::timeout(left, freed).await.is_none() {
-                return None;
-            }
+            self.wait(freed, deadline).await?;
         }
     }
 }
@@ -165,9 +180,18 @@ mod tests {
             assert_eq!((most.bytes(), rest.bytes(), memory.left()), (90, 10, 0));
             let over = memory.take(90, 50, soon()).await.unwrap();
             assert_eq!((over.bytes(), memory.used()), (50, 150));
-            let small = memory.hold_small(50).unwrap();
-            assert!(memory.hold_small(1).is_none());
+            let small = memory.take_small(50, soon()).await.unwrap();
+            assert!(memory.take_small(1, soon()).await.is_none());
+            let next = {
+                let memory = memory.clone();
+                rt::spawn_joined(rt::Class::Network, async move {
+                    let next = memory.take_small(1, rt::now() + Duration::from_secs(1));
+                    next.await.map(|taken| taken.bytes())
+                })
+            };
+            rt::yield_now().await;
             drop(small);
+            assert_eq!(next.await, Some(1));
             assert!(rt::timeout(Duration::from_secs(1), memory.shortage())
                 .await
                 .is_none());
