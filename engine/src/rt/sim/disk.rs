@@ -3,6 +3,7 @@
 //! Invariant: the durable state changes only by a sync, a crash or a hook of the test, never by a write alone.
 
 mod fate;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -16,6 +17,8 @@ use super::super::time::Mono;
 use super::core::Core;
 use super::{CrashPolicy, Unsynced};
 use fate::{crash_inode, Fate};
+pub(super) use names::Entry;
+use names::{Name, NameOp};
 
 const PAGE: u64 = 4096;
 /// What a device writes whole or not at all.
@@ -103,47 +106,6 @@ struct Inode {
     in_flight: BTreeMap<u64, Op>,
     handles: u32,
     locked_by: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Entry {
-    Dir(Ino),
-    File(Ino),
-}
-
-type Name = (Ino, OsString);
-
-#[derive(Clone, Debug)]
-enum NameOp {
-    Set(Name, Entry),
-    Unset(Name),
-    Move(Name, Name, Entry),
-}
-
-impl NameOp {
-    fn apply(&self, names: &mut BTreeMap<Name, Entry>) {
-        match self {
-            NameOp::Set(n, e) => {
-                names.insert(n.clone(), *e);
-            }
-            NameOp::Unset(n) => {
-                names.remove(n);
-            }
-            NameOp::Move(from, to, e) => {
-                if names.get(from) == Some(e) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *e);
-            }
-        }
-    }
-
-    fn entry(&self) -> Option<Entry> {
-        match self {
-            NameOp::Set(_, e) | NameOp::Move(_, _, e) => Some(*e),
-            NameOp::Unset(_) => None,
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -366,18 +328,12 @@ impl Disk {
         let pending = std::mem::take(&mut self.pending_names);
         let mut removed = false;
         for op in pending {
-            let (here, removes) = match &op {
-                NameOp::Set(n, _) => (n.0 == dir, false),
-                NameOp::Unset(n) => (n.0 == dir, true),
-                // What had the new name before is gone.
-                NameOp::Move(from, to, _) => (from.0 == dir || to.0 == dir, true),
-            };
-            if !here {
+            if op.is_in(dir) {
+                op.apply(&mut self.durable_names);
+                removed |= op.removes();
+            } else {
                 self.pending_names.push(op);
-                continue;
             }
-            op.apply(&mut self.durable_names);
-            removed |= removes;
         }
         if removed {
             self.removed();
