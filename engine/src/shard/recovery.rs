@@ -56,13 +56,7 @@ impl Shard {
             self.recover_journal(&dir, id, checkpoint, old.clean)
                 .await?;
         }
-        if plant::active(Plant::RecoveryNotFlushed) {
-            return Ok(());
-        }
-        self.journal
-            .wait_all_durable()
-            .await
-            .map_err(io::Error::other)
+        Ok(())
     }
 
     async fn recover_journal(
@@ -128,12 +122,12 @@ impl Shard {
         if scan.damaged() {
             self.report_damage(dir, &scan, &mut replay).await?;
         }
+        if !plant::active(Plant::RecoveryNotFlushed) {
+            let entered = self.journal.wait_all_durable().await;
+            entered.map_err(io::Error::other)?;
+        }
         for (id, start) in &replay.log_starts {
             let partition = self.partition(*id).map_err(io::Error::other)?;
-            self.journal
-                .wait_all_durable()
-                .await
-                .map_err(io::Error::other)?;
             partition
                 .log
                 .borrow_mut()
