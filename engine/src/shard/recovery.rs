@@ -12,6 +12,7 @@ use crate::log::damage::is_damage;
 use crate::log::restore::{mend_last, remove_left_behind, Replayed};
 use crate::log::{Log, Partition};
 use crate::manifest::Manifest;
+use crate::meta::Topic;
 use crate::plant::{self, Plant};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
@@ -53,7 +54,8 @@ impl Shard {
                 )));
             }
             let dir = self.config.journal_root.join(&journal.dir);
-            self.recover_journal(&dir, id, checkpoint, old.clean)
+            let owned = |id: PartitionId| id.shard(old.journals.len()) == number;
+            self.recover_journal(&dir, id, checkpoint, old.clean, owned)
                 .await?;
         }
         Ok(())
@@ -65,6 +67,7 @@ impl Shard {
         id: JournalId,
         checkpoint: Checkpoint,
         clean: bool,
+        owned: impl Fn(PartitionId) -> bool,
     ) -> io::Result<()> {
         let (generation, replay_from) = (checkpoint.generation, checkpoint.replay_from);
         let mine = checkpoint
@@ -120,6 +123,10 @@ impl Shard {
             }
         }
         if scan.damaged() {
+            // All that a partition has may be in what is damaged.
+            replay
+                .seen
+                .extend(self.all_mine().into_iter().filter(|id| owned(*id)));
             self.report_damage(dir, &scan, &mut replay).await?;
         }
         if !plant::active(Plant::RecoveryNotFlushed) {
@@ -137,6 +144,18 @@ impl Shard {
             tracing::info!(journal = %dir.display(), entries = replay.entered, "entered again from the journal");
         }
         scan.close().await
+    }
+
+    fn all_mine(&self) -> Vec<PartitionId> {
+        let image = self.image.borrow();
+        let of = |topic: &Topic| {
+            (0..topic.partitions.len() as i32)
+                .map(|i| PartitionId::new(topic.id, i))
+                .collect::<Vec<_>>()
+        };
+        let all = image.topics().flat_map(|topic| of(topic));
+        all.filter(|id| id.shard(self.shards) == self.index)
+            .collect()
     }
 
     fn is_mine(&self, id: PartitionId) -> bool {
