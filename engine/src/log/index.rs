@@ -125,9 +125,9 @@ impl Index {
     }
 
     /// Byte position to begin scanning from for `relative`: a batch at or before it.
-    pub fn position_for(&self, relative: u32) -> u32 {
+    pub fn entry_for(&self, relative: u32) -> Option<OffsetEntry> {
         let after = self.offsets.partition_point(|e| e.relative < relative);
-        after.checked_sub(1).map_or(0, |i| self.offsets[i].position)
+        after.checked_sub(1).map(|i| self.offsets[i])
     }
 
     /// Where to begin scanning for records at or after `timestamp_ms`: at the batch with the largest timestamp of all
@@ -222,13 +222,16 @@ mod tests {
     fn positions_never_lie_behind_the_offset() {
         let index = sample();
         for relative in 0..100u32 {
-            let position = index.position_for(relative);
+            let position = index.entry_for(relative).map_or(0, |e| e.position);
             assert!(
                 position <= (relative / 10) * 3000,
                 "offset {relative} gives {position}"
             );
         }
-        assert!(index.position_for(99) > 15_000, "the index is used at all");
+        assert!(
+            index.entry_for(99).is_some_and(|e| e.position > 15_000),
+            "the index is used at all"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Does not know requests, other partitions or how long a reader waits.
 //! Invariant: nothing at or behind the given end is given out, and whole batches only.
 
+use super::index::OffsetEntry;
 use super::segment::{damaged_block, SegmentFiles};
 use super::{tail_chunk, Partition};
 use crate::api::RecordChunk;
@@ -133,19 +134,19 @@ impl Partition {
             ..ReadBatches::default()
         };
         let files = self.open_segment(base).await?;
-        let mut position = self.scan_position(&files, base, request.offset).await?;
+        // Index files have no checksums: what they say has to be what is there.
+        let entry = self.entry_before(&files, base, request.offset).await?;
+        let mut hint = entry.filter(|e| u64::from(e.position) < end_position);
+        let mut position = hint.map_or(0, |e| u64::from(e.position));
         let mut budget = request.max_bytes;
-        // Index files have no checksums: until a batch before the wanted one was passed, they may be wrong.
-        let mut hinted = position > 0;
         while position < end_position {
             let want = budget.clamp(READ_BYTES_MIN, IO_BYTES_MAX);
             let buf = read_around(&files, position, want).await?;
-            if hinted && !leads_to(&buf, request.offset) {
+            if hint.take().is_some_and(|e| !points_at(&buf, base, e)) {
                 tracing::error!(segment = %files.log_path().display(), "its index is damaged; read from the beginning");
-                (position, hinted) = (0, false);
+                position = 0;
                 continue;
             }
-            hinted = false;
             let found = pick(&buf.bytes, buf.skip, &request, end, end_position - position)?;
             if found.range.is_none() && found.passed == 0 && found.needs.is_some() && buf.short {
                 return Err(why_short(&files, position, &buf).await);
@@ -174,13 +175,13 @@ impl Partition {
         Ok(out)
     }
 
-    /// Where to begin scanning a segment for `offset`: the start of some batch at or before it.
-    pub(super) async fn scan_position(
+    /// Where to begin scanning a segment for `offset`: a batch before it; None for the beginning.
+    pub(super) async fn entry_before(
         &self,
         files: &Rc<SegmentFiles>,
         base: Offset,
         offset: Offset,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Option<OffsetEntry>> {
         let relative = u32::try_from(offset - base).unwrap_or(u32::MAX);
         let interval = u64::from(self.config().index_interval_bytes);
         let from = {
@@ -191,15 +192,13 @@ impl Partition {
                     "the segment was deleted",
                 ));
             };
-            let position = u64::from(segment.index.position_for(relative));
-            if segment.index_from == 0 || position > 0 {
-                return Ok(position);
+            let entry = segment.index.entry_for(relative);
+            if segment.index_from == 0 || entry.is_some() {
+                return Ok(entry);
             }
             segment.index_from
         };
-        Ok(u64::from(
-            files.index(from, interval).await?.position_for(relative),
-        ))
+        Ok(files.index(from, interval).await?.entry_for(relative))
     }
 }
 
@@ -247,13 +246,10 @@ fn ends_inside(files: &SegmentFiles) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, reason)
 }
 
-/// Whether a batch that begins at or before `offset` is there.
-fn leads_to(window: &Window, offset: Offset) -> bool {
+/// Whether the window begins with the batch that an index entry names. Beside a batch there may be what looks like one.
+fn points_at(window: &Window, base: Offset, entry: OffsetEntry) -> bool {
     let bytes = window.bytes.get(window.skip..).unwrap_or(&[]);
-    match BatchHeader::parse(bytes) {
-        Ok(header) => header.base_offset <= offset,
-        Err(_) => false,
-    }
+    BatchHeader::parse(bytes).is_ok_and(|h| h.last_offset() == base + i64::from(entry.relative))
 }
 
 async fn read_large(files: &SegmentFiles, position: u64, bytes: usize) -> io::Result<Vec<u8>> {

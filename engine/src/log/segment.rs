@@ -591,11 +591,17 @@ impl<'a> Scan<'a> {
             )
         })?;
         let position = self.position;
-        self.position += header.size as u64;
-        if self.position > self.end {
+        let behind = position + header.size as u64;
+        if behind > self.end {
             return Ok(None);
         }
+        self.position = behind;
         Ok(Some((position, header)))
+    }
+
+    /// Where the next batch begins, which may not be there as a whole.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     async fn copy(&mut self, position: u64, out: &mut [u8]) -> io::Result<()> {

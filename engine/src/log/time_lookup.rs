@@ -100,19 +100,23 @@ impl Partition {
         };
         for base in candidates {
             let mut looked = None;
-            // What leaves memory for the disk while the disk is looked through is looked for there.
+            // Up to which batch the segment's file was looked through.
+            let mut position = 0;
+            // What leaves memory for the disk while either is looked through is looked for there.
             while looked != self.on_disk(base) {
-                let before = looked;
                 looked = self.on_disk(base);
-                let mut found = None;
-                if let Some(disk_bytes) = looked.filter(|bytes| *bytes > 0) {
-                    let part = (before.filter(|from| *from > 0), disk_bytes);
-                    found = self.find_in_segment(base, part, timestamp_ms, end).await?;
+                let Some(disk_bytes) = looked else { break };
+                if disk_bytes > 0 {
+                    let found;
+                    (found, position) = self
+                        .find_in_segment(base, position, disk_bytes, timestamp_ms, end)
+                        .await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
                 }
-                if found.is_none() {
-                    found = self.find_in_tail(base, timestamp_ms, end).await?;
-                }
-                if found.is_some() {
+                let found = self.find_in_tail(base, timestamp_ms, end).await?;
+                if found.is_some() && looked == self.on_disk(base) {
                     return Ok(found);
                 }
             }
@@ -120,20 +124,22 @@ impl Partition {
         Ok(None)
     }
 
+    /// None once the segment was deleted.
     fn on_disk(&self, base: Offset) -> Option<u64> {
         let log = self.log.borrow();
         log.segment(base).map(|s| s.disk_bytes)
     }
 
-    /// Looks through a segment's file up to a position, and begins at another one, if that is given: what lies before it
-    /// has been looked at.
+    /// Looks through a segment's file, from the batch at `begin` on if that is not 0: what lies before it has been looked
+    /// at. Gives also where the first batch begins that was not there yet.
     async fn find_in_segment(
         &self,
         base: Offset,
-        (looked_at, disk_bytes): (Option<u64>, u64),
+        begin: u64,
+        disk_bytes: u64,
         timestamp_ms: i64,
         end: Offset,
-    ) -> io::Result<Option<RecordTime>> {
+    ) -> io::Result<(Option<RecordTime>, u64)> {
         let files = self.open_segment(base).await?;
         let from = {
             let log = self.log.borrow();
@@ -143,18 +149,21 @@ impl Partition {
                 .map(|s| s.index.before_time(timestamp_ms))
         };
         let interval = u64::from(self.config().index_interval_bytes);
-        let at = match (looked_at, from) {
-            (Some(_), _) => None,
-            (None, Some(at)) => at,
-            (None, None) => files
+        let at = match from {
+            _ if begin > 0 => None,
+            Some(at) => at,
+            None => files
                 .index(disk_bytes, interval)
                 .await?
                 .before_time(timestamp_ms),
         };
         let hinted = |hint: TimeEntry| base + i64::from(hint.relative);
         let position = match at {
-            Some(at) => self.scan_position(&files, base, hinted(at)).await?,
-            None => looked_at.unwrap_or(0),
+            Some(at) => {
+                let entry = self.entry_before(&files, base, hinted(at)).await?;
+                entry.map_or(0, |e| u64::from(e.position))
+            }
+            None => begin,
         };
         // Index files have no checksums: what they say has to be what is there.
         let mut hint = at.filter(|_| from.is_none());
@@ -196,10 +205,10 @@ impl Partition {
             let wanted = Wanted::AtOrAfter(timestamp_ms);
             let found = records::find_time(batch.as_ref(), log_start, wanted).await?;
             if found.is_some_and(|f| f.offset < end) {
-                return Ok(found);
+                return Ok((found, scan.position()));
             }
         }
-        Ok(None)
+        Ok((None, scan.position()))
     }
 
     async fn find_in_tail(
@@ -230,10 +239,9 @@ impl Partition {
         end: Offset,
     ) -> Option<(Offset, Offset, RecordChunk)> {
         let log = self.log.borrow();
-        let index = log.segment_at(base);
-        let limit = index
-            .and_then(|i| log.segments.get(i + 1))
-            .map_or(end, |s| s.base.min(end));
+        // Where the segment was deleted meanwhile, what lies behind it is not its own.
+        let next = log.segments.get(log.segment_at(base)? + 1);
+        let limit = next.map_or(end, |s| s.base.min(end));
         let first = log.tail.partition_point(|e| e.base_offset < from);
         log.tail
             .iter()

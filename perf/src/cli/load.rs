@@ -42,6 +42,20 @@ pub struct Topic {
     topic_configs: Vec<(String, String)>,
 }
 
+/// Where load and sink run.
+#[derive(Args, Clone)]
+pub struct Cores {
+    /// Core that makes the load
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Asks for events without pause: exact times, and takes all of that core
+    #[arg(long)]
+    pub spin: bool,
+    /// Core for the sink that shows the generator's ceiling: the one the broker has
+    #[arg(long)]
+    pub sink_cpu: Option<usize>,
+}
+
 #[derive(Args, Clone)]
 pub struct Timing {
     /// Seconds that count
@@ -50,15 +64,8 @@ pub struct Timing {
     /// Seconds before them that do not
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     warm_up: f64,
-    /// Core that makes the load
-    #[arg(long)]
-    cpu: Option<usize>,
-    /// Asks for events without pause: exact times, and takes all of that core
-    #[arg(long)]
-    spin: bool,
-    /// Core for the sink that shows the generator's ceiling: the one the broker has
-    #[arg(long)]
-    sink_cpu: Option<usize>,
+    #[command(flatten)]
+    cores: Cores,
     /// Seconds to measure the generator's ceiling for; 0 does not
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     ceiling: f64,
@@ -252,8 +259,8 @@ fn workload(
         idle_connections: 0,
         warm_up: duration(timing.warm_up),
         duration: duration(timing.duration),
-        cpu: timing.cpu,
-        spin: timing.spin,
+        cpu: timing.cores.cpu,
+        spin: timing.cores.spin,
     }
 }
 
@@ -295,7 +302,7 @@ fn measure(
 }
 
 fn ceiling(workload: &Workload, timing: &Timing) -> Result<RunResult, PerfError> {
-    let sink = Sink::start(SocketAddr::from(([127, 0, 0, 1], 0)), timing.sink_cpu)?;
+    let sink = Sink::start(SocketAddr::from(([127, 0, 0, 1], 0)), timing.cores.sink_cpu)?;
     let mut workload = workload.clone();
     workload.duration = duration(timing.ceiling);
     workload.warm_up = workload.warm_up.min(Duration::from_millis(500));

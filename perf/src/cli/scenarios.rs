@@ -2,6 +2,7 @@
 //! Does not know what a scenario may say.
 //! Invariant: what one broker's run fails with ends that run only, and the whole fails in the end.
 
+use super::load::Cores;
 use super::values::{duration, name_and_value, seconds, some_seconds};
 use super::Done;
 use crate::error::PerfError;
@@ -48,15 +49,8 @@ pub struct RunArgs {
     /// Seconds to measure the generator's own ceiling for
     #[arg(long, default_value_t = 2.0, value_parser = some_seconds)]
     ceiling: f64,
-    /// Core that makes the load
-    #[arg(long)]
-    cpu: Option<usize>,
-    /// Asks for events without pause: exact times, and takes all of that core
-    #[arg(long)]
-    spin: bool,
-    /// Core for the sink that shows the generator's ceiling: the one the broker has
-    #[arg(long)]
-    sink_cpu: Option<usize>,
+    #[command(flatten)]
+    cores: Cores,
     /// Leaves the topics that were made
     #[arg(long)]
     keep_topics: bool,
@@ -132,9 +126,9 @@ pub fn run(args: &RunArgs, json: Option<PathBuf>) -> Result<Done, PerfError> {
         warm_up: args.warm_up.map(duration),
         history_bytes_max: args.history_max,
         ceiling: duration(args.ceiling),
-        cpu: args.cpu,
-        sink_cpu: args.sink_cpu,
-        spin: args.spin,
+        cpu: args.cores.cpu,
+        sink_cpu: args.cores.sink_cpu,
+        spin: args.cores.spin,
         keep_topics: args.keep_topics,
     };
     let mut failures = Vec::new();

@@ -67,6 +67,7 @@ pub fn find(name: &str) -> Result<(String, Scenario), PerfError> {
         });
     }
     let text = std::fs::read_to_string(path).map_err(PerfError::io(what()))?;
+    // What could be read as a file has a name.
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     Ok((stem.into_owned(), parse(&text, name)?))
 }
