@@ -222,7 +222,9 @@ class Cases:
         disk = Image(f"full-{kind}", 256 if kind == "ext4" else XFS_MIB, kind=kind)
         case = self.on(f"full-{kind}", disk)
         case.start()
-        fill(case, "victim", 24)
+        # More than can be accepted and still on its way when the disk is found full, the reserve, and what has to be free
+        # beyond that for produces to go on.
+        fill(case, "victim", 48)
         # What is left takes a few seconds to fill.
         ballast = disk.take("ballast", left=kept(case) + 20 * MIB)
         demand(ballast.stat().st_size > MIB, "the ballast leaves room for the test")
