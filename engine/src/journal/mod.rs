@@ -21,7 +21,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// How long nothing may arrive before an empty commit records the last durable sequence.
@@ -244,21 +244,26 @@ impl Journal {
         self.state.borrow().failed.is_some()
     }
 
-    /// Ready when `sequence` is durable, or with the reason why it never will be.
-    pub fn poll_durable(&self, sequence: u64, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        let mut state = self.state.borrow_mut();
-        if state.durable >= sequence {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(reason) = &state.failed {
-            return Poll::Ready(Err(reason.clone()));
-        }
-        state.waiters.push((sequence, cx.waker().clone()));
-        Poll::Pending
-    }
-
+    /// Waits until `sequence` is durable; the reason where it never will be.
     pub async fn wait_durable(&self, sequence: u64) -> Result<(), String> {
-        std::future::poll_fn(|cx| self.poll_durable(sequence, cx)).await
+        // A connection's task looks again for many reasons: once in the list is enough.
+        let mut listed: Option<Waker> = None;
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if state.durable >= sequence {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(reason) = &state.failed {
+                return Poll::Ready(Err(reason.clone()));
+            }
+            let waker = cx.waker();
+            if !listed.as_ref().is_some_and(|w| w.will_wake(waker)) {
+                state.waiters.push((sequence, waker.clone()));
+                listed = Some(waker.clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until everything appended so far is durable.
@@ -539,15 +544,8 @@ impl State {
     }
 
     fn drain_waiters(&mut self, durable: u64) -> Vec<Waker> {
-        let mut ready = Vec::new();
-        self.waiters.retain(|(sequence, waker)| {
-            let done = *sequence <= durable;
-            if done {
-                ready.push(waker.clone());
-            }
-            !done
-        });
-        ready
+        let due = |waiter: &mut (u64, Waker)| waiter.0 <= durable;
+        self.waiters.extract_if(.., due).map(|(_, w)| w).collect()
     }
 }
 
