@@ -94,7 +94,7 @@ pub fn of_net(snapshot: &ShardSnapshot) -> Vec<Sample> {
         ));
     }
     for (api, count) in &snapshot.crossed {
-        samples.push(Sample::count_of(&metrics::REQUESTS_CROSSED, api, *count));
+        samples.push(Sample::count_of(&metrics::REQUESTS_CROSSED, *api, *count));
     }
     let produce = seconds_from_us(&snapshot.produce_latency_us);
     let fetch = seconds_from_us(&snapshot.fetch_latency_us);
