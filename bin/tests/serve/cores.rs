@@ -85,15 +85,16 @@ fn the_load_generator_goes_to_the_core_of_each_partition() {
     );
 }
 
-/// A broker on a port after which others are free, which nobody can promise: it may take some tries.
-fn on_fixed_ports(dir: &Dir, shards: usize, more: &[&str]) -> Broker {
-    let started = (0..20).find_map(|_| {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = free.local_addr().unwrap();
-        drop(free);
-        Broker::start_on(dir, shards, &at.to_string(), more)
-    });
-    started.expect("one of twenty ports is followed by free ones")
+/// A port that is free, and the three after it, for the one test that has this number of two. Below the ports that the kernel
+/// gives to whoever asks for any, so that only another run of these tests could want it.
+fn fixed_port(test: u16) -> u16 {
+    assert!(test < 2);
+    let own = 12_000 + std::process::id() as u16 % 2_000 * 8 + test * 4;
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (own..own + 4_000)
+        .step_by(8)
+        .find(|first| (0..4).all(|next| free(first + next)))
+        .expect("four free ports in a row")
 }
 
 fn port(address: &str) -> u16 {
@@ -103,8 +104,9 @@ fn port(address: &str) -> u16 {
 #[test]
 fn ports_follow_the_first_and_a_producer_outlives_the_core_it_produced_to() {
     let dir = Dir::new("fewer-cores");
-    let broker = on_fixed_ports(&dir, 3, FLAG);
-    let first = port(&broker.kafka);
+    let first = fixed_port(0);
+    let at = format!("127.0.0.1:{first}");
+    let broker = Broker::start_on(&dir, 3, &at, FLAG).expect("it starts");
     let ports: Vec<u16> = broker.cores.iter().map(|at| port(at)).collect();
     assert_eq!(ports, [first + 1, first + 2, first + 3]);
     broker.client_ok(&["topic", "create", "t", "--partitions", "6"], "");
@@ -124,7 +126,6 @@ fn ports_follow_the_first_and_a_producer_outlives_the_core_it_produced_to() {
     send(0..100);
     let consumed = broker.client_ok(&["consume", "t", "--count", "100"], "");
     assert_eq!(consumed.lines().count(), 100);
-    let at = broker.kafka.clone();
     broker.signal(libc::SIGTERM);
     assert_eq!(broker.wait(), Some(0));
     // With one shard, the ports of the other two have nobody behind them, and their ids are no brokers any more.
@@ -148,20 +149,13 @@ fn ports_follow_the_first_and_a_producer_outlives_the_core_it_produced_to() {
 #[test]
 fn what_has_no_room_for_its_cores_is_refused() {
     let dir = Dir::new("no-room");
-    // Bound is the port of shard 1, where that of the node and of shard 0 can be had.
-    let (taken, first) = (0..100)
-        .find_map(|_| {
-            let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-            let first = taken.local_addr().unwrap().port().checked_sub(2)?;
-            let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            (free(first) && free(first + 1)).then_some((taken, first))
-        })
-        .expect("two free ports before one");
+    let first = fixed_port(1);
     let at = format!("127.0.0.1:{first}");
-    let taken = taken.local_addr().unwrap();
+    let taken = format!("127.0.0.1:{}", first + 2);
+    let _held = TcpListener::bind(&taken).unwrap();
     let message = refusal(serve(&dir.0, &at).args(["--advertise-cores", "--shards", "2"]));
     assert!(
-        message.contains(&taken.to_string()) && message.contains("for shard 1"),
+        message.contains(&taken) && message.contains("for shard 1"),
         "{message}"
     );
     assert!(
