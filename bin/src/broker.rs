@@ -8,8 +8,7 @@ use crate::control::metrics::Sample;
 use crate::control::{readings, Answer, Control, Shards};
 use crate::dirs;
 use crate::failure::Failure;
-use crate::host::ports;
-use crate::units::HostPort;
+use crate::listeners::{Advertised, Listeners};
 use millrace_engine::api::{self, EngineConfig, EngineHandle, Mailboxes, OnFatal};
 use millrace_engine::rt::{self, ShardThreads};
 use millrace_net::{NetConfig, NetShared};
@@ -35,24 +34,21 @@ enum Said {
 struct Parts {
     engine: EngineConfig,
     boxes: Arc<Mailboxes>,
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     net: Arc<NetConfig>,
     shared: Arc<NetShared>,
 }
 
 /// Starts the shards and waits until all of them serve.
-pub fn start(
-    config: &Config,
-    listeners: &[TcpListener],
-    control: &Control,
-) -> Result<Broker, Failure> {
+pub fn start(config: &Config, listeners: &Listeners, control: &Control) -> Result<Broker, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("cannot start the shards: {error}"));
     // One executor on trial: its error says more than a thread that does not come up.
     rt::run_one(async {}).map_err(|error| {
         Failure::new(format!("cannot set up io_uring: {error}"))
             .todo("`millrace check` says what to change; memlock and nofile are the usual limits.")
     })?;
-    let mut engine = engine_config(config, listeners)?;
+    let advertised = listeners.advertised(config)?;
+    let mut engine = engine_config(config, &advertised);
     let journal_root = engine.journal_root();
     dirs::create(&journal_root).map_err(|error| {
         Failure::new(format!(
@@ -64,6 +60,7 @@ pub fn start(
     let mut net = NetConfig {
         advertised_host: engine.advertised_host.clone(),
         advertised_port: engine.advertised_port,
+        core_ports: advertised.core_ports,
         ..NetConfig::default()
     };
     engine.broker_settings = net.broker_settings();
@@ -89,11 +86,10 @@ pub fn start(
         );
         rt::delay_flushes(Duration::from_millis(config.debug_flush_delay_ms));
     }
-    let clones: std::io::Result<Vec<_>> = listeners.iter().map(TcpListener::try_clone).collect();
     let parts = Arc::new(Parts {
         engine,
         boxes,
-        listeners: clones.map_err(failed)?,
+        listeners: listeners.try_clone().map_err(failed)?,
         net: Arc::new(net),
         shared: Arc::clone(&shared),
     });
@@ -134,12 +130,13 @@ async fn run_shard(parts: Arc<Parts>, id: usize, say: flume::Sender<Said>) -> Re
     let text = |error: std::io::Error| error.to_string();
     let broker = api::Broker::start(parts.engine.clone(), id, Arc::clone(&parts.boxes)).await;
     let broker = broker.map_err(|e| e.to_string())?;
-    let listeners: std::io::Result<Vec<rt::Listener>> = parts
-        .listeners
-        .iter()
-        .map(|l| rt::Listener::from_std(l.try_clone()?))
-        .collect();
-    let listeners = listeners.map_err(text)?;
+    let handle = |l: &TcpListener| rt::Listener::from_std(l.try_clone()?);
+    let of_node = parts.listeners.of_node.iter().map(handle);
+    let of_shard = parts.listeners.of_shards.get(id).map(handle);
+    let listeners = millrace_net::Listeners {
+        of_node: of_node.collect::<Result<_, _>>().map_err(text)?,
+        of_shard: of_shard.transpose().map_err(text)?,
+    };
     tell(Said::Serving);
     drop(say);
     millrace_net::serve(
@@ -183,13 +180,12 @@ impl Broker {
     }
 }
 
-fn engine_config(config: &Config, listeners: &[TcpListener]) -> Result<EngineConfig, Failure> {
-    let advertised = advertised(config, listeners)?;
+fn engine_config(config: &Config, advertised: &Advertised) -> EngineConfig {
     let mut engine = EngineConfig::new(config.data_dir.clone());
     engine.journal_dir = config.journal_dir.clone();
     engine.node_id = config.node_id;
-    engine.advertised_host = advertised.host;
-    engine.advertised_port = advertised.port;
+    engine.advertised_host = advertised.node.host.clone();
+    engine.advertised_port = advertised.node.port;
     engine.memory_bytes = config.memory_bytes;
     engine.disk_reserve_bytes = config.disk_reserve_bytes;
     engine.on_fatal = OnFatal::new(|reason| {
@@ -197,32 +193,7 @@ fn engine_config(config: &Config, listeners: &[TcpListener]) -> Result<EngineCon
         eprintln!("millrace: storage failed: {reason}\n  Check the disk and `dmesg`, then start again: it recovers.");
         std::process::exit(1);
     });
-    Ok(engine)
-}
-
-/// Where clients are told to connect.
-fn advertised(config: &Config, listeners: &[TcpListener]) -> Result<HostPort, Failure> {
-    let first = listeners.first().expect("there is a listener");
-    let bound = first
-        .local_addr()
-        .map_err(|e| Failure::new(format!("cannot read a listener's address: {e}")))?;
-    if let Some(wanted) = &config.advertise {
-        let port = if wanted.port == 0 {
-            bound.port()
-        } else {
-            wanted.port
-        };
-        return Ok(HostPort::new(&wanted.host, port));
-    }
-    if !bound.ip().is_unspecified() {
-        return Ok(HostPort::new(&config.listen[0].host, bound.port()));
-    }
-    let host = ports::host_name().unwrap_or_else(|| "127.0.0.1".to_string());
-    tracing::warn!(
-        "clients are told to connect to {host}:{}; set --advertise if they cannot",
-        bound.port()
-    );
-    Ok(HostPort::new(host, bound.port()))
+    engine
 }
 
 /// The shards as the control thread sees them.

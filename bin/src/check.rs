@@ -5,6 +5,7 @@
 use crate::config::{Config, Settings};
 use crate::failure::Failure;
 use crate::host::{self, disk, ports, Finding, Verdict};
+use crate::listeners;
 use crate::lock::{self, Held};
 use crate::units::ByteSize;
 use std::io::Write;
@@ -72,13 +73,20 @@ fn lock_finding(config: &Config) -> Finding {
 }
 
 fn port_findings(config: &Config) -> Vec<Finding> {
-    let wanted = config
-        .listen
-        .iter()
-        .map(|l| (l, "listen"))
-        .chain([(&config.admin_listen, "admin-listen")]);
-    wanted
-        .map(|(address, flag)| match ports::bind(address, flag) {
+    let of_node = config.listen.iter();
+    let of_node = of_node.map(|wanted| (wanted.clone(), ports::bind(wanted, "listen")));
+    let of_shards = listeners::wanted_of_shards(config).into_iter();
+    let of_shards = of_shards.enumerate().map(|(shard, wanted)| {
+        let bound = listeners::bind_of_shard(&wanted, shard);
+        (wanted, bound)
+    });
+    // All stay bound until the last is: one may be in the way of another.
+    let mut bound: Vec<_> = of_node.chain(of_shards).collect();
+    let admin = ports::bind(&config.admin_listen, "admin-listen");
+    bound.push((config.admin_listen.clone(), admin));
+    bound
+        .into_iter()
+        .map(|(address, bound)| match bound {
             Ok(_closed_again) => Finding::fine("address", format!("{address} is free")),
             Err(Failure::Told { what, todo }) => {
                 // Advice is optional in both, and none looks the same in the table.

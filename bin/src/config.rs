@@ -8,6 +8,7 @@ use crate::units::{host_ports, name_values, ByteSize, CpuList, HostPort, NameVal
 use millrace_engine::api::meta::config::check_fixed;
 use millrace_engine::api::meta::Overrides;
 use millrace_engine::types::limits::DISK_RESERVE_BYTES_DEFAULT;
+use millrace_net::{CoreIds, CoresRefused};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,19 @@ pub struct Settings {
     /// [default: the first address listened on]
     #[arg(long, env = "MILLRACE_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<HostPort>,
+
+    /// Makes every shard a broker of its own to clients, with its own id and port, so that they connect to the core that has
+    /// the partition. The ports follow the first one listened on (and advertised): 9093 and up for 9092. For few clients with
+    /// much traffic; each makes a connection to every shard
+    #[arg(
+        long,
+        env = "MILLRACE_ADVERTISE_CORES",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub advertise_cores: Option<bool>,
 
     /// Number of shards, each a thread pinned to one core [default: all cores]
     #[arg(long, env = "MILLRACE_SHARDS", value_name = "N")]
@@ -116,6 +130,8 @@ pub struct Config {
     /// At least one; a port may be 0.
     pub listen: Vec<HostPort>,
     pub advertise: Option<HostPort>,
+    /// There are broker ids and ports for the shards, then.
+    pub advertise_cores: bool,
     pub shards: usize,
     /// At least one; shard `i` is pinned to `cpus[i % cpus.len()]`.
     pub cpus: Vec<usize>,
@@ -153,6 +169,7 @@ impl Settings {
                 self.listen
             },
             advertise: self.advertise.or(file.advertise),
+            advertise_cores: self.advertise_cores.or(file.advertise_cores),
             shards: self.shards.or(file.shards),
             cpus: self.cpus.or(file.cpus),
             memory: self.memory.or(file.memory),
@@ -214,6 +231,10 @@ impl Settings {
         } else {
             self.listen
         };
+        let advertise_cores = self.advertise_cores.unwrap_or(false);
+        if advertise_cores {
+            check_cores(node_id, shards, &listen[0], self.advertise.as_ref())?;
+        }
         Ok(Config {
             data_dir: not_empty(
                 "data-dir",
@@ -225,6 +246,7 @@ impl Settings {
                 .transpose()?,
             listen,
             advertise: self.advertise,
+            advertise_cores,
             shards,
             cpus,
             memory_bytes,
@@ -240,6 +262,35 @@ impl Settings {
             broker_settings,
         })
     }
+}
+
+/// Whether each shard can be a broker of its own, on ports after that of the node.
+fn check_cores(
+    node_id: i32,
+    shards: usize,
+    listen: &HostPort,
+    advertise: Option<&HostPort>,
+) -> Result<(), Failure> {
+    CoreIds::new(node_id, shards).map_err(|refused| {
+        let todo = match refused {
+            CoresRefused::Node(_) => "Choose another --node-id, or leave out --advertise-cores.",
+            CoresRefused::Shards(_) => "Choose fewer --shards, or leave out --advertise-cores.",
+        };
+        Failure::new(format!("advertise-cores: {refused}")).todo(todo)
+    })?;
+    let given = [("listen", Some(listen)), ("advertise", advertise)];
+    for (name, address) in given {
+        let Some(port) = address.map(|at| at.port).filter(|port| *port != 0) else {
+            continue;
+        };
+        if usize::from(port) + shards > usize::from(u16::MAX) {
+            return Err(Failure::new(format!(
+                "advertise-cores: there are no {shards} ports after {port}, one for each shard"
+            ))
+            .todo(format!("Choose a lower port for --{name}.")));
+        }
+    }
+    Ok(())
 }
 
 /// Kafka's names of what has a flag of its own here.
@@ -363,6 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_advertised_where_that_is_said_and_there_is_room() {
+        let resolve = |text| {
+            let config = parse_file(text).unwrap().with_defaults(&machine());
+            config.unwrap().advertise_cores
+        };
+        assert!(!resolve(""));
+        assert!(resolve("advertise-cores = true\nlisten = \"x:65532\""));
+        assert!(resolve(
+            "advertise-cores = true\nlisten = \"x:0\"\nnode-id = 999"
+        ));
+        assert!(!resolve("advertise-cores = false\nnode-id = 0"));
+        let off = Settings {
+            advertise_cores: Some(false),
+            ..Settings::default()
+        };
+        let config = off.over(parse_file("advertise-cores = true").unwrap());
+        assert_eq!(config.advertise_cores, Some(false));
+    }
+
+    #[test]
     fn every_flag_is_a_key_of_the_same_name_and_a_variable_of_that_name() {
         use clap::{Args, CommandFactory, Parser};
         #[derive(Parser)]
@@ -412,6 +483,26 @@ mod tests {
             ("memory = \"1MiB\"", "memory"),
             ("node-id = -1", "node-id"),
             ("data-dir = \"\"", "data-dir"),
+            (
+                "advertise-cores = true\nnode-id = 0",
+                "advertise-cores: the cores of node 0",
+            ),
+            (
+                "advertise-cores = true\nnode-id = 1000",
+                "advertise-cores: the cores of node 1000",
+            ),
+            (
+                "advertise-cores = true\nshards = 1001\nmemory = \"80GiB\"",
+                "advertise-cores: 1001 shards",
+            ),
+            (
+                "advertise-cores = true\nlisten = \"x:65533\"",
+                "advertise-cores: there are no 3 ports",
+            ),
+            (
+                "advertise-cores = true\nadvertise = \"x:65535\"",
+                "advertise-cores: there are no 3 ports",
+            ),
             ("set = { \"no.such.setting\" = 1 }", "set: Unknown"),
             ("set = { \"num.partitions\" = 0 }", "set: Invalid"),
             ("set = { \"node.id\" = 7 }", "set: node.id has a flag"),

@@ -11,6 +11,7 @@ mod consume;
 mod control;
 mod dirs;
 mod format;
+mod listeners;
 mod lock;
 mod log;
 mod perf;

@@ -7,9 +7,10 @@ use crate::config::{unknown_variables, Config, Settings};
 use crate::control;
 use crate::failure::Failure;
 use crate::host::{self, limits, ports, Verdict};
+use crate::listeners::Listeners;
 use crate::lock;
 use crate::units::{ByteSize, CpuList, HostPort};
-use std::net::TcpListener;
+use millrace_net::CoreIds;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  millrace serve\n  \
@@ -36,7 +37,7 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     tracing::debug!("{nofile} files may be open");
 
     let lock = lock::acquire(&config.data_dir)?;
-    let listeners = bind_all(&config)?;
+    let listeners = Listeners::bind(&config)?;
     let control = control::start(ports::bind(&config.admin_listen, "admin-listen")?)?;
     let broker = broker::start(&config, &listeners, &control)?;
     if let Err(error) = announce(&config, &listeners, &control) {
@@ -89,19 +90,10 @@ fn check_host(config: &Config) -> Result<(), Failure> {
     .todo("`millrace check` shows all of it as a table."))
 }
 
-/// Binds every listener once, for all shards to accept from.
-fn bind_all(config: &Config) -> Result<Vec<TcpListener>, Failure> {
-    config
-        .listen
-        .iter()
-        .map(|wanted| ports::bind(wanted, "listen"))
-        .collect()
-}
-
 /// A few lines that say what is served, where, and how to send a first message.
 fn announce(
     config: &Config,
-    listeners: &[TcpListener],
+    listeners: &Listeners,
     control: &control::Control,
 ) -> std::io::Result<()> {
     use std::io::Write;
@@ -123,10 +115,15 @@ fn announce(
         config.data_dir.display()
     )?;
     let mut first = None;
-    for (wanted, listener) in config.listen.iter().zip(listeners) {
+    for (wanted, listener) in config.listen.iter().zip(&listeners.of_node) {
         let bound = HostPort::new(&wanted.host, listener.local_addr()?.port());
         writeln!(out, "listening on {bound}")?;
         first.get_or_insert(bound);
+    }
+    for (shard, listener) in listeners.of_shards.iter().enumerate() {
+        let bound = HostPort::new(&config.listen[0].host, listener.local_addr()?.port());
+        let ids = CoreIds::new(config.node_id, config.shards).expect("checked with the settings");
+        writeln!(out, "shard {shard} is broker {} on {bound}", ids.id(shard))?;
     }
     writeln!(out, "admin on http://{}", control.address)?;
     let to = match first {

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import install
@@ -163,6 +164,13 @@ class Millrace(Process):
 
     def find_bootstrap(self, output):
         return f"127.0.0.1:{self.port}" if self.port else parse_listener(output)
+
+    def metric(self, name):
+        """Values of one family of /metrics by their labels."""
+        admin = re.search(r"admin on (http://\S+)", self.output())[1]
+        with urllib.request.urlopen(f"{admin}/metrics", timeout=10) as answer:
+            found = re.findall(rf"^{name}(\{{.*\}}) (\S+)$", answer.read().decode(), re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
 
     def remove(self):
         self.end()

@@ -16,6 +16,8 @@ from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
 SIM_SEEDS = 2000
 # Histories within which each deliberate bug has to be caught.
 PLANT_SEEDS = 400
+# Shards that are brokers of their own, in the suite that has them.
+CORES = 2
 
 
 @dataclass
@@ -119,14 +121,15 @@ class Run:
         self._python_suite("kafka_python")
 
     def confluent(self):
-        self._python_suite("confluent")
+        """Of the two suites over librdkafka, this one has each shard as a broker of its own."""
+        self._python_suite("confluent", CORES)
 
     def aiokafka(self):
         self._python_suite("aiokafka")
 
-    def _python_suite(self, name):
+    def _python_suite(self, name, brokers=1):
         install.python()
-        self._suite(name, [VENV_PYTHON, CLIENTS / "python" / f"suite_{name}.py"])
+        self._suite(name, [VENV_PYTHON, CLIENTS / "python" / f"suite_{name}.py"], brokers=brokers)
 
     def kafkajs(self):
         install.node()
@@ -141,16 +144,24 @@ class Run:
         classes = f"{install.JAVA_CLASSES}:{install.JAVA_LIBS}/*"
         self._suite("java", ["java", "-Xmx512m", "-cp", classes, "Suite"])
 
-    def _suite(self, name, command, env=None):
-        """Runs a client suite against a broker of its own, whose clean stop is one more test."""
+    def _suite(self, name, command, env=None, brokers=1):
+        """Runs a client suite against a broker of its own, whose clean stop is one more test.
+
+        With more brokers it is one node whose shards are as many; Apache Kafka is always one.
+        """
         self.release()
-        process = self._broker(name)
+        if self.options.broker == "kafka":
+            brokers = 1
+        process = self._broker(name, brokers)
+        env = {**(env or {}), "BROKERS": str(brokers)}
         log = LOGS / f"suite-{name}.log"
         try:
             process.start()
             started = time.monotonic()
             code = shell.run([*command, process.bootstrap], log, 900, env=env)
             self.count_lines(name, log, code, time.monotonic() - started)
+            if brokers > 1:
+                self._crossed_none(name, process)
             process.stop()
             self.report.ok()
         except broker.BrokerFailed as error:
@@ -158,12 +169,21 @@ class Run:
         finally:
             process.remove()
 
-    def _broker(self, name):
+    def _crossed_none(self, name, process):
+        """Whoever follows metadata talks to the shard that has the partition, always."""
+        counts = process.metric("millrace_requests_crossed_total")
+        if not counts or any(counts.values()):
+            self.report.fail(f"{name}/crossed", f"requests for another shard: {counts}")
+        else:
+            self.report.ok()
+
+    def _broker(self, name, brokers=1):
         log = LOGS / f"broker-{name}.log"
         if self.options.broker == "kafka":
             install.reference_broker()
             return broker.Kafka(name, log)
-        return broker.Millrace(name, self.options.binary, log=log)
+        options = ["--shards", brokers, "--advertise-cores"] if brokers > 1 else ()
+        return broker.Millrace(name, self.options.binary, options=options, log=log)
 
     # The process ----------------------------------------------------------------------------------------------------
 

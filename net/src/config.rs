@@ -15,6 +15,9 @@ pub struct NetConfig {
     /// Host and port that clients are told to connect to.
     pub advertised_host: String,
     pub advertised_port: u16,
+    /// Ports under which each shard, by its number, is a broker of its own to clients; none where the node is one broker. The
+    /// node and the number of shards have to be such that [`CoreIds`](crate::CoreIds) has ids for them.
+    pub core_ports: Vec<u16>,
     /// Largest request frame, the size prefix not counted; less where a shard has not that much memory for requests.
     pub request_bytes_max: usize,
     /// A connection without a request under way is closed after this long without a byte.
@@ -53,6 +56,7 @@ impl Default for NetConfig {
         NetConfig {
             advertised_host: "127.0.0.1".to_owned(),
             advertised_port: 9092,
+            core_ports: Vec::new(),
             request_bytes_max: 100 << 20,
             idle_timeout: Duration::from_secs(600),
             frame_timeout: Duration::from_secs(30),

@@ -4,6 +4,7 @@
 
 mod config;
 mod conn;
+mod cores;
 mod errors;
 mod handlers;
 mod inbuf;
@@ -17,7 +18,8 @@ mod shared;
 pub mod wire;
 
 pub use config::NetConfig;
+pub use cores::{CoreIds, CoresRefused};
 /// For those who feed hostile bytes to it.
 pub use inbuf::{Framed, InBuf};
-pub use listen::serve;
+pub use listen::{serve, Listeners};
 pub use shared::NetShared;

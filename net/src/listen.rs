@@ -6,7 +6,7 @@ use crate::config::{ConnectionCaps, NetConfig};
 use crate::conn::Conn;
 use crate::ledger::RELIEF_TICK;
 use crate::shard::ShardNet;
-use crate::shared::{Handoff, NetShared};
+use crate::shared::{Door, Handoff, NetShared};
 use futures_lite::future::or;
 use millrace_engine::api::Broker;
 use millrace_engine::rt::{self, Class};
@@ -21,22 +21,41 @@ const MAIL_MAX: usize = 64;
 /// Pause after a failed accept: long enough for descriptors to become free, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a shard accepts connections from.
+pub struct Listeners {
+    /// Handles of the *same* bound listeners on every shard: connections are spread, and the number of shards is not
+    /// visible from outside.
+    pub of_node: Vec<rt::Listener>,
+    /// This shard's own, where it is a broker of its own to clients.
+    pub of_shard: Option<rt::Listener>,
+}
+
+impl From<Vec<rt::Listener>> for Listeners {
+    fn from(of_node: Vec<rt::Listener>) -> Listeners {
+        Listeners {
+            of_node,
+            of_shard: None,
+        }
+    }
+}
+
 /// Serves clients on this shard until the broker stops and every connection has closed.
 ///
-/// Every shard of the process calls this once, with its own handles of the *same* bound listeners, so that the
-/// number of shards is not visible from outside; `shared` is one for all.
+/// Every shard of the process calls this once; `shared` is one for all.
 pub async fn serve(
     broker: Broker,
-    listeners: Vec<rt::Listener>,
+    listeners: impl Into<Listeners>,
     config: Arc<NetConfig>,
     shared: Arc<NetShared>,
 ) {
     let shard = ShardNet::new(broker, config, shared);
     let mut tasks = Vec::new();
-    for listener in listeners {
+    let Listeners { of_node, of_shard } = listeners.into();
+    let doors = of_node.into_iter().map(|listener| (listener, Door::Node));
+    for (listener, door) in doors.chain(of_shard.map(|listener| (listener, Door::Core))) {
         tasks.push(rt::spawn_joined(
             Class::Network,
-            accept_loop(shard.clone(), listener),
+            accept_loop(shard.clone(), listener, door),
         ));
     }
     tasks.push(rt::spawn_joined(Class::Network, mail_loop(shard.clone())));
@@ -102,13 +121,13 @@ async fn unless_stopped<T>(shard: &ShardNet, f: impl std::future::Future<Output 
     .await
 }
 
-async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener) {
+async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener, door: Door) {
     let mut failures = 0u32;
     while let Some(accepted) = unless_stopped(&shard, listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => {
                 failures = 0;
-                accept(&shard, stream, peer);
+                accept(&shard, stream, peer, door);
                 // However many queue up, those that are in already have their turns.
                 rt::yield_if_needed().await;
             }
@@ -129,9 +148,9 @@ async fn accept_loop(shard: Rc<ShardNet>, listener: rt::Listener) {
     }
 }
 
-fn accept(shard: &Rc<ShardNet>, stream: rt::TcpStream, peer: SocketAddr) {
+fn accept(shard: &Rc<ShardNet>, stream: rt::TcpStream, peer: SocketAddr, door: Door) {
     let caps = ConnectionCaps::of(&shard.broker.image().broker_config);
-    let ticket = match shard.shared.admit(peer.ip(), shard.index, caps) {
+    let ticket = match shard.shared.admit(peer.ip(), shard.index, door, caps) {
         Ok(ticket) => ticket,
         Err(refused) => {
             shard.metrics.refused();

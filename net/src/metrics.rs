@@ -17,6 +17,15 @@ const LATENCY_DIGITS: u8 = 2;
 /// Key codes are small; this bounds the table of counters.
 const KEYS_MAX: usize = 96;
 
+/// Requests that the shards of their partitions answer.
+const OF_PARTITIONS: [ApiKey; 5] = [
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::DeleteRecords,
+    ApiKey::OffsetForLeaderEpoch,
+];
+
 /// Live counters of one shard. Written by that shard, read by anybody.
 pub struct ShardMetrics {
     per_key: Vec<KeyCounters>,
@@ -34,6 +43,7 @@ pub struct ShardMetrics {
 struct KeyCounters {
     requests: AtomicU64,
     errors: AtomicU64,
+    crossed: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -90,6 +100,13 @@ impl ShardMetrics {
         }
     }
 
+    /// A request is for partitions of other shards, if not only for those.
+    pub(crate) fn crossed(&self, key: ApiKey) {
+        assert!(OF_PARTITIONS.contains(&key));
+        let counters = &self.per_key[key.code() as usize];
+        counters.crossed.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn bytes_in(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Relaxed);
     }
@@ -130,6 +147,13 @@ impl ShardMetrics {
                     }
                 })
                 .collect(),
+            crossed: OF_PARTITIONS
+                .iter()
+                .map(|key| {
+                    let counters = &self.per_key[key.code() as usize];
+                    (key.name(), counters.crossed.load(Relaxed))
+                })
+                .collect(),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             connections: self.connections.load(Relaxed),
@@ -159,6 +183,9 @@ pub struct RequestCount {
 pub struct ShardSnapshot {
     /// One entry per API key that is served, by ascending key.
     pub requests: Vec<RequestCount>,
+    /// Of the requests that go to the shards of their partitions: Kafka's name of the API, and how many were for partitions
+    /// of other shards.
+    pub crossed: Vec<(&'static str, u64)>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// Open now.
@@ -190,6 +217,7 @@ mod tests {
         metrics.answered(ApiKey::Produce, false, Duration::from_micros(100));
         metrics.answered(ApiKey::Produce, true, Duration::from_micros(300));
         metrics.answered(ApiKey::Metadata, false, Duration::from_secs(3600));
+        metrics.crossed(ApiKey::Fetch);
         metrics.opened();
         metrics.opened();
         metrics.closed();
@@ -200,6 +228,7 @@ mod tests {
             .find(|r| r.key == "Produce")
             .unwrap();
         assert_eq!((produce.requests, produce.errors), (2, 1));
+        assert_eq!(snapshot.crossed[..2], [("Produce", 0), ("Fetch", 1)]);
         assert_eq!(snapshot.produce_latency_us.len(), 2);
         assert_eq!(snapshot.fetch_latency_us.len(), 0);
         assert_eq!(

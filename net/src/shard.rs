@@ -5,11 +5,13 @@
 
 use crate::config::NetConfig;
 use crate::conn::{CloseReason, Conn};
+use crate::cores::Faces;
 use crate::handlers::fetch_session::SessionCache;
 use crate::ledger::{FrameLedger, Relief};
 use crate::metrics::ShardMetrics;
 use crate::shared::NetShared;
-use millrace_engine::api::Broker;
+use crate::wire::ApiKey;
+use millrace_engine::api::{Broker, Image};
 use millrace_engine::rt;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -72,6 +74,18 @@ impl ShardNet {
             next_id: Cell::new(0),
             refusals: RefCell::default(),
         })
+    }
+
+    /// The brokers of an image as clients see them.
+    pub(crate) fn faces<'a>(&'a self, image: &'a Image) -> Faces<'a> {
+        Faces::new(&self.config, self.shards, image)
+    }
+
+    /// Counts a request if any of its partitions lives on another shard.
+    pub(crate) fn note_owners(&self, key: ApiKey, mut owners: impl Iterator<Item = usize>) {
+        if owners.any(|owner| owner != self.index) {
+            self.metrics.crossed(key);
+        }
     }
 
     pub(crate) fn register(&self, conn: Rc<Conn>) -> u64 {

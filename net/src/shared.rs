@@ -31,6 +31,15 @@ struct ShardSlot {
     mailbox: Mutex<Option<rt::InboxReceiver<Handoff>>>,
 }
 
+/// What kind of listener a connection came in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Door {
+    /// The node's: the connection lives wherever it is best.
+    Node,
+    /// A shard's own: the client has chosen the shard, and the connection stays there.
+    Core,
+}
+
 /// A connection on its way to another shard.
 pub(crate) struct Handoff {
     pub(crate) stream: rt::DetachedStream,
@@ -108,11 +117,13 @@ impl NetShared {
         }
     }
 
-    /// Counts a new connection, for the shard that has the fewest (`accepting`, among equals).
+    /// Counts a new connection: for the shard that accepts it, or by the node's door for the one that has the fewest
+    /// (`accepting`, among equals).
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
         accepting: usize,
+        door: Door,
         caps: ConnectionCaps,
     ) -> Result<Ticket, Refused> {
         let mut counts = self.counts();
@@ -123,9 +134,12 @@ impl NetShared {
         if of_address >= caps.per_address {
             return Err(Refused::Address(caps.per_address));
         }
-        let shard = (0..counts.per_shard.len())
-            .min_by_key(|shard| (counts.per_shard[*shard], *shard != accepting))
-            .expect("there is a shard");
+        let shard = match door {
+            Door::Core => accepting,
+            Door::Node => (0..counts.per_shard.len())
+                .min_by_key(|shard| (counts.per_shard[*shard], *shard != accepting))
+                .expect("there is a shard"),
+        };
         counts.total += 1;
         counts.per_shard[shard] += 1;
         *counts.per_address.entry(address).or_insert(0) += 1;
@@ -134,6 +148,7 @@ impl NetShared {
             shared: self.clone(),
             address,
             shard,
+            door,
         })
     }
 
@@ -148,6 +163,7 @@ pub(crate) struct Ticket {
     shared: Arc<NetShared>,
     address: IpAddr,
     shard: usize,
+    door: Door,
 }
 
 impl Ticket {
@@ -155,8 +171,13 @@ impl Ticket {
         self.shard
     }
 
+    pub(crate) fn door(&self) -> Door {
+        self.door
+    }
+
     /// Counts the connection for `to` from now on, unless that would leave the shards unevenly loaded.
     pub(crate) fn move_to(&mut self, to: usize) -> bool {
+        assert_eq!(self.door, Door::Node, "a client's choice stands");
         let mut counts = self.shared.counts();
         let from = self.shard;
         if !placement::keeps_balance(counts.per_shard[from], counts.per_shard[to], counts.total) {
@@ -202,7 +223,7 @@ mod tests {
         let shared = NetShared::new(4);
         let mut tickets = Vec::new();
         for n in 0..8 {
-            tickets.push(shared.admit(address(1), 2, MANY).unwrap());
+            tickets.push(shared.admit(address(1), 2, Door::Node, MANY).unwrap());
             let counts = shared.connections();
             assert!(
                 counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
@@ -211,10 +232,26 @@ mod tests {
         }
         tickets.retain(|t| t.shard() != 3);
         assert_eq!(shared.connections(), [2, 2, 2, 0]);
-        assert_eq!(shared.admit(address(1), 0, MANY).unwrap().shard(), 3);
+        assert_eq!(
+            shared
+                .admit(address(1), 0, Door::Node, MANY)
+                .unwrap()
+                .shard(),
+            3
+        );
         drop(tickets);
         assert_eq!(shared.connections(), [0; 4]);
         assert!(shared.counts().per_address.is_empty());
+    }
+
+    #[test]
+    fn who_comes_by_a_shards_own_door_stays_there_and_counts() {
+        let shared = NetShared::new(2);
+        let own = |shard| shared.admit(address(1), shard, Door::Core, MANY).unwrap();
+        let tickets = [own(1), own(1), own(1)];
+        assert_eq!(shared.connections(), [0, 3]);
+        let other = shared.admit(address(1), 1, Door::Node, MANY).unwrap();
+        assert_eq!((other.shard(), tickets[0].door()), (0, Door::Core));
     }
 
     #[test]
@@ -224,26 +261,26 @@ mod tests {
             total: 3,
             per_address: 2,
         };
-        let a = shared.admit(address(1), 0, caps).unwrap();
-        let _b = shared.admit(address(1), 0, caps).unwrap();
+        let a = shared.admit(address(1), 0, Door::Node, caps).unwrap();
+        let _b = shared.admit(address(1), 0, Door::Node, caps).unwrap();
         assert_eq!(
-            shared.admit(address(1), 0, caps).err(),
+            shared.admit(address(1), 0, Door::Node, caps).err(),
             Some(Refused::Address(2))
         );
-        let _c = shared.admit(address(2), 0, caps).unwrap();
+        let _c = shared.admit(address(2), 0, Door::Node, caps).unwrap();
         assert_eq!(
-            shared.admit(address(3), 0, caps).err(),
+            shared.admit(address(3), 0, Door::Node, caps).err(),
             Some(Refused::Total(3))
         );
         drop(a);
-        assert!(shared.admit(address(1), 0, caps).is_ok());
+        assert!(shared.admit(address(1), 0, Door::Node, caps).is_ok());
     }
 
     #[test]
     fn a_move_shifts_the_count_unless_it_would_unbalance() {
         let shared = NetShared::new(2);
         let mut tickets: Vec<Ticket> = (0..4)
-            .map(|_| shared.admit(address(1), 0, MANY).unwrap())
+            .map(|_| shared.admit(address(1), 0, Door::Node, MANY).unwrap())
             .collect();
         let mut on_zero: Vec<&mut Ticket> = tickets.iter_mut().filter(|t| t.shard == 0).collect();
         assert!(on_zero[0].move_to(1));

@@ -64,6 +64,7 @@ families! {
     DISK_FREE = Gauge "millrace_disk_free_bytes" "Free space of the disk at the last look";
     DISK_KEPT = Gauge "millrace_disk_kept_bytes" "Free space below which produces are refused";
     DISK_FULL = Gauge "millrace_disk_full" "Whether produces are refused because the disk is full";
+    REQUESTS_CROSSED = Counter "millrace_requests_crossed" ["api"] "Requests for partitions of other shards than the one they came to";
     CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
     SCRUBBED_BYTES = Counter "millrace_scrubbed_bytes" "Bytes of finished segments that the scrubber read and checked";
     SCRUB_DAMAGED_BLOCKS = Counter "millrace_scrub_damaged_blocks" "Blocks that the scrubber found damaged";

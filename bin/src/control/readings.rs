@@ -93,6 +93,9 @@ pub fn of_net(snapshot: &ShardSnapshot) -> Vec<Sample> {
             api.errors,
         ));
     }
+    for (api, count) in &snapshot.crossed {
+        samples.push(Sample::count_of(&metrics::REQUESTS_CROSSED, *api, *count));
+    }
     let produce = seconds_from_us(&snapshot.produce_latency_us);
     let fetch = seconds_from_us(&snapshot.fetch_latency_us);
     let other = others(&seconds_from_us(&snapshot.latency_us), [&produce, &fetch]);

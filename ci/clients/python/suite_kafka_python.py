@@ -181,10 +181,10 @@ class Adapter:
         }
 
     def log_dirs(self, topic):
-        (broker,) = self.admin.describe_log_dirs([topic])
-        (folder,) = [d for d in broker["log_dirs"] if d["topics"]]
-        (found,) = folder["topics"]
-        return {p["partition_index"]: p["partition_size"] for p in found["partitions"]}
+        folders = [d for broker in self.admin.describe_log_dirs([topic]) for d in broker["log_dirs"]]
+        found = [p for folder in folders for only in folder["topics"] for p in only["partitions"]]
+        check_equal(len({p["partition_index"] for p in found}), len(found), "partitions, each on one broker")
+        return {p["partition_index"]: p["partition_size"] for p in found}
 
 
 def own_cases(suite, adapter):

@@ -28,6 +28,12 @@ pub fn config(data: &[u8]) {
         Ok(config) => {
             assert!(config.shards > 0 && !config.cpus.is_empty());
             assert!(!config.listen.is_empty() && config.node_id >= 0);
+            let last_port = usize::from(config.listen[0].port) + config.shards;
+            assert!(
+                !config.advertise_cores
+                    || last_port <= usize::from(u16::MAX)
+                    || config.listen[0].port == 0
+            );
             same::<HostPort>(&config.admin_listen);
             same(&ByteSize(config.memory_bytes));
         }

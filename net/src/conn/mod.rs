@@ -11,7 +11,7 @@ use crate::inbuf::InBuf;
 use crate::out::Out;
 use crate::placement::Placement;
 use crate::shard::ShardNet;
-use crate::shared::{Handoff, Ticket};
+use crate::shared::{Door, Handoff, Ticket};
 use crate::wire::{ApiKey, WireError};
 use millrace_engine::rt;
 use read::ReadEnd;
@@ -78,6 +78,7 @@ pub(crate) struct Conn {
     peer: SocketAddr,
     ticket: RefCell<Option<Ticket>>,
     placement: RefCell<Placement>,
+    door: Door,
     /// The incremental fetch session that this connection's client uses.
     pub(crate) session: Cell<Option<i32>>,
     queue: RefCell<VecDeque<InFlight>>,
@@ -147,6 +148,7 @@ impl Conn {
         let conn = Rc::new(Conn {
             shard: shard.clone(),
             peer,
+            door: ticket.door(),
             ticket: RefCell::new(Some(ticket)),
             placement: RefCell::new(placement),
             session: Cell::new(session),

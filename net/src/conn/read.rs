@@ -8,6 +8,7 @@ use super::{CloseReason, Conn, Paid};
 use crate::handlers::{self, fetch, produce};
 use crate::inbuf::{Framed, InBuf};
 use crate::ledger::{FrameMemory, RELIEF_TICK, SMALL_FRAME_BYTES_MAX};
+use crate::shared::Door;
 use crate::wire::frame::RequestHeader;
 use crate::wire::{ApiKey, Message, Reader, WireError};
 use bytes::Bytes;
@@ -214,10 +215,14 @@ impl Conn {
     }
 
     /// Notes on which shards the partitions of a request live.
-    pub(crate) fn note_owners(&self, owners: impl IntoIterator<Item = usize>) {
-        if self.shard.shards > 1 {
-            self.placement.borrow_mut().note(owners);
+    pub(crate) fn note_owners(&self, key: ApiKey, owners: impl Iterator<Item = usize> + Clone) {
+        if self.shard.shards == 1 {
+            return;
         }
+        if self.door == Door::Node {
+            self.placement.borrow_mut().note(owners.clone());
+        }
+        self.shard.note_owners(key, owners);
     }
 
     fn wanted_elsewhere(&self) -> Option<usize> {
@@ -310,9 +315,13 @@ impl Conn {
                 }
                 self.request_bytes
                     .set(self.request_bytes.get() + request_bytes);
-                let served =
-                    handlers::serve(&self.shard, &self.out, key, version, correlation_id, body)
-                        .await;
+                let asked = handlers::Asked {
+                    key,
+                    version,
+                    correlation_id,
+                    door: self.door,
+                };
+                let served = handlers::serve(&self.shard, &self.out, asked, body).await;
                 self.request_bytes
                     .set(self.request_bytes.get() - request_bytes);
                 let failed = served?;

@@ -2,14 +2,16 @@
 //! Does not know requests or responses.
 //! Invariant: a change is only reported as made once every shard of this node sees it.
 
+use crate::cores::{Assigned, AssignmentRefused, Faces};
 use crate::errors;
 use crate::shard::ShardNet;
-use crate::wire::{ErrorCode, Str};
+use crate::wire::ErrorCode;
 use millrace_engine::api::meta::{
-    machine, names, Command, ConfigEdit, Image, MetaError, Outcome, Overrides, PartitionMeta, Topic,
+    machine, names, Command, ConfigEdit, Image, MetaError, Outcome, Overrides, Topic,
 };
+use millrace_engine::api::Broker;
 use millrace_engine::rt;
-use millrace_engine::types::TopicId;
+use millrace_engine::types::{PartitionId, TopicId};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -29,11 +31,27 @@ impl Refusal {
         }
     }
 
+    /// More replicas than there are nodes may be fewer than the brokers that the client sees.
+    fn with_hint(mut self, faces: &Faces<'_>) -> Refusal {
+        if self.code == ErrorCode::InvalidReplicationFactor {
+            if let Some(hint) = faces.hint_one_replica() {
+                self.message = format!("{} {hint}", self.message);
+            }
+        }
+        self
+    }
+
     pub(crate) fn unknown_topic() -> Refusal {
         Refusal::new(
             ErrorCode::UnknownTopicOrPartition,
             "This server does not host this topic-partition.",
         )
+    }
+}
+
+impl From<AssignmentRefused> for Refusal {
+    fn from(refused: AssignmentRefused) -> Refusal {
+        Refusal::new(ErrorCode::InvalidReplicaAssignment, refused.to_string())
     }
 }
 
@@ -50,8 +68,8 @@ pub(crate) struct NewTopic {
     /// -1 for the broker's default.
     pub(crate) partitions: i32,
     pub(crate) replication_factor: i16,
-    /// Node ids by partition; empty where the broker is to choose.
-    pub(crate) assignment: Vec<Vec<i32>>,
+    /// Where the partitions go; no nodes where the broker is to choose.
+    pub(crate) assigned: Assigned,
     pub(crate) overrides: Overrides,
 }
 
@@ -61,15 +79,16 @@ impl NewTopic {
             name: name.to_owned(),
             partitions: -1,
             replication_factor: -1,
-            assignment: Vec::new(),
+            assigned: Assigned::default(),
             overrides: Overrides::new(),
         }
     }
 
     /// The command, with the broker's defaults put in.
-    pub(crate) fn into_command(self, image: &Image) -> Command {
+    pub(crate) fn into_command(self, broker: &Broker) -> Command {
+        let image = broker.image();
         let default = |given: bool, value| if given { value } else { -1 };
-        let free = self.assignment.is_empty();
+        let free = self.assigned.nodes.is_empty();
         let config = &image.broker_config;
         let partitions = if self.partitions == -1 {
             default(free, config.num_partitions)
@@ -82,20 +101,31 @@ impl NewTopic {
             self.replication_factor
         };
         Command::CreateTopic {
-            id: TopicId::from_random(rt::random_u64(), rt::random_u64()),
+            id: fresh_id(broker, self.assigned.first_shard),
             internal: names::is_internal(&self.name),
             name: self.name,
             partitions,
             replication_factor,
-            assignment: self.assignment,
+            assignment: self.assigned.nodes,
             overrides: self.overrides,
+        }
+    }
+}
+
+/// An id for a new topic whose first partition lives on `first`, where that matters. One in as many as there are shards does.
+fn fresh_id(broker: &Broker, first: Option<usize>) -> TopicId {
+    assert!(first.is_none_or(|shard| shard < broker.shards()));
+    loop {
+        let id = TopicId::from_random(rt::random_u64(), rt::random_u64());
+        if first.is_none_or(|shard| broker.owner(PartitionId::new(id, 0)) == shard) {
+            return id;
         }
     }
 }
 
 /// Creates a topic.
 pub(crate) async fn create_topic(shard: &ShardNet, topic: NewTopic) -> Result<Arc<Topic>, Refusal> {
-    let command = topic.into_command(&shard.broker.image());
+    let command = topic.into_command(&shard.broker);
     topic_of(change(shard, command, false).await?)
 }
 
@@ -117,8 +147,10 @@ pub(crate) async fn change(
     validate_only: bool,
 ) -> Result<Outcome, Refusal> {
     // Most refusals need no entry in the metadata's log; what has changed meanwhile is judged again there.
-    let checked = machine::check(&shard.broker.image(), &command)
-        .map_err(|error| Refusal::from(MetaError::from(error)))?;
+    let image = shard.broker.image();
+    let refusal = |error| Refusal::from(error).with_hint(&shard.faces(&image));
+    let checked =
+        machine::check(&image, &command).map_err(|error| refusal(MetaError::from(error)))?;
     if validate_only {
         return Ok(checked);
     }
@@ -126,7 +158,7 @@ pub(crate) async fn change(
         if !matches!(error, MetaError::Refused(_)) {
             tracing::error!(%error, "the metadata could not be changed");
         }
-        Refusal::from(error)
+        refusal(error)
     })
 }
 
@@ -142,8 +174,9 @@ pub(crate) enum Resource {
 
 impl Resource {
     /// Finds the resource of a request by its Kafka type and name.
-    pub(crate) fn find(image: &Image, kind: i8, name: &str) -> Result<Resource, Refusal> {
+    pub(crate) fn find(faces: &Faces<'_>, kind: i8, name: &str) -> Result<Resource, Refusal> {
         use crate::wire::config_codes::resource;
+        let image = faces.image;
         match kind {
             resource::TOPIC => {
                 if let Some(problem) = names::topic_name_problem(name) {
@@ -156,12 +189,14 @@ impl Resource {
                     .ok_or_else(Refusal::unknown_topic)
             }
             resource::BROKER if name.is_empty() => Ok(Resource::AllNodes),
-            resource::BROKER if name.parse() == Ok(image.node_id) => Ok(Resource::ThisNode),
+            resource::BROKER if node_named(faces, name) == Some(image.node_id) => {
+                Ok(Resource::ThisNode)
+            }
             resource::BROKER => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!(
                     "Unexpected broker id, expected {} or empty string, but received {name}",
-                    image.node_id
+                    faces.own_names()
                 ),
             )),
             resource::BROKER_LOGGER | resource::CLIENT_METRICS | resource::GROUP => {
@@ -190,6 +225,11 @@ impl Resource {
     }
 }
 
+/// The node that a broker resource of this name is.
+pub(crate) fn node_named(faces: &Faces<'_>, name: &str) -> Option<i32> {
+    name.parse().ok().map(|id| faces.node(id))
+}
+
 /// How often each key occurs.
 pub(crate) fn occurrences<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> HashMap<K, usize> {
     let mut counts = HashMap::new();
@@ -197,46 +237,4 @@ pub(crate) fn occurrences<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> Ha
         *counts.entry(key).or_insert(0) += 1;
     }
     counts
-}
-
-/// Where a node is reached.
-pub(crate) struct Endpoint {
-    pub(crate) id: i32,
-    pub(crate) host: Str,
-    pub(crate) port: i32,
-    pub(crate) rack: Option<Str>,
-}
-
-/// All nodes as clients reach them; this one under the address it advertises.
-pub(crate) fn endpoints(shard: &ShardNet, image: &Image) -> Vec<Endpoint> {
-    let own = |id| id == image.node_id;
-    image
-        .brokers
-        .iter()
-        .map(|node| Endpoint {
-            id: node.id,
-            host: if own(node.id) {
-                shard.config.advertised_host.clone()
-            } else {
-                node.host.clone()
-            }
-            .into(),
-            port: if own(node.id) {
-                shard.config.advertised_port
-            } else {
-                node.port
-            }
-            .into(),
-            rack: node.rack.clone().map(Str::from),
-        })
-        .collect()
-}
-
-/// Replicas on nodes that are not registered.
-pub(crate) fn offline(image: &Image, meta: &PartitionMeta) -> Vec<i32> {
-    meta.replicas
-        .iter()
-        .copied()
-        .filter(|id| image.broker(*id).is_none())
-        .collect()
 }

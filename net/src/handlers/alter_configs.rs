@@ -4,10 +4,12 @@
 
 use super::admin::{self, Refusal, Resource};
 use super::Outcome;
+use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::alter_configs::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
 };
+use crate::wire::config_codes::resource;
 use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::meta::ConfigEdit;
 
@@ -59,11 +61,13 @@ pub(super) async fn alter_all(
     wanted: Vec<Wanted>,
     validate_only: bool,
 ) -> Vec<Altered> {
-    let counts = admin::occurrences(wanted.iter().map(|w| (w.kind, w.name.clone())));
-    let counts = &counts;
+    let image = shard.broker.image();
+    let faces = shard.faces(&image);
+    let counts = admin::occurrences(wanted.iter().map(|w| canonical(&faces, w.kind, &w.name)));
+    let (faces, counts) = (&faces, &counts);
     let one = |wanted: Wanted| async move {
         let Wanted { kind, name, edit } = wanted;
-        let repeated = counts[&(kind, name.clone())] > 1;
+        let repeated = counts[&canonical(faces, kind, &name)] > 1;
         let (error, message) = match alter(shard, kind, &name, edit, repeated, validate_only).await
         {
             Ok(()) => (ErrorCode::None, None),
@@ -77,6 +81,18 @@ pub(super) async fn alter_all(
         }
     };
     super::for_each(wanted, one).await
+}
+
+/// One name for each resource: the cores of this node have its settings.
+fn canonical(faces: &Faces<'_>, kind: i8, name: &Str) -> (i8, Str) {
+    let node = (kind == resource::BROKER).then(|| admin::node_named(faces, name));
+    let own = node.flatten() == Some(faces.image.node_id);
+    let name = if own {
+        Str::from(faces.image.node_id.to_string())
+    } else {
+        name.clone()
+    };
+    (kind, name)
 }
 
 async fn alter(
@@ -94,7 +110,7 @@ async fn alter(
         ));
     }
     let image = shard.broker.image();
-    let command = Resource::find(&image, kind, name)?.edit(&image, edit?);
+    let command = Resource::find(&shard.faces(&image), kind, name)?.edit(&image, edit?);
     admin::change(shard, command, validate_only)
         .await
         .map(|_| ())

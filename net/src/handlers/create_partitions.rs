@@ -71,10 +71,14 @@ async fn grow(
         .flatten()
         .map(|given| given.broker_ids)
         .collect();
+    let old_total = known.partitions.len();
+    let assigned = shard
+        .faces(&image)
+        .assigned(Some(known.id), old_total, assignment)?;
     let command = Command::AddPartitions {
         id: known.id,
         new_total: topic.count,
-        assignment,
+        assignment: assigned.nodes,
     };
     admin::change(shard, command, validate_only)
         .await

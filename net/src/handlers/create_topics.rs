@@ -4,6 +4,7 @@
 
 use super::admin::{self, NewTopic, Refusal};
 use super::Outcome;
+use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
@@ -67,12 +68,13 @@ async fn create(
     topic: CreatableTopic,
     validate_only: bool,
 ) -> Result<std::sync::Arc<Topic>, Refusal> {
-    let command = new_topic(topic)?.into_command(&shard.broker.image());
+    let new = new_topic(topic, &shard.faces(&shard.broker.image()))?;
+    let command = new.into_command(&shard.broker);
     admin::topic_of(admin::change(shard, command, validate_only).await?)
 }
 
 /// What the request says, as far as it makes sense by itself.
-fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+fn new_topic(topic: CreatableTopic, faces: &Faces<'_>) -> Result<NewTopic, Refusal> {
     let invalid = |message: String| Refusal::new(ErrorCode::InvalidRequest, message);
     let mut overrides = Overrides::new();
     for config in topic.configs {
@@ -99,7 +101,7 @@ fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Refusal> {
         name: topic.name.to_string(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        assignment: assignment(topic.assignments)?,
+        assigned: faces.assigned(None, 0, assignment(topic.assignments)?)?,
         overrides,
     })
 }
@@ -160,7 +162,15 @@ fn refused(name: Str, refusal: Refusal) -> CreatableTopicResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NetConfig;
     use crate::wire::create_topics::CreatableTopicConfig;
+    use millrace_engine::api::meta::Image;
+
+    /// What a request says to a node without other brokers.
+    fn new(topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+        let image = Image::new("c".into(), 1, Default::default()).unwrap();
+        new_topic(topic, &Faces::new(&NetConfig::default(), 1, &image))
+    }
 
     fn assigned(partitions: &[(i32, &[i32])]) -> Vec<CreatableReplicaAssignment> {
         partitions
@@ -200,13 +210,13 @@ mod tests {
             assignments: assigned(&[(0, &[1])]),
             ..Default::default()
         };
-        assert!(new_topic(topic(-1, -1)).is_ok());
+        assert!(new(topic(-1, -1)).is_ok());
         assert_eq!(
-            new_topic(topic(1, -1)).unwrap_err().code,
+            new(topic(1, -1)).unwrap_err().code,
             ErrorCode::InvalidRequest
         );
         assert_eq!(
-            new_topic(topic(-1, 1)).unwrap_err().code,
+            new(topic(-1, 1)).unwrap_err().code,
             ErrorCode::InvalidRequest
         );
         let config = |value: Option<&'static str>| CreatableTopicConfig {
@@ -220,14 +230,11 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            new_topic(with(vec![config(Some("5"))])).unwrap().overrides["retention.ms"],
+            new(with(vec![config(Some("5"))])).unwrap().overrides["retention.ms"],
             "5"
         );
-        assert!(new_topic(with(vec![config(None)]))
-            .unwrap()
-            .overrides
-            .is_empty());
-        let twice = new_topic(with(vec![config(Some("5")), config(Some("6"))]));
+        assert!(new(with(vec![config(None)])).unwrap().overrides.is_empty());
+        let twice = new(with(vec![config(Some("5")), config(Some("6"))]));
         assert_eq!(twice.unwrap_err().code, ErrorCode::InvalidRequest);
     }
 }

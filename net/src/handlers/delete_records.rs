@@ -9,7 +9,7 @@ use crate::wire::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
-use crate::wire::ErrorCode;
+use crate::wire::{ApiKey, ErrorCode};
 use millrace_engine::api::meta::Topic;
 use millrace_engine::types::PartitionId;
 
@@ -27,6 +27,11 @@ pub(crate) async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let image = shard.broker.image();
+    let asked = request.topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter().map(|asked| asked.partition_index);
+        indexes.map(move |index| (&*topic.name, index))
+    });
+    super::note_owners(shard, ApiKey::DeleteRecords, &image, asked);
     let asked = request.topics.into_iter().map(|t| (t.name, t.partitions));
     let one = |topic, asked| one(shard, topic, asked);
     DeleteRecordsResponse {

@@ -2,7 +2,6 @@
 //! Does not know how nodes join.
 //! Invariant: only what clients can reach is shown.
 
-use super::admin;
 use super::Outcome;
 use crate::shard::ShardNet;
 use crate::wire::describe_cluster::{
@@ -32,7 +31,9 @@ pub(crate) async fn handle(
         };
     }
     let image = shard.broker.image();
-    let brokers = admin::endpoints(shard, &image)
+    let faces = shard.faces(&image);
+    let brokers = faces
+        .brokers()
         .into_iter()
         .map(|node| DescribeClusterBroker {
             broker_id: node.id,
@@ -43,7 +44,7 @@ pub(crate) async fn handle(
         });
     DescribeClusterResponse {
         cluster_id: image.cluster_id.clone().into(),
-        controller_id: image.node_id,
+        controller_id: faces.controller(),
         brokers: brokers.collect(),
         ..Default::default()
     }

@@ -4,13 +4,14 @@
 
 use super::admin::Resource;
 use super::Outcome;
+use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::wire::Str;
-use millrace_engine::api::meta::{config::ConfigEntry, Image};
+use millrace_engine::api::meta::config::ConfigEntry;
 
 /// First version with types and documentation.
 const DOCUMENTATION_VERSION_MIN: i16 = 3;
@@ -40,10 +41,11 @@ pub(crate) async fn handle(
         documentation: request.include_documentation && version >= DOCUMENTATION_VERSION_MIN,
         types: version >= DOCUMENTATION_VERSION_MIN,
     };
+    let faces = shard.faces(&image);
     let results = request
         .resources
         .into_iter()
-        .map(|resource| one(&image, resource, shown))
+        .map(|resource| one(&faces, resource, shown))
         .collect();
     DescribeConfigsResponse {
         results,
@@ -51,13 +53,14 @@ pub(crate) async fn handle(
     }
 }
 
-fn one(image: &Image, asked: DescribeConfigsResource, shown: Shown) -> DescribeConfigsResult {
+fn one(faces: &Faces<'_>, asked: DescribeConfigsResource, shown: Shown) -> DescribeConfigsResult {
+    let image = faces.image;
     let mut result = DescribeConfigsResult {
         resource_type: asked.resource_type,
         resource_name: asked.resource_name,
         ..Default::default()
     };
-    let entries = match Resource::find(image, asked.resource_type, &result.resource_name) {
+    let entries = match Resource::find(faces, asked.resource_type, &result.resource_name) {
         Ok(Resource::Topic(topic)) => image.describe_topic(&topic),
         Ok(Resource::ThisNode) => image.describe_broker(),
         Ok(Resource::AllNodes) => image.describe_cluster_default(),

@@ -1,10 +1,12 @@
 //! Owns DescribeLogDirs: sizes of partitions on disk.
 //! Does not know how they are laid out.
-//! Invariant: partitions of topics that are being deleted have no name any more and are not shown.
+//! Invariant: partitions of topics that are being deleted have no name any more and are not shown; over all brokers that
+//! clients see, each partition is shown once.
 
 use super::Outcome;
 use crate::errors;
 use crate::shard::ShardNet;
+use crate::shared::Door;
 use crate::wire::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -23,6 +25,7 @@ impl Outcome for DescribeLogDirsResponse {
 pub(crate) async fn handle(
     shard: &ShardNet,
     request: DescribeLogDirsRequest,
+    door: Door,
 ) -> DescribeLogDirsResponse {
     let dirs = match shard.broker.log_dirs().await {
         Ok(dirs) => dirs,
@@ -48,7 +51,8 @@ pub(crate) async fn handle(
         let Some(topic) = image.topic_by_id(usage.partition.topic) else {
             continue;
         };
-        if wanted.has(&topic.name, usage.partition.index) {
+        let is_here = door == Door::Node || shard.broker.owner(usage.partition) == shard.index;
+        if is_here && wanted.has(&topic.name, usage.partition.index) {
             topics
                 .entry(&topic.name)
                 .or_default()

@@ -2,14 +2,15 @@
 //! Does not know how the image is kept.
 //! Invariant: following the cursors shows every partition once, in the order of names and numbers.
 
-use super::{admin, Outcome};
+use super::Outcome;
+use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::api::meta::{names, Image, PartitionMeta, Topic};
+use millrace_engine::api::meta::{names, PartitionMeta, Topic};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -26,10 +27,14 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
-    page(&shard.broker.image(), request)
+    page(&shard.faces(&shard.broker.image()), request)
 }
 
-fn page(image: &Image, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+fn page(
+    faces: &Faces<'_>,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let image = faces.image;
     let limit = usize::try_from(request.response_partition_limit)
         .unwrap_or(1)
         .clamp(1, PARTITIONS_MAX);
@@ -44,7 +49,7 @@ fn page(image: &Image, request: DescribeTopicPartitionsRequest) -> DescribeTopic
     names.sort_unstable();
     names.dedup();
     let mut pages = Page {
-        image,
+        faces,
         left: limit,
         response: DescribeTopicPartitionsResponse::default(),
     };
@@ -87,7 +92,7 @@ fn refused(error: ErrorCode, topic: Str) -> DescribeTopicPartitionsResponse {
 }
 
 struct Page<'a> {
-    image: &'a Image,
+    faces: &'a Faces<'a>,
     left: usize,
     response: DescribeTopicPartitionsResponse,
 }
@@ -119,7 +124,7 @@ impl Page<'_> {
             .enumerate()
             .skip(first)
             .take(self.left)
-            .map(|(index, meta)| partition(self.image, index, meta))
+            .map(|(index, meta)| partition(self.faces, topic, index, meta))
             .collect();
         self.left -= shown.len();
         let next = first + shown.len();
@@ -144,7 +149,8 @@ impl Page<'_> {
 }
 
 fn partition(
-    image: &Image,
+    faces: &Faces<'_>,
+    topic: &Topic,
     index: usize,
     meta: &PartitionMeta,
 ) -> DescribeTopicPartitionsResponsePartition {
@@ -153,24 +159,26 @@ fn partition(
     } else {
         ErrorCode::None
     };
+    let held = faces.held(topic, index, meta);
     DescribeTopicPartitionsResponsePartition {
         error_code: error.code(),
         partition_index: index as i32,
-        leader_id: meta.leader,
+        leader_id: held.leader,
         leader_epoch: meta.leader_epoch,
-        replica_nodes: meta.replicas.clone(),
-        isr_nodes: meta.isr.clone(),
+        replica_nodes: held.replicas,
+        isr_nodes: held.isr,
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
-        offline_replicas: admin::offline(image, meta),
+        offline_replicas: held.offline,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NetConfig;
     use crate::wire::describe_topic_partitions::TopicRequest;
-    use millrace_engine::api::meta::{machine, Command, Overrides};
+    use millrace_engine::api::meta::{machine, Command, Image, Overrides};
     use millrace_engine::types::TopicId;
 
     fn image(topics: &[(&str, i32)]) -> Image {
@@ -213,7 +221,8 @@ mod tests {
                 response_partition_limit: limit,
                 cursor: cursor.take(),
             };
-            let response = page(image, request);
+            let config = NetConfig::default();
+            let response = page(&Faces::new(&config, 1, image), request);
             let count: usize = response
                 .topics
                 .iter()
@@ -274,6 +283,8 @@ mod tests {
             cursor,
             ..Default::default()
         };
-        assert_eq!(page(&image(&[("a", 1)]), request).topics[0].error_code, 42);
+        let (config, image) = (NetConfig::default(), image(&[("a", 1)]));
+        let refused = page(&Faces::new(&config, 1, &image), request);
+        assert_eq!(refused.topics[0].error_code, 42);
     }
 }

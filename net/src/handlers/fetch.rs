@@ -8,7 +8,7 @@ use crate::errors;
 use crate::out::{Body, Out};
 use crate::shard::ShardNet;
 use crate::wire::fetch::{FetchPartition, FetchRequest};
-use crate::wire::{ErrorCode, Message, WireError};
+use crate::wire::{ApiKey, ErrorCode, Message, WireError};
 use futures_lite::future::or;
 use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image};
@@ -135,7 +135,8 @@ pub(crate) fn start(
         rows,
         ..
     } = gather;
-    conn.note_owners(items.iter().map(|item| shard.broker.owner(item.partition)));
+    let owners = items.iter().map(|item| shard.broker.owner(item.partition));
+    conn.note_owners(ApiKey::Fetch, owners);
     let reply = Reply { plan, topics, rows };
     if items.is_empty() {
         // Nothing to read is nothing to wait for.

@@ -9,7 +9,7 @@ use crate::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use crate::wire::{ErrorCode, Str};
+use crate::wire::{ApiKey, ErrorCode, Str};
 use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{ListedOffset, OffsetSpec};
 use millrace_engine::types::PartitionId;
@@ -57,6 +57,11 @@ pub(crate) async fn handle(
     let read_committed = request.isolation_level == 1;
     let image = shard.broker.image();
     let twice = asked_twice(&request);
+    let asked = request.topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter().map(|asked| asked.partition_index);
+        indexes.map(move |index| (&*topic.name, index))
+    });
+    super::note_owners(shard, ApiKey::ListOffsets, &image, asked);
     let asked = request.topics.into_iter().map(|t| (t.name, t.partitions));
     let is_twice = |topic: &Topic, index| {
         !twice.is_empty() && twice.contains(&(Str::from(topic.name.to_string()), index))

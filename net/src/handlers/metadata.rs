@@ -4,6 +4,7 @@
 
 use super::admin::{self, NewTopic};
 use super::Outcome;
+use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -67,10 +68,13 @@ pub(crate) async fn handle(
     let mut image = shard.broker.image();
     let auto_create = version < AUTO_CREATE_VERSION_MIN || request.allow_auto_topic_creation;
     let topics = match wanted(request.topics, version) {
-        Wanted::All => image
-            .topics()
-            .map(|topic| describe(&image, topic))
-            .collect(),
+        Wanted::All => {
+            let faces = shard.faces(&image);
+            image
+                .topics()
+                .map(|topic| describe(&faces, topic))
+                .collect()
+        }
         Wanted::Nonsense(topics) => topics
             .into_iter()
             .map(|topic| {
@@ -89,17 +93,18 @@ pub(crate) async fn handle(
             } else {
                 HashMap::new()
             };
+            let faces = shard.faces(&image);
             topics
                 .into_iter()
-                .map(|topic| one_topic(&image, topic, &failures))
+                .map(|topic| one_topic(&faces, topic, &failures))
                 .collect()
         }
     };
+    let faces = shard.faces(&image);
     let mut response = MetadataResponse {
-        brokers: brokers(shard, &image),
+        brokers: brokers(&faces),
         cluster_id: Some(image.cluster_id.clone().into()),
-        // Any live broker takes what is meant for the controller.
-        controller_id: image.node_id,
+        controller_id: faces.controller(),
         topics,
         ..Default::default()
     };
@@ -112,8 +117,9 @@ pub(crate) async fn handle(
     response
 }
 
-fn brokers(shard: &ShardNet, image: &Image) -> Vec<MetadataResponseBroker> {
-    admin::endpoints(shard, image)
+fn brokers(faces: &Faces<'_>) -> Vec<MetadataResponseBroker> {
+    faces
+        .brokers()
         .into_iter()
         .map(|node| MetadataResponseBroker {
             node_id: node.id,
@@ -154,18 +160,21 @@ async fn create_missing(
 }
 
 fn one_topic(
-    image: &Image,
+    faces: &Faces<'_>,
     wanted: MetadataRequestTopic,
     failures: &HashMap<String, ErrorCode>,
 ) -> MetadataResponseTopic {
     let Some(name) = wanted.name else {
-        return match image.topic_by_id(TopicId(wanted.topic_id.into_bytes())) {
-            Some(topic) => describe(image, topic),
+        return match faces
+            .image
+            .topic_by_id(TopicId(wanted.topic_id.into_bytes()))
+        {
+            Some(topic) => describe(faces, topic),
             None => erroneous(ErrorCode::UnknownTopicId, None, wanted.topic_id),
         };
     };
-    match image.topic(&name) {
-        Some(topic) => describe(image, topic),
+    match faces.image.topic(&name) {
+        Some(topic) => describe(faces, topic),
         None => {
             let invalid = names::topic_name_problem(&name)
                 .is_some()
@@ -189,7 +198,7 @@ fn erroneous(error: ErrorCode, name: Option<Str>, topic_id: Uuid) -> MetadataRes
     }
 }
 
-fn describe(image: &Image, topic: &Topic) -> MetadataResponseTopic {
+fn describe(faces: &Faces<'_>, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(topic.name.clone().into()),
         topic_id: Uuid::from_bytes(topic.id.0),
@@ -198,26 +207,32 @@ fn describe(image: &Image, topic: &Topic) -> MetadataResponseTopic {
             .partitions
             .iter()
             .enumerate()
-            .map(|(index, meta)| partition(image, index, meta))
+            .map(|(index, meta)| partition(faces, topic, index, meta))
             .collect(),
         ..Default::default()
     }
 }
 
-fn partition(image: &Image, index: usize, meta: &PartitionMeta) -> MetadataResponsePartition {
+fn partition(
+    faces: &Faces<'_>,
+    topic: &Topic,
+    index: usize,
+    meta: &PartitionMeta,
+) -> MetadataResponsePartition {
     let error = if meta.leader < 0 {
         ErrorCode::LeaderNotAvailable
     } else {
         ErrorCode::None
     };
+    let held = faces.held(topic, index, meta);
     MetadataResponsePartition {
         error_code: error.code(),
         partition_index: index as i32,
-        leader_id: meta.leader,
+        leader_id: held.leader,
         leader_epoch: meta.leader_epoch,
-        replica_nodes: meta.replicas.clone(),
-        isr_nodes: meta.isr.clone(),
-        offline_replicas: admin::offline(image, meta),
+        replica_nodes: held.replicas,
+        isr_nodes: held.isr,
+        offline_replicas: held.offline,
     }
 }
 

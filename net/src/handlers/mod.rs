@@ -26,8 +26,10 @@ pub(crate) mod produce;
 use crate::conn::CloseReason;
 use crate::out::Out;
 use crate::shard::ShardNet;
+use crate::shared::Door;
 use crate::wire::{ApiKey, Reader, Request, Str};
 use millrace_engine::api::meta::{Image, Topic};
+use millrace_engine::types::PartitionId;
 use std::cell::RefCell;
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
@@ -62,15 +64,27 @@ impl Call<'_> {
     }
 }
 
+/// What is known of a request before its body is read.
+pub(crate) struct Asked {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    pub(crate) door: Door,
+}
+
 /// Serves any request but Produce and Fetch; gives whether its response tells of an error.
 pub(crate) async fn serve(
     shard: &ShardNet,
     out: &RefCell<Out>,
-    key: ApiKey,
-    version: i16,
-    correlation_id: i32,
+    asked: Asked,
     body: Reader,
 ) -> Result<bool, CloseReason> {
+    let Asked {
+        key,
+        version,
+        correlation_id,
+        door,
+    } = asked;
     let call = Call {
         out,
         version,
@@ -97,7 +111,7 @@ pub(crate) async fn serve(
         }
         ApiKey::AlterConfigs => call.answer(|r, _| alter_configs::handle(shard, r)).await,
         ApiKey::DescribeLogDirs => {
-            call.answer(|r, _| describe_log_dirs::handle(shard, r))
+            call.answer(|r, _| describe_log_dirs::handle(shard, r, door))
                 .await
         }
         ApiKey::CreatePartitions => {
@@ -158,6 +172,23 @@ pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
                 .map(|result| result.expect("all have ended")),
         );
     }
+}
+
+/// Counts a request for these partitions if any of them lives on another shard.
+fn note_owners<'a>(
+    shard: &ShardNet,
+    key: ApiKey,
+    image: &Image,
+    asked: impl Iterator<Item = (&'a str, i32)>,
+) {
+    if shard.shards == 1 {
+        return;
+    }
+    let owner = |(topic, index): (&str, i32)| {
+        let id = image.topic(topic)?.id;
+        Some(shard.broker.owner(PartitionId::new(id, index)))
+    };
+    shard.note_owners(key, asked.filter_map(owner));
 }
 
 /// Answers topic by topic what is asked of single partitions, some partitions of a topic at a time; `one` gets the

@@ -9,7 +9,7 @@ use crate::wire::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use crate::wire::ErrorCode;
+use crate::wire::{ApiKey, ErrorCode};
 use millrace_engine::api::meta::Topic;
 use millrace_engine::types::PartitionId;
 
@@ -27,6 +27,11 @@ pub(crate) async fn handle(
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let image = shard.broker.image();
+    let asked = request.topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter().map(|asked| asked.partition);
+        indexes.map(move |index| (&*topic.topic, index))
+    });
+    super::note_owners(shard, ApiKey::OffsetForLeaderEpoch, &image, asked);
     let asked = request.topics.into_iter().map(|t| (t.topic, t.partitions));
     let one = |topic, asked| one(shard, topic, asked);
     OffsetForLeaderEpochResponse {

@@ -10,7 +10,7 @@ use crate::wire::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
-use crate::wire::{ErrorCode, Str};
+use crate::wire::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
 use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError};
 use millrace_engine::types::batch::LOG_OVERHEAD;
@@ -145,7 +145,8 @@ pub(crate) fn start(
             partition_responses: answers,
         });
     }
-    conn.note_owners(items.iter().map(|item| broker.owner(item.partition)));
+    let owners = items.iter().map(|item| broker.owner(item.partition));
+    conn.note_owners(ApiKey::Produce, owners);
     let reply = Reply {
         response: ProduceResponse {
             responses,
@@ -284,7 +285,7 @@ impl Reply {
         Ok(first_error.is_some())
     }
 
-    /// Says who leads the partitions that this node does not (KIP-951).
+    /// Says who leads the partitions that this node does not (KIP-951): clients know other nodes by their own ids.
     fn tell_leaders(&mut self, image: &Image) {
         for topic in &mut self.response.responses {
             let Some(known) = image.topic(&topic.name) else {

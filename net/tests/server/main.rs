@@ -5,6 +5,7 @@
 mod bounds;
 mod configs;
 mod connection;
+mod cores;
 mod describe;
 mod fetch;
 mod metadata;

@@ -17,7 +17,7 @@ use millrace_net::wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use millrace_net::wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use millrace_net::wire::record::Record;
 use millrace_net::wire::{frame, ApiKey, Request, Str};
-use millrace_net::{serve, NetConfig, NetShared};
+use millrace_net::{serve, Listeners, NetConfig, NetShared};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -62,7 +62,11 @@ impl Server {
         let serving = brokers
             .iter()
             .map(|broker| {
-                let listeners = vec![listener.try_clone().unwrap()];
+                let port = config.core_ports.get(broker.shard());
+                let listeners = Listeners {
+                    of_node: vec![listener.try_clone().unwrap()],
+                    of_shard: port.map(|port| Listener::bind(at_port(*port)).unwrap()),
+                };
                 rt::spawn_joined(
                     Class::Network,
                     serve(broker.clone(), listeners, config.clone(), shared.clone()),
@@ -126,6 +130,11 @@ pub fn address() -> SocketAddr {
     ADDRESS.parse().unwrap()
 }
 
+/// The same host at another port.
+pub fn at_port(port: u16) -> SocketAddr {
+    SocketAddr::new(address().ip(), port)
+}
+
 /// Runs a test under several seeds, each with its own schedule and network timing.
 pub fn simulate<F: Future<Output = ()>>(test: impl Fn(u64) -> F) {
     for seed in 1..=5 {
@@ -165,8 +174,12 @@ pub struct Client {
 
 impl Client {
     pub async fn connect() -> Client {
+        Client::connect_to(address()).await
+    }
+
+    pub async fn connect_to(address: SocketAddr) -> Client {
         Client {
-            stream: TcpStream::connect(address()).await.unwrap(),
+            stream: TcpStream::connect(address).await.unwrap(),
             next_correlation: 1,
         }
     }

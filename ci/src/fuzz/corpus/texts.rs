@@ -32,7 +32,7 @@ const CONFIGS: &[(&str, &str)] = &[
     (
         "all",
         "data-dir = \"/srv/millrace\"\njournal-dir = \"/journal\"\nlisten = [\"0.0.0.0:9092\", \"[::1]:0\"]\n\
-         advertise = \"broker1.example:9092\"\nshards = 2\ncpus = \"0-1,4\"\nmemory = \"1.5GiB\"\nnode-id = 3\n\
+         advertise = \"broker1.example:9092\"\nadvertise-cores = true\nshards = 2\ncpus = \"0-1,4\"\nmemory = \"1.5GiB\"\nnode-id = 3\n\
          admin-listen = \"127.0.0.1:9644\"\nlog-level = \"info,millrace_net=debug\"\n",
     ),
     ("numbers", "cpus = [0, 4]\nmemory = 536870912\nlisten = \"localhost:9092\"\n"),

@@ -2,6 +2,8 @@
 //! Does not know other clients, nor what happens inside the broker.
 //! Invariant: every process that a test starts is killed when the test ends.
 
+mod cores;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -43,39 +45,52 @@ struct Broker {
     _out: BufReader<ChildStdout>,
     kafka: String,
     admin: String,
+    /// Where each shard listens, of those that are brokers of their own.
+    cores: Vec<String>,
 }
 
 impl Broker {
     fn start(dir: &Dir, shards: usize) -> Broker {
-        let mut command = serve(&dir.0, "127.0.0.1:0");
+        Broker::start_on(dir, shards, "127.0.0.1:0", &[]).expect("it starts")
+    }
+
+    /// None where it ends before it serves.
+    fn start_on(dir: &Dir, shards: usize, listen: &str, more: &[&str]) -> Option<Broker> {
+        let mut command = serve(&dir.0, listen);
         let mut child = command
             .arg("--shards")
             .arg(shards.to_string())
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let (mut kafka, mut admin) = (None, None);
+        let mut cores = Vec::new();
         let mut line = String::new();
         while kafka.is_none() || admin.is_none() {
             line.clear();
-            assert!(
-                out.read_line(&mut line).unwrap() > 0,
-                "the broker ended while it was starting"
-            );
+            if out.read_line(&mut line).unwrap() == 0 {
+                child.wait().unwrap();
+                return None;
+            }
             if let Some(at) = line.trim().strip_prefix("listening on ") {
                 kafka = Some(at.to_string());
+            }
+            if line.starts_with("shard ") {
+                cores.push(line.trim().rsplit_once(" on ").unwrap().1.to_string());
             }
             if let Some(at) = line.trim().strip_prefix("admin on http://") {
                 admin = Some(at.to_string());
             }
         }
-        Broker {
+        Some(Broker {
             child,
             _out: out,
             kafka: kafka.unwrap(),
             admin: admin.unwrap(),
-        }
+            cores,
+        })
     }
 
     fn signal(&self, signal: i32) {
