@@ -391,7 +391,7 @@ impl Shard {
         turn: Turn,
     ) -> FetchResult {
         partition.check_epoch(item.current_leader_epoch)?;
-        let (mut fetched, end) = partition.bounds(options.read_committed);
+        let (mut fetched, mut end) = partition.bounds(options.read_committed);
         if let Some(diverging) = partition.divergence(item.last_fetched_epoch, item.offset) {
             fetched.diverging = Some(diverging);
             return Ok(fetched);
@@ -437,13 +437,18 @@ impl Shard {
         let Some(memory) = self.responses.take(wanted, needed, until).await else {
             return Ok(fetched); // the client asks again
         };
+        // What there was before that may have been deleted meanwhile, and that may happen again while it is read.
+        let is_there =
+            || partition.check_offset(item.offset, partition.log.borrow().high_watermark());
+        is_there()?;
+        (fetched, end) = partition.bounds(options.read_committed);
         request.max_bytes = request.max_bytes.min(memory.bytes());
         let batches = match partition.read_memory(request, end) {
             Some(batches) => batches,
             None => {
-                let batches = partition.read(request, end).await?;
+                let read = partition.read(request, end).await;
                 self.limit_open_files(partition);
-                batches
+                read.or_else(|error| is_there().and(Err(error)))?
             }
         };
         self.count_read(&batches);
