@@ -139,7 +139,11 @@ struct Process {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    asked: u32,
 }
+
+/// Histories that one process runs: what was under way at a simulated crash stays in its memory, some MiB for each.
+const ASKED_MAX: u32 = 100;
 
 /// The parent's side of one worker; the process is started when needed, and again where a history took it down.
 #[derive(Default)]
@@ -147,10 +151,14 @@ pub struct Worker(Option<Process>);
 
 impl Worker {
     pub fn ask(&mut self, order: &Order) -> io::Result<Report> {
+        if self.0.as_ref().is_some_and(|p| p.asked == ASKED_MAX) {
+            self.end();
+        }
         let process = match self.0.as_mut() {
             Some(process) => process,
             None => self.0.insert(Process::start()?),
         };
+        process.asked += 1;
         let keep = order.keep.as_ref().map_or("-".to_string(), |keep| {
             keep.iter().map(|k| if *k { '1' } else { '0' }).collect()
         });
@@ -178,10 +186,8 @@ impl Worker {
         }
         Ok(report)
     }
-}
 
-impl Drop for Worker {
-    fn drop(&mut self) {
+    fn end(&mut self) {
         if let Some(Process {
             mut child, input, ..
         }) = self.0.take()
@@ -191,6 +197,12 @@ impl Drop for Worker {
                 eprintln!("a worker does not end: {error}");
             }
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -208,6 +220,7 @@ impl Process {
             child,
             input,
             output,
+            asked: 0,
         })
     }
 }
