@@ -38,6 +38,7 @@ DEBIAN_PACKAGES = {
     "mkfs.xfs": ["xfsprogs"],
     "filefrag": ["e2fsprogs"],
     "unshare": ["util-linux"],
+    "valgrind": ["valgrind"],
     "setpriv": ["util-linux"],
 }
 

@@ -20,6 +20,10 @@ PLANT_SEEDS = 400
 CORES = 2
 
 
+# What the instructions of the produce path are counted of.
+EXAMPLE = "produce_path"
+
+
 @dataclass
 class Options:
     broker: str
@@ -114,6 +118,18 @@ class Run:
         self.built = True
         self.report.ok()
         self.report.say("release: built")
+
+    def instructions(self):
+        if self.options.broker == "kafka" or self.options.binary != str(MILLRACE):
+            return
+        install.need("valgrind")
+        self.release()
+        command = ["cargo", "build", "--release", "-p", "millrace-net", "--example", EXAMPLE]
+        shell.must_run(command, LOGS / "instructions-build.log", 1500, cwd=ROOT)
+        log = LOGS / "instructions.log"
+        program = ROOT / "target" / "release" / "examples" / EXAMPLE
+        code = shell.run([sys.executable, HARNESS / "instructions.py", "--example", program], log, 600)
+        self.count_lines("instructions", log, code, None)
 
     # Clients --------------------------------------------------------------------------------------------------------
 
@@ -273,6 +289,7 @@ STEPS = {
     "sim": "histories of a simulated node (ci/sim)",
     "plants": "deliberate bugs, each of which the simulation has to catch (ci/sim --plants)",
     "release": "the release build that the following ones run against",
+    "instructions": "instructions of the produce path against their budget (needs valgrind)",
     "seed": "the first example: ten records with the Python client's defaults on port 9092",
     "kafka-python": "client suite",
     "confluent": "client suite (confluent-kafka, librdkafka)",
@@ -291,7 +308,7 @@ STEPS = {
 AT_NIGHT = {"plants", "hostile-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
-    ["verify"],
+    ["verify", "instructions"],
     ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
     # The first two want the default ports.
     ["seed", "process", "hostile", "logtools", "disks", "crash"],

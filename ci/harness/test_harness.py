@@ -4,6 +4,7 @@ import unittest
 from types import SimpleNamespace
 
 import broker
+import instructions
 import oracle
 import steps
 
@@ -114,6 +115,20 @@ class Counting(unittest.TestCase):
         self.assertEqual(self.count("ok a\nran 1\n", None), (1, 1))
         self.assertEqual(self.count("ok a\nran 1\n", -11), (1, 1))
         self.assertEqual(self.count("ran 0\n", 0), (0, 1))
+
+
+class Instructions(unittest.TestCase):
+    PROFILE = "fn=(1) ours\n12 40\n+1 2\ncfn=(2) millrace_engine::rt::sim::poll\ncalls=3 7\n* 900\n-1 8\nfn=(2)\n7 900\nfn=(1)\n1 50\n"
+
+    def test_what_is_called_is_not_counted_twice_and_the_simulator_not_at_all(self):
+        costs = instructions.own_costs(self.PROFILE)
+        self.assertEqual(costs, {"ours": 100, "millrace_engine::rt::sim::poll": 900})
+        self.assertEqual(instructions.counted(costs), 100)
+
+    def test_the_budget_holds_both_ways_for_its_compiler_only(self):
+        own = instructions.COMPILER + ".0 (x)"
+        for found, compiler, fine in [(1000, own, True), (1029, own, True), (1031, own, False), (969, own, False), (5000, "rustc 1.0", True)]:
+            self.assertEqual(instructions.verdict(found, 1000, compiler) is None, fine, found)
 
 
 def steps_report():
