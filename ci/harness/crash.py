@@ -7,6 +7,7 @@ it fixes what is chosen, not how the threads of three processes interleave.
 """
 
 import argparse
+import gc
 import os
 import random
 import secrets
@@ -94,6 +95,8 @@ class Crashes:
 
 def main():
     arguments = parse()
+    # Millions of records are kept, none in a cycle: to look for cycles took nearly half of a long run's time.
+    gc.disable()
     seed = arguments.seed or secrets.token_hex(4)
     print(f"note seed: {seed}", flush=True)
     lines = Lines()
