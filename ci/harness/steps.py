@@ -124,7 +124,7 @@ class Run:
             return
         install.need("valgrind")
         self.release()
-        command = ["cargo", "build", "--release", "-p", "millrace-net", "--example", EXAMPLE]
+        command = ["cargo", "build", "--release", "-p", "millrace", "--example", EXAMPLE]
         shell.must_run(command, LOGS / "instructions-build.log", 1500, cwd=ROOT)
         log = LOGS / "instructions.log"
         program = ROOT / "target" / "release" / "examples" / EXAMPLE

@@ -40,7 +40,7 @@ async fn run(requests: usize, records: usize, bytes: usize) {
     let boxes = Mailboxes::new(1);
     let net = NetConfig::default();
     let mut engine = EngineConfig::new("/data".into());
-    engine.memory_bytes = 256 << 20;
+    engine.memory_bytes = 64 << 20;
     engine.broker_settings = net.broker_settings();
     let broker = Broker::start(engine, 0, boxes.clone()).await;
     let broker = broker.expect("an empty disk");
