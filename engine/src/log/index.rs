@@ -124,7 +124,7 @@ impl Index {
         &self.times
     }
 
-    /// Byte position to begin scanning from for `relative`: a batch at or before it.
+    /// Where to begin scanning for `relative`: the last batch with an entry that ends before it; None for the beginning.
     pub fn entry_for(&self, relative: u32) -> Option<OffsetEntry> {
         let after = self.offsets.partition_point(|e| e.relative < relative);
         after.checked_sub(1).map(|i| self.offsets[i])
