@@ -30,6 +30,8 @@ pub struct JournalCheck<'a> {
     pub known: &'a mut HashMap<PartitionId, Known>,
     /// `<topic>-<partition>`, where the metadata has this partition.
     pub name: &'a dyn Fn(PartitionId) -> Option<String>,
+    /// All partitions of the shard that wrote this journal.
+    pub owned: &'a [PartitionId],
 }
 
 /// Where a commit is, for messages.
@@ -139,6 +141,8 @@ impl JournalCheck<'_> {
         mut seen: HashSet<PartitionId>,
         findings: &mut Vec<Finding>,
     ) -> io::Result<()> {
+        // All that a partition has may be in what is damaged.
+        seen.extend(self.owned);
         let mut continued = HashSet::new();
         for index in 0..scan.commits_beyond() {
             let commit = scan.commit_beyond(index).await?;
@@ -148,10 +152,10 @@ impl JournalCheck<'_> {
                 };
                 seen.insert(entry.partition);
                 let before = known.added.end;
-                if entry.kind == EntryKind::Append
+                let goes_on = entry.kind == EntryKind::Append
                     && append(known, &entry, payload).is_ok()
-                    && known.added.end > before
-                {
+                    && known.added.end > before;
+                if goes_on && scan.is_behind_all_damage(index) {
                     continued.insert(entry.partition);
                 }
             }

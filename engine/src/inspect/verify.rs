@@ -223,12 +223,17 @@ impl Verifier<'_> {
             let Some(image) = image else { continue };
             self.name_all(image);
             let name = |id: PartitionId| topic_has(image, id).then(|| name_of(image, id));
+            let owned: Vec<PartitionId> = image
+                .partitions()
+                .filter(|id| id.shard(manifest.journals.len()) == number)
+                .collect();
             let mut check = JournalCheck {
                 number,
                 dir: &dir,
                 checkpoint: &checkpoint,
                 known: &mut self.known,
                 name: &name,
+                owned: &owned,
             };
             self.summary.commits += check.run(&mut self.findings).await?;
             self.summary.journals += 1;

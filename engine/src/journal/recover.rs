@@ -47,8 +47,11 @@ pub struct Scan {
     id: JournalId,
     /// The unbroken chain from the first sequence needed, in order.
     chain: Vec<Found>,
-    /// Intact commits behind a damaged one, up to D: only good for partitions they continue.
+    /// Intact commits behind a damaged one, up to D and unbroken from there on: only good for
+    /// partitions they continue.
     beyond: Vec<Found>,
+    /// The last acknowledged sequence that is missing; means nothing where none is.
+    last_missing: u64,
     /// File and position of the whole header at which the chain ends.
     stopped_at: Option<(usize, u64)>,
     /// E: last sequence of the chain (first needed - 1 where it is empty).
@@ -103,7 +106,10 @@ impl Scan {
         let mut beyond = Vec::new();
         let mut broken = false;
         let mut stopped_at = None;
+        // The last commit that may have been acknowledged, and the commit before the one looked at.
+        let (mut tail, mut before) = (durable, None);
         for commit in found {
+            let linked_to = before.replace((commit.header.sequence, commit.crc));
             let due = first + chain.len() as u64;
             let linked = chain
                 .last()
@@ -118,17 +124,34 @@ impl Scan {
                 stopped_at = Some((commit.file, commit.header.position));
             }
             broken = true;
-            if commit.intact() && commit.header.sequence > due && commit.header.sequence <= durable
+            if !commit.intact() || commit.header.sequence <= due {
+                continue;
+            }
+            let sequence = commit.header.sequence;
+            // As without damage: what goes on unbroken was maybe acknowledged before anything said so.
+            if sequence == tail + 1
+                && linked_to.is_none_or(|(s, crc)| s < tail || crc == commit.header.previous_crc)
             {
+                tail = sequence;
+            }
+            if sequence <= tail {
                 beyond.push(commit);
             }
         }
         let end = first + chain.len() as u64 - 1;
+        let whole_to_the_end = beyond
+            .iter()
+            .rev()
+            .skip_while(|commit| commit.header.sequence > durable)
+            .zip((0..=durable).rev())
+            .take_while(|(commit, due)| commit.header.sequence == *due);
+        let last_missing = durable - whole_to_the_end.count() as u64;
         Ok(Scan {
             files,
             id,
             chain,
             beyond,
+            last_missing,
             stopped_at,
             end,
             durable,
@@ -175,6 +198,12 @@ impl Scan {
 
     pub fn commits_beyond(&self) -> usize {
         self.beyond.len()
+    }
+
+    /// Whether no acknowledged commit is missing behind commit `index` of those beyond: only here
+    /// does an entry prove that its partition lost nothing.
+    pub fn is_behind_all_damage(&self, index: usize) -> bool {
+        self.beyond[index].header.sequence > self.last_missing
     }
 
     pub async fn commit_beyond(&self, index: usize) -> io::Result<Commit> {

@@ -127,8 +127,24 @@ fn a_damaged_commit_below_the_known_durable_point_is_damage_not_a_tail() {
     scan(&sim, 1, async |scan: Scan| {
         assert_eq!((scan.end, scan.durable, scan.damaged()), (2, 5, true));
         assert_eq!(offsets(&scan).await, [0, 1]);
-        assert_eq!(scan.commits_beyond(), 2, "commits 4 and 5 are whole");
+        assert_eq!(
+            scan.commits_beyond(),
+            3,
+            "4 and 5 are whole, 6 goes on from them"
+        );
+        assert!((0..3).all(|index| scan.is_behind_all_damage(index)));
     });
+    // What lies before the last damage proves nothing, and a damaged commit behind D is a torn tail.
+    for place in [5, 6] {
+        sim.disk()
+            .flip_bit(&first_file(), position_of(&sim, place) + 300, 3);
+    }
+    scan(&sim, 1, async |scan: Scan| {
+        assert_eq!((scan.end, scan.durable, scan.commits_beyond()), (2, 5, 1));
+        assert!(!scan.is_behind_all_damage(0));
+    });
+    sim.disk()
+        .flip_bit(&first_file(), position_of(&sim, 5) + 300, 3);
     // Also where its header is what is damaged.
     sim.disk()
         .flip_bit(&first_file(), position_of(&sim, 3) + 40, 3);

@@ -5,7 +5,7 @@
 use super::config::{self, BrokerConfig, ConfigEntry, ConfigError, Layers, Overrides, TopicConfig};
 use super::cow::{CowMap, Keyed};
 use super::names;
-use crate::types::TopicId;
+use crate::types::{PartitionId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,6 +158,15 @@ impl Image {
     /// All topics, sorted by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> + '_ {
         self.by_name.iter()
+    }
+
+    /// All partitions of all topics.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        let of = |topic: &Arc<Topic>| {
+            let id = topic.id;
+            (0..topic.partitions.len() as i32).map(move |index| PartitionId::new(id, index))
+        };
+        self.topics().flat_map(of)
     }
 
     /// The topics whose name is `name` or after it, sorted.

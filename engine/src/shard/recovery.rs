@@ -12,7 +12,6 @@ use crate::log::damage::is_damage;
 use crate::log::restore::{mend_last, remove_left_behind, Replayed};
 use crate::log::{Log, Partition};
 use crate::manifest::Manifest;
-use crate::meta::Topic;
 use crate::plant::{self, Plant};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
@@ -32,6 +31,17 @@ struct Replay {
     /// Partitions that provably lost nothing to a damaged commit.
     continued: BTreeSet<PartitionId>,
     entered: u64,
+}
+
+/// Where an entry lies in its journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// No commit before it is missing.
+    InChain,
+    /// Commits before it are missing, others behind it too.
+    AmongDamage,
+    /// Commits before it are missing, none behind it.
+    BehindDamage,
 }
 
 impl Shard {
@@ -118,7 +128,7 @@ impl Shard {
         for index in 0..scan.commits() {
             let commit = scan.commit(index).await?;
             for (entry, payload) in commit.entries() {
-                self.replay_entry(&entry, payload, false, &mut replay)
+                self.replay_entry(&entry, payload, Found::InChain, &mut replay)
                     .await?;
             }
         }
@@ -148,13 +158,9 @@ impl Shard {
 
     fn all_mine(&self) -> Vec<PartitionId> {
         let image = self.image.borrow();
-        let of = |topic: &Topic| {
-            (0..topic.partitions.len() as i32)
-                .map(|i| PartitionId::new(topic.id, i))
-                .collect::<Vec<_>>()
-        };
-        let all = image.topics().flat_map(|topic| of(topic));
-        all.filter(|id| id.shard(self.shards) == self.index)
+        image
+            .partitions()
+            .filter(|id| id.shard(self.shards) == self.index)
             .collect()
     }
 
@@ -219,7 +225,7 @@ impl Shard {
         self: &Rc<Self>,
         entry: &EntryHeader,
         payload: &[u8],
-        beyond: bool,
+        found: Found,
         replay: &mut Replay,
     ) -> io::Result<()> {
         let id = entry.partition;
@@ -234,7 +240,7 @@ impl Shard {
             EntryKind::Truncate => Err(invalid(format!(
                 "partition {id}: truncation entries are not known to this version"
             ))),
-            EntryKind::Append => self.replay_append(entry, payload, beyond, replay).await,
+            EntryKind::Append => self.replay_append(entry, payload, found, replay).await,
         }
     }
 
@@ -242,7 +248,7 @@ impl Shard {
         self: &Rc<Self>,
         entry: &EntryHeader,
         payload: &[u8],
-        beyond: bool,
+        found: Found,
         replay: &mut Replay,
     ) -> io::Result<()> {
         let id = entry.partition;
@@ -266,12 +272,12 @@ impl Shard {
             Replayed::Entered => {
                 replay.entered += 1;
                 self.mark_dirty(&partition);
-                if beyond {
+                if found == Found::BehindDamage {
                     replay.continued.insert(id);
                 }
             }
             Replayed::Known => {}
-            Replayed::Gap if beyond => {}
+            Replayed::Gap if found != Found::InChain => {}
             Replayed::Gap => {
                 let end = partition.log.borrow().next_offset;
                 tracing::error!(partition = %id, end, found = entry.base_offset, "the journal skips acknowledged offsets");
@@ -320,8 +326,13 @@ impl Shard {
         );
         for index in 0..scan.commits_beyond() {
             let commit = scan.commit_beyond(index).await?;
+            let found = if scan.is_behind_all_damage(index) {
+                Found::BehindDamage
+            } else {
+                Found::AmongDamage
+            };
             for (entry, payload) in commit.entries() {
-                self.replay_entry(&entry, payload, true, replay).await?;
+                self.replay_entry(&entry, payload, found, replay).await?;
             }
         }
         for id in replay.seen.difference(&replay.continued) {

@@ -3,6 +3,7 @@
 //! Invariant: one topic and two partitions are enough here.
 
 mod adopt;
+mod commits;
 mod damage;
 mod deleted;
 mod fetches;
