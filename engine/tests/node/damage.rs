@@ -188,3 +188,42 @@ fn a_segment_that_ends_early_is_refused_where_it_ends() {
         }
     });
 }
+
+/// With a leader epoch of 2 a batch looks like one a byte before its beginning too.
+#[test]
+fn an_index_that_points_a_byte_before_a_batch_hides_nothing() {
+    let sim = Sim::new(11, SimConfig::default());
+    for life in 0..3 {
+        sim.block_on(async move {
+            let broker = start().await;
+            if life == 0 {
+                create_topic(&broker, HIT.topic, "t", 2, 1 << 20).await;
+            }
+            fill(&broker).await;
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+    }
+    let files = sim.disk().files().into_iter();
+    let indexes = files.filter(|f| f.extension().is_some_and(|e| e == "index"));
+    for file in indexes {
+        let mut content = sim.disk().read_raw(&file).unwrap();
+        for entry in content.chunks_exact_mut(8) {
+            let position = u32::from_be_bytes(entry[4..].try_into().unwrap());
+            entry[4..].copy_from_slice(&position.saturating_sub(1).to_be_bytes());
+        }
+        sim.disk().write_raw(&file, &content);
+    }
+    sim.block_on(async {
+        let broker = start().await;
+        for id in [HIT, WHOLE] {
+            let mut epochs = Vec::new();
+            for offset in 0..3 * BATCHES {
+                let batches = fetch(&broker, id, offset).await.unwrap();
+                assert_eq!(batches[0].base_offset, offset);
+                epochs.push(batches[0].leader_epoch);
+            }
+            assert!(epochs.contains(&2), "{epochs:?}");
+        }
+    });
+}

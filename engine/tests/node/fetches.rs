@@ -1,11 +1,11 @@
-//! Owns the proof that fetches which read at the same moment share one budget.
+//! Owns the proof that fetches which read at the same moment share one budget, and what those meet that wait for it.
 //! Does not know connections: who holds an answer here is a client that does not take it.
 //! Invariant checked: what is read and held never passes the budget and half of it again.
 
 use crate::node::{append, create_topic, start, Batch};
-use millrace_engine::api::{FetchItem, FetchOptions};
+use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched, PartitionError};
 use millrace_engine::rt::sim::{Sim, SimConfig};
-use millrace_engine::rt::{self, Class};
+use millrace_engine::rt::{self, Class, Joined};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::time::Duration;
 
@@ -14,44 +14,54 @@ const BATCHES: i64 = 300;
 const BATCH_BYTES: usize = 200_000;
 const READERS: usize = 100;
 
+async fn filled() -> Broker {
+    let broker = start().await;
+    create_topic(&broker, ID.topic, "t", 1, 1 << 30).await;
+    for n in 0..BATCHES {
+        let batch = Batch::new(n as u8, BATCH_BYTES).encode();
+        append(&broker, ID, batch).await.unwrap();
+    }
+    broker
+}
+
+fn read(broker: &Broker, offset: i64) -> Joined<Result<Fetched, PartitionError>> {
+    let item = FetchItem {
+        partition: ID,
+        offset,
+        max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+    };
+    let options = FetchOptions {
+        max_wait: Duration::from_millis(500),
+        min_bytes: 1,
+        max_bytes: 50 << 20,
+        read_committed: false,
+    };
+    let broker = broker.clone();
+    rt::spawn_joined(Class::Network, async move {
+        broker.fetch(vec![item], options).await.remove(0)
+    })
+}
+
+/// What readers hold that began together, from disk and from memory alike.
+async fn held_by_readers(broker: &Broker) -> Vec<Fetched> {
+    let readers: Vec<_> = (0..READERS)
+        .map(|reader| read(broker, reader as i64 * BATCHES / READERS as i64))
+        .collect();
+    let mut held = Vec::new();
+    for reader in readers {
+        held.push(reader.await.unwrap());
+    }
+    held
+}
+
 #[test]
 fn readers_that_begin_together_and_take_nothing_stay_within_the_budget() {
     let sim = Sim::new(1, SimConfig::default());
     sim.block_on(async {
-        let broker = start().await;
-        create_topic(&broker, ID.topic, "t", 1, 1 << 30).await;
-        for n in 0..BATCHES {
-            let batch = Batch::new(n as u8, BATCH_BYTES).encode();
-            append(&broker, ID, batch).await.unwrap();
-        }
-        let read = |offset| {
-            let item = FetchItem {
-                partition: ID,
-                offset,
-                max_bytes: 1 << 20,
-                current_leader_epoch: -1,
-                last_fetched_epoch: -1,
-            };
-            let options = FetchOptions {
-                max_wait: Duration::from_millis(500),
-                min_bytes: 1,
-                max_bytes: 50 << 20,
-                read_committed: false,
-            };
-            let broker = broker.clone();
-            rt::spawn_joined(Class::Network, async move {
-                let mut found = broker.fetch(vec![item], options).await;
-                found.remove(0).unwrap()
-            })
-        };
-        // From disk and from memory alike.
-        let readers: Vec<_> = (0..READERS)
-            .map(|reader| read(reader as i64 * BATCHES / READERS as i64))
-            .collect();
-        let mut held = Vec::new();
-        for reader in readers {
-            held.push(reader.await);
-        }
+        let broker = filled().await;
+        let held = held_by_readers(&broker).await;
         let bytes: usize = held.iter().map(|fetched| fetched.bytes()).sum();
         let metrics = broker.metrics();
         assert_eq!(metrics.response_bytes, bytes as u64);
@@ -64,6 +74,27 @@ fn readers_that_begin_together_and_take_nothing_stay_within_the_budget() {
         assert!(hungry > READERS / 2, "{hungry}");
         drop(held);
         assert_eq!(broker.metrics().response_bytes, 0);
-        assert!(read(0).await.bytes() > BATCH_BYTES);
+        assert!(read(&broker, 0).await.unwrap().bytes() > BATCH_BYTES);
+    });
+}
+
+#[test]
+fn a_reader_that_waits_for_memory_is_told_that_its_offset_was_deleted() {
+    let sim = Sim::new(2, SimConfig::default());
+    sim.block_on(async {
+        let broker = filled().await;
+        let held = held_by_readers(&broker).await;
+        let (gone, there) = (read(&broker, BATCHES - 9), read(&broker, BATCHES - 2));
+        rt::sleep(Duration::from_millis(100)).await;
+        let start = broker.delete_records(ID, BATCHES - 3).await;
+        assert_eq!(start, Ok(BATCHES - 3));
+        drop(held);
+        let refused = gone.await.map(|f| f.bytes());
+        assert!(
+            matches!(refused, Err(PartitionError::OffsetOutOfRange { .. })),
+            "{refused:?}"
+        );
+        let there = there.await.unwrap();
+        assert!(there.bytes() > 0 && there.log_start == BATCHES - 3);
     });
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 const TOPIC: TopicId = TopicId([7; 16]);
 const RECORDS: i32 = 5;
+/// Several segments on disk, and one in memory.
+const BATCHES: i64 = 250;
+const FIRST_LEFT: i64 = 90;
 
 async fn start() -> Broker {
     let broker = node::start().await;
@@ -69,4 +72,34 @@ fn the_newest_record_is_one_that_is_durable() {
         let second = i64::from(RECORDS);
         assert_eq!(offset_of(&broker, OffsetSpec::MaxTimestamp).await, second);
     });
+}
+
+/// Whatever the moment at which a segment goes away under a lookup, no record is passed over that is still there.
+#[test]
+fn a_segment_deleted_while_it_is_looked_through_hides_no_record_behind_it() {
+    for micros in (0..400).step_by(40) {
+        let sim = Sim::new(3, SimConfig::default());
+        let found = sim.block_on(async move {
+            let broker = node::start().await;
+            node::create_topic(&broker, TOPIC, "t", 1, 8 << 20).await;
+            // The first record is as late as the last one, and deleted: its whole segment is looked through.
+            for n in 0..BATCHES {
+                let batch = Batch {
+                    timestamp_ms: if n == 0 { BATCHES } else { n },
+                    ..Batch::new(n as u8, 100_000)
+                };
+                node::append(&broker, id(), batch.encode()).await.unwrap();
+            }
+            assert_eq!(broker.delete_records(id(), 5).await, Ok(5));
+            let deleting = broker.clone();
+            let deleted = rt::spawn_joined(rt::Class::Network, async move {
+                deleting.delete_records(id(), FIRST_LEFT).await
+            });
+            rt::sleep(Duration::from_micros(micros)).await;
+            let found = offset_of(&broker, OffsetSpec::At(FIRST_LEFT)).await;
+            assert_eq!(deleted.await, Ok(FIRST_LEFT));
+            found
+        });
+        assert_eq!(found, FIRST_LEFT, "{micros} us after it began");
+    }
 }
