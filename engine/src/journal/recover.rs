@@ -129,7 +129,7 @@ impl Scan {
             }
             let sequence = commit.header.sequence;
             // As without damage: what goes on unbroken was maybe acknowledged before anything said so.
-            if sequence == tail + 1
+            if sequence - 1 == tail
                 && linked_to.is_none_or(|(s, crc)| s < tail || crc == commit.header.previous_crc)
             {
                 tail = sequence;
