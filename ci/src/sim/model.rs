@@ -193,6 +193,8 @@ pub struct Model {
     tags: HashMap<Content, u64>,
     pub topics: BTreeMap<u8, Topic>,
     pub partitions: BTreeMap<Place, Partition>,
+    /// DeleteRecords that were not answered yet: topic, partition and offset.
+    pub deleting: Vec<(u8, i32, i64)>,
     /// Something at rest was damaged: errors are answers now, wrong bytes never are.
     pub damaged: bool,
     /// What was damaged only says where to look: answers are as they were.
@@ -237,6 +239,19 @@ impl Model {
     pub fn retains(&self, place: Place) -> bool {
         let topic = self.topics.get(&place.topic);
         topic.is_some_and(|t| t.retention.is_set())
+    }
+
+    /// A topic is about to be made. A DeleteRecords that is still under way names it too: names are all that it has.
+    pub fn begin_life(&mut self, number: u8, topic: Topic) {
+        let (life, partitions) = (topic.life, topic.partitions);
+        self.topics.insert(number, topic);
+        let has = |d: &&(u8, i32, i64)| d.0 == number && d.1 < partitions;
+        let under_way = self.deleting.iter().filter(has);
+        for (topic, index, offset) in under_way.copied() {
+            let place = Place { topic, life, index };
+            let partition = self.partitions.entry(place).or_default();
+            partition.delete_asked = partition.delete_asked.max(offset);
+        }
     }
 
     /// The partition's place in the topic's life of now, if it is certain to be there.

@@ -87,7 +87,7 @@ pub async fn create_topic(shared: Rc<Shared>, new: NewTopic) {
             caching: new.caching,
             stamped: new.stamped,
         };
-        model.topics.insert(new.topic, topic);
+        model.begin_life(new.topic, topic);
         life
     };
     let config = |name: &'static str, value: String| CreatableTopicConfig {
@@ -261,6 +261,7 @@ pub async fn delete_records(shared: Rc<Shared>, topic: u8, index: i32, percent: 
         let mut model = shared.model.borrow_mut();
         let partition = model.partitions.entry(place).or_default();
         partition.delete_asked = partition.delete_asked.max(offset);
+        model.deleting.push((topic, index, offset));
     }
     let request = DeleteRecordsRequest {
         topics: vec![DeleteRecordsTopic {
@@ -279,6 +280,10 @@ pub async fn delete_records(shared: Rc<Shared>, topic: u8, index: i32, percent: 
     };
     let answer = &answer.topics[0].partitions[0];
     let mut model = shared.model.borrow_mut();
+    let under_way = &mut model.deleting;
+    if let Some(of_this) = under_way.iter().position(|d| *d == (topic, index, offset)) {
+        under_way.swap_remove(of_this);
+    }
     if !model.is_certain(place) {
         return;
     }
