@@ -31,15 +31,16 @@ class Shape:
 
 # Instructions for each request, by the compiler below. Lower one when it is beaten; raise it only for what is worth it.
 SHAPES = [
-    Shape("one_small_record", 1, 100, (500, 1500), 18_495),
-    Shape("64_kib_batch", 64, 1000, (100, 300), 121_219),
+    Shape("one_small_record", 1, 100, (500, 1500), 16_894),
+    Shape("64_kib_batch", 64, 1000, (100, 300), 119_289),
 ]
 COMPILER = "rustc 1.95"
 # Another C library or allocator build is worth this much; a change of the path is more.
 TOLERANCE = 0.03
-# The simulator and the program itself, what copies or fills blocks, and the C library's allocator.
+# The simulator, what the compiler may put it into, and the program itself, what copies or fills blocks, and the C
+# library's allocator.
 LEFT_OUT = re.compile(
-    r"::rt::sim|produce_path::|mem(cpy|move|set|cmp|chr)|^\(below main\)|^(_int_)?(malloc|free|realloc|calloc)|^unlink_chunk"
+    r"::rt::sim|::rt::net::Kind::poll_|produce_path::|mem(cpy|move|set|cmp|chr)|^\(below main\)|^(_int_)?(malloc|free|realloc|calloc)|^unlink_chunk"
 )
 SECONDS_MAX = 120
 
