@@ -9,10 +9,27 @@ use crate::log::records::RecordTime;
 use crate::meta::{Command, MetaError, Outcome};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
+use std::future::{poll_fn, Future};
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::task::Poll;
 
 /// Producer ids a shard takes from the metadata at once.
 const PRODUCER_ID_BLOCK: u32 = 1_000;
+
+/// Who waits for an answer of another shard; says so when it does not any more.
+#[derive(Default)]
+struct Asker {
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Shard {
     /// Runs `f` with the partition on the shard that owns it.
@@ -38,7 +55,9 @@ impl Shard {
         current_leader_epoch: i32,
         spec: OffsetSpec,
     ) -> Result<ListedOffset, PartitionError> {
-        self.on_owner(partition, move |shard| async move {
+        let asker = Asker::default();
+        let gone = asker.gone.clone();
+        let search = self.on_owner(partition, move |shard| async move {
             let partition = shard.partition(partition)?;
             partition.check_epoch(current_leader_epoch)?;
             let _turn = match spec {
@@ -84,14 +103,32 @@ impl Shard {
                 }
                 OffsetSpec::LatestTiered => found(None),
                 OffsetSpec::MaxTimestamp => {
-                    found(partition.find_newest(bounds.high_watermark).await?)
+                    let search = partition.find_newest(bounds.high_watermark);
+                    found(shard.while_wanted(&gone, search).await?)
                 }
-                OffsetSpec::At(timestamp_ms) => found(
-                    partition
-                        .find_time(timestamp_ms, bounds.high_watermark)
-                        .await?,
-                ),
+                OffsetSpec::At(timestamp_ms) => {
+                    let search = partition.find_time(timestamp_ms, bounds.high_watermark);
+                    found(shard.while_wanted(&gone, search).await?)
+                }
             })
+        });
+        search.await
+    }
+
+    /// Runs a search as long as its asker waits for it and the shard is not stopping: it may be much work for a question
+    /// of few bytes, and many may be queued.
+    async fn while_wanted<R>(
+        &self,
+        gone: &AtomicBool,
+        search: impl Future<Output = Result<R, PartitionError>>,
+    ) -> Result<R, PartitionError> {
+        let mut search = pin!(search);
+        // It yields after each step, so this looks often enough.
+        poll_fn(|cx| {
+            if gone.load(Ordering::Relaxed) || self.stopping.get() {
+                return Poll::Ready(Err(PartitionError::Stopping));
+            }
+            search.as_mut().poll(cx)
         })
         .await
     }
