@@ -18,7 +18,7 @@ pub mod time;
 
 pub use file::{DirectBuf, File, OpenOptions, ReadBuf, BLOCK};
 pub use inbox::{inbox, InboxReceiver, InboxSender};
-pub use net::{DetachedStream, Listener, Pulse, ReadHalf, TcpStream, WriteHalf};
+pub use net::{DetachedStream, Listener, Peer, Pulse, ReadHalf, TcpStream, WriteHalf};
 pub use start::{delay_flushes, run_one, run_shards, warm_iopoll, ShardConfig, ShardThreads};
 pub use sync::{oneshot, Notify, OneReceiver, OneSender, Permit, Semaphore};
 pub use task::{

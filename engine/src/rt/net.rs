@@ -124,13 +124,23 @@ pub struct TcpStream(Rc<Kind>);
 #[derive(Debug)]
 pub struct Pulse(Weak<Kind>);
 
+/// What is known of the other end, whether or not what it sent has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Sending,
+    /// Its stream has ended. It may still read, or be gone: only a write will tell.
+    Ended,
+    /// The connection is none any more.
+    Reset,
+}
+
 impl Pulse {
-    /// Whether the peer has reset the connection. The end of the peer's stream alone is none: it may still read.
-    pub fn is_reset(&self) -> bool {
+    /// What the system knows by now.
+    pub fn peer(&self) -> Peer {
         match self.0.upgrade().as_deref() {
-            Some(Kind::Real(s)) => s.is_reset(),
-            Some(Kind::Sim(s)) => s.is_reset(),
-            None => true,
+            Some(Kind::Real(s)) => s.peer(),
+            Some(Kind::Sim(s)) => s.peer(),
+            None => Peer::Reset,
         }
     }
 }

@@ -57,7 +57,7 @@ impl Shard {
     ) -> Result<ListedOffset, PartitionError> {
         let asker = Asker::default();
         let gone = asker.gone.clone();
-        let search = self.on_owner(partition, move |shard| async move {
+        self.on_owner(partition, move |shard| async move {
             let partition = shard.partition(partition)?;
             partition.check_epoch(current_leader_epoch)?;
             let _turn = match spec {
@@ -111,8 +111,8 @@ impl Shard {
                     found(shard.while_wanted(&gone, search).await?)
                 }
             })
-        });
-        search.await
+        })
+        .await
     }
 
     /// Runs a search as long as its asker waits for it and the shard is not stopping: it may be much work for a question

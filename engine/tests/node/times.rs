@@ -3,10 +3,12 @@
 //! Invariant checked: a record that is there is found, and one that was deleted or is not durable yet is not.
 
 use crate::node::{self, Batch};
-use millrace_engine::api::{Acks, AppendItem, Broker, OffsetSpec};
+use millrace_engine::api::{Acks, AppendItem, Broker, OffsetSpec, PartitionError};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{Sim, SimConfig};
 use millrace_engine::types::{PartitionId, TopicId};
+use std::future::{poll_fn, Future};
+use std::task::Poll;
 use std::time::Duration;
 
 const TOPIC: TopicId = TopicId([7; 16]);
@@ -35,6 +37,19 @@ fn item() -> AppendItem {
         partition: id(),
         batch: batch.encode().into(),
     }
+}
+
+/// Appends batches of one record each. The first is as late as the last one, and deleted: whoever looks for a time has
+/// to look through its whole segment.
+async fn fill(broker: &Broker) {
+    for n in 0..BATCHES {
+        let batch = Batch {
+            timestamp_ms: if n == 0 { BATCHES } else { n },
+            ..Batch::new(n as u8, 100_000)
+        };
+        node::append(broker, id(), batch.encode()).await.unwrap();
+    }
+    assert_eq!(broker.delete_records(id(), 5).await, Ok(5));
 }
 
 async fn offset_of(broker: &Broker, spec: OffsetSpec) -> i64 {
@@ -82,15 +97,7 @@ fn a_segment_deleted_while_it_is_looked_through_hides_no_record_behind_it() {
         let found = sim.block_on(async move {
             let broker = node::start().await;
             node::create_topic(&broker, TOPIC, "t", 1, 8 << 20).await;
-            // The first record is as late as the last one, and deleted: its whole segment is looked through.
-            for n in 0..BATCHES {
-                let batch = Batch {
-                    timestamp_ms: if n == 0 { BATCHES } else { n },
-                    ..Batch::new(n as u8, 100_000)
-                };
-                node::append(&broker, id(), batch.encode()).await.unwrap();
-            }
-            assert_eq!(broker.delete_records(id(), 5).await, Ok(5));
+            fill(&broker).await;
             let deleting = broker.clone();
             let deleted = rt::spawn_joined(rt::Class::Network, async move {
                 deleting.delete_records(id(), FIRST_LEFT).await
@@ -101,5 +108,74 @@ fn a_segment_deleted_while_it_is_looked_through_hides_no_record_behind_it() {
             found
         });
         assert_eq!(found, FIRST_LEFT, "{micros} us after it began");
+    }
+}
+
+/// A node of so many shards on which a lookup by time takes long, and the time that one takes.
+async fn slow(shards: usize) -> (Vec<Broker>, Duration) {
+    let brokers = node::try_start(shards).await.unwrap();
+    node::create_topic(&brokers[0], TOPIC, "t", 1, 8 << 20).await;
+    fill(&brokers[0]).await;
+    let disk = Sim::handle().disk();
+    disk.latency_spike(Duration::from_secs(1), Duration::from_secs(100_000));
+    let begun = rt::now();
+    assert_eq!(look(&brokers[0]).await, Ok(FIRST_LEFT));
+    let alone = rt::now().since(begun);
+    assert!(alone > Duration::from_secs(5), "{alone:?}");
+    (brokers, alone)
+}
+
+async fn look(broker: &Broker) -> Result<i64, PartitionError> {
+    let found = broker.list_offset(id(), -1, OffsetSpec::At(FIRST_LEFT));
+    Ok(found.await?.offset)
+}
+
+#[test]
+fn searches_that_nobody_waits_for_hold_up_no_other() {
+    for (shards, asking) in [(1, 0), (2, 0), (2, 1)] {
+        let sim = Sim::new(4, SimConfig::default());
+        sim.block_on(async move {
+            let (brokers, alone) = slow(shards).await;
+            let mut given_up: Vec<_> = (0..100).map(|_| Box::pin(look(&brokers[asking]))).collect();
+            let begin = poll_fn(|cx| {
+                for search in &mut given_up {
+                    assert!(search.as_mut().poll(cx).is_pending());
+                }
+                Poll::<()>::Pending
+            });
+            assert!(rt::timeout(alone / 4, begin).await.is_none());
+            drop(given_up);
+            let begun = rt::now();
+            assert_eq!(look(&brokers[0]).await, Ok(FIRST_LEFT));
+            // What was being read when they were given up is still read.
+            let waited = rt::now().since(begun);
+            assert!(
+                waited < alone + Duration::from_secs(3),
+                "{waited:?} and {alone:?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_search_ends_with_its_shard() {
+    for (shards, asking) in [(1, 0), (2, 0), (2, 1)] {
+        let sim = Sim::new(5, SimConfig::default());
+        sim.block_on(async move {
+            let (brokers, alone) = slow(shards).await;
+            let asker = brokers[asking].clone();
+            let search = rt::spawn_joined(rt::Class::Network, async move { look(&asker).await });
+            rt::sleep(alone / 4).await;
+            let begun = rt::now();
+            let closed =
+                rt::spawn_joined(
+                    rt::Class::Network,
+                    async move { node::close(&brokers).await },
+                );
+            assert_eq!(search.await, Err(PartitionError::Stopping));
+            let waited = rt::now().since(begun);
+            assert!(waited < alone / 2, "{waited:?} and {alone:?}");
+            closed.await;
+        });
     }
 }

@@ -114,6 +114,7 @@ pub(crate) struct Conn {
     write_begun: Cell<Option<rt::Mono>>,
     /// What `write_begun` was when the client was found to take nothing.
     unread_since: Cell<Option<rt::Mono>>,
+    /// Since when what is due has been all that the client can still want, as far as it is known to have ended.
     finish_begun: Cell<Option<rt::Mono>>,
     shrink: Cell<bool>,
 }
@@ -400,8 +401,18 @@ impl Conn {
             }
         }
         // It has more to read and does not, as it waits for something: so it sees nothing of what becomes of the client.
-        if !self.reading.get() && self.pulse.is_reset() {
-            return self.abort(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        if !self.reading.get() {
+            match self.pulse.peer() {
+                rt::Peer::Sending => {}
+                // It may still read what is due; or be gone, and then nobody needs what it asked for.
+                rt::Peer::Ended if self.finish_begun.get().is_none() => {
+                    self.finish_begun.set(Some(now));
+                }
+                rt::Peer::Ended => {}
+                rt::Peer::Reset => {
+                    return self.abort(io::Error::from(io::ErrorKind::ConnectionReset).into())
+                }
+            }
         }
         let quiet = self.queue.borrow().is_empty()
             && self.request_bytes.get() == 0

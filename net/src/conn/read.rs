@@ -159,6 +159,8 @@ impl Conn {
     ) -> Option<io::Result<usize>> {
         let mut read = pin!(half.read(inbuf.room(partial)));
         self.reading.set(true);
+        // The end of what the client sent had been seen before all of that was read.
+        self.finish_begun.set(None);
         let read = poll_fn(|cx| {
             if self.is_over() || self.shrink.get() {
                 return Poll::Ready(None);
@@ -186,6 +188,19 @@ impl Conn {
             } else {
                 Poll::Pending
             }
+        })
+        .await
+    }
+
+    /// Gives up what changes nothing when the connection is aborted.
+    async fn unless_aborted<T>(&self, work: impl Future<Output = T>) -> Result<T, CloseReason> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if self.is_aborted() {
+                // The real reason is in `aborted`.
+                return Poll::Ready(Err(CloseReason::Stopping));
+            }
+            work.as_mut().poll(cx).map(Ok)
         })
         .await
     }
@@ -273,7 +288,9 @@ impl Conn {
         match key {
             ApiKey::Produce => {
                 let request = decode(&mut body, version)?;
-                let keyless = produce::keyless(self, &request).await;
+                let keyless = self
+                    .unless_aborted(produce::keyless(&self.shard, &request))
+                    .await?;
                 let (results, reply) = produce::start(self, request, version, &keyless);
                 self.push(in_flight(Work::Produce { results, reply }, 0));
             }
@@ -321,10 +338,15 @@ impl Conn {
                     correlation_id,
                     door: self.door,
                 };
-                let served = handlers::serve(&self.shard, &self.out, asked, body).await;
+                let serving = handlers::serve(&self.shard, &self.out, asked, body);
+                let served = match key {
+                    // It only looks, perhaps for long.
+                    ApiKey::ListOffsets => self.unless_aborted(serving).await,
+                    _ => Ok(serving.await),
+                };
                 self.request_bytes
                     .set(self.request_bytes.get() - request_bytes);
-                let failed = served?;
+                let failed = served??;
                 self.shard
                     .metrics
                     .answered(key, failed, rt::now().since(begun));

@@ -43,20 +43,20 @@ pub(crate) type Keyless = BTreeSet<(usize, usize)>;
 
 /// Looks for keys in compressed batches for compacted topics. That may take long, and so only this connection waits for it:
 /// the order in which its batches are handed over stays as it is.
-pub(crate) async fn keyless(conn: &Conn, request: &ProduceRequest) -> Keyless {
+pub(crate) async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Keyless {
     let mut keyless = Keyless::new();
     for (topic_at, topic) in request.topic_data.iter().enumerate() {
         for (partition_at, data) in topic.partition_data.iter().enumerate() {
             let Some(batch) = data.records.as_ref().filter(|batch| is_compressed(batch)) else {
                 continue;
             };
-            let broker = &conn.shard.broker;
+            let broker = &shard.broker;
             let image = broker.image();
             let known = image.topic(&topic.name);
             if !known.is_some_and(|topic| topic.config.cleanup_policy.compact) {
                 break;
             }
-            if conn.is_aborted() || !broker.all_keyed(batch).await {
+            if !broker.all_keyed(batch).await {
                 keyless.insert((topic_at, partition_at));
             }
         }

@@ -86,27 +86,66 @@ fn a_frame_that_comes_slowly_is_let_be_while_nobody_needs_its_memory() {
 
 #[test]
 fn a_connection_that_waits_for_its_own_answers_sees_that_the_client_is_gone() {
-    with_server(1, NetConfig::default(), |server, mut client| async move {
-        client.create_topic("t", 1).await;
-        let mut gone = Client::connect().await;
-        let wait = FetchRequest {
-            max_wait_ms: 300_000,
-            max_bytes: 1000,
-            ..fetch("t", &[(0, 0)])
-        };
-        // An answer that is never read makes the end of this client a reset.
-        gone.send(&ApiVersionsRequest::default(), 0).await;
-        rt::sleep(millis(500)).await;
-        // More than may be under way at once, so that nothing is read any more.
-        for _ in 0..200 {
-            gone.send(&wait, 4).await;
-        }
-        rt::sleep(Duration::from_secs(1)).await;
-        assert_eq!(server.shared.connections(), [2]);
-        drop(gone);
-        rt::sleep(Duration::from_secs(10)).await;
-        assert_eq!(server.shared.connections(), [1]);
-    });
+    for reset in [true, false] {
+        with_server(1, NetConfig::default(), |server, mut client| async move {
+            client.create_topic("t", 1).await;
+            let mut gone = Client::connect().await;
+            let wait = FetchRequest {
+                max_wait_ms: 300_000,
+                max_bytes: 1000,
+                ..fetch("t", &[(0, 0)])
+            };
+            if reset {
+                // An answer that is never read makes the end of this client a reset.
+                gone.send(&ApiVersionsRequest::default(), 0).await;
+                rt::sleep(millis(500)).await;
+            }
+            // More than may be under way at once, so that nothing is read any more.
+            for _ in 0..200 {
+                gone.send(&wait, 4).await;
+            }
+            rt::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.shared.connections(), [2]);
+            drop(gone);
+            rt::sleep(Duration::from_secs(10)).await;
+            assert_eq!(server.shared.connections(), [1]);
+        });
+    }
+}
+
+#[test]
+fn a_search_for_a_client_that_is_gone_holds_nothing() {
+    for reset in [true, false] {
+        simulate(|_| async move {
+            // More is produced than is kept in memory.
+            let server = Server::start_within(1, NetConfig::default(), 1).await;
+            let mut client = Client::connect().await;
+            client.create_topic("t", 1).await;
+            let records = batch(&[&[0; 500_000]]);
+            for _ in 0..50 {
+                client
+                    .call(&produce("t", 0, -1, Some(records.clone())), 8)
+                    .await;
+            }
+            let mut gone = Client::connect().await;
+            if reset {
+                gone.send(&ApiVersionsRequest::default(), 0).await;
+                rt::sleep(millis(500)).await;
+            }
+            Sim::handle()
+                .disk()
+                .latency_spike(Duration::from_secs(300), millis(500));
+            // The second one keeps the client's end from being read.
+            gone.send(&listed(1_700_000_000_000), 4).await;
+            gone.send(&listed(1_700_000_000_000), 4).await;
+            rt::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.shared.connections(), [2]);
+            drop(gone);
+            rt::sleep(Duration::from_secs(10)).await;
+            assert_eq!(server.shared.connections(), [1]);
+            server.stop().await;
+        });
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use ::glommio::net::TcpStream as GlommioStream;
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::io_error;
+use crate::rt::Peer;
 
 /// Connections the kernel queues for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -165,15 +166,21 @@ impl RealStream {
         }
     }
 
-    pub(in crate::rt) fn is_reset(&self) -> bool {
+    pub(in crate::rt) fn peer(&self) -> Peer {
         let mut poll = libc::pollfd {
             fd: self.fd(),
-            events: 0,
+            events: libc::POLLRDHUP,
             revents: 0,
         };
         // SAFETY: one descriptor, which is open, and no time to wait.
         let ready = unsafe { libc::poll(&mut poll, 1, 0) };
-        ready == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP) != 0
+        if ready != 1 {
+            Peer::Sending
+        } else if poll.revents & (libc::POLLERR | libc::POLLHUP) != 0 {
+            Peer::Reset
+        } else {
+            Peer::Ended
+        }
     }
 
     pub(in crate::rt) fn shutdown_write(&self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::super::net::Peer;
 use super::super::time::Mono;
 use super::core::{current, Core};
 use super::NodeId;
@@ -410,15 +411,20 @@ impl SimStream {
         d.0
     }
 
-    pub(in crate::rt) fn is_reset(&self) -> bool {
+    pub(in crate::rt) fn peer(&self) -> Peer {
         let core = self.core();
         let net = core.net.borrow();
-        match net.socks.get(&self.id) {
-            None => true,
-            Some(s) => {
-                let came = s.reset_at.is_some_and(|t| t <= core.now());
-                came && !net.cut(s.node, s.peer_node)
-            }
+        let Some(s) = net.socks.get(&self.id) else {
+            return Peer::Reset;
+        };
+        let came =
+            |at: Option<Mono>| at.is_some_and(|t| t <= core.now()) && !net.cut(s.node, s.peer_node);
+        if came(s.reset_at) {
+            Peer::Reset
+        } else if came(s.fin_at) {
+            Peer::Ended
+        } else {
+            Peer::Sending
         }
     }
 

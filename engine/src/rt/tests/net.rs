@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::super::*;
 use super::{both, pattern};
@@ -181,6 +182,37 @@ fn errors_of_the_peer() {
         drop(l);
         let e = TcpStream::connect(addr).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_pulse_tells_of_the_peer_to_who_does_not_read() {
+    both("pulse", |_| async {
+        let l = Listener::bind(any()).unwrap();
+        let mut client = TcpStream::connect(l.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = l.accept().await.unwrap();
+        let pulse = server.pulse();
+        client.write_all(b"not read").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(pulse.peer(), Peer::Sending);
+
+        let (r, mut w) = client.split();
+        w.shutdown().await.unwrap();
+        while pulse.peer() == Peer::Sending {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(pulse.peer(), Peer::Ended);
+
+        // What nobody takes makes the peer's end a reset.
+        server.write_all(b"not taken").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        drop((r, w));
+        while pulse.peer() == Peer::Ended {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(pulse.peer(), Peer::Reset);
+        drop(server);
+        assert_eq!(pulse.peer(), Peer::Reset);
     });
 }
 
