@@ -18,7 +18,7 @@ use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::glommio::{
     CpuSet, GlommioError, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares,
@@ -49,10 +49,13 @@ const SHARES: [usize; 4] = [1000, 1000, 800, 100];
 /// there is always one due. An idle wake-up every 50 ms cost about 0.3 % of a core.
 const HEARTBEAT_BUSY: Duration = Duration::from_millis(1);
 const HEARTBEAT_IDLE: Duration = Duration::from_millis(200);
+/// How long an executor that is done waits for the pool.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Counts polls of tasks on this thread.
     static POLLS: Cell<u64> = const { Cell::new(0) };
+    static UNDER_WAY: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Queues {
@@ -148,9 +151,34 @@ pub(super) async fn sleep(d: Duration) {
     ::glommio::timer::sleep(d).await;
 }
 
+/// Work of the pool whose end somebody waits for. A pool thread panics when its executor is gone before that.
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> UnderWay {
+        UNDER_WAY.with(|n| n.set(n.get() + 1));
+        UnderWay
+    }
+
+    /// Waits until there is none, but not for a device that hangs.
+    async fn end() {
+        let begun = Instant::now();
+        while UNDER_WAY.with(Cell::get) > 0 && begun.elapsed() < UNDER_WAY_MAX {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.with(|n| n.set(n.get() - 1));
+    }
+}
+
 /// The result travels in a slot of our own: glommio's would leak it (an open file, say) when the caller is cancelled, and
 /// a panic would kill its pool thread.
 pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    let _under_way = UnderWay::begin();
     let slot = Arc::new(Mutex::new(None));
     let fill = slot.clone();
     ::glommio::executor()
@@ -220,6 +248,7 @@ async fn inside<T>(drain: bool, f: impl Future<Output = T>) -> T {
         if let Some(drain) = drain {
             drain.finish().await;
         }
+        UnderWay::end().await;
         result
     })
     .await;
