@@ -316,7 +316,13 @@ impl Ring {
             match fill(&path, self.config.file_bytes, hurry).await {
                 Ok(file) => {
                     let bytes = self.config.file_bytes;
-                    self.state.borrow_mut().free.push_back(Rc::new(JournalFile {
+                    let mut state = self.state.borrow_mut();
+                    // The first file has done its work: it would take the place of one that holds more.
+                    while let Some(at) = state.free.iter().position(|f| f.bytes < bytes) {
+                        let small = state.free.remove(at).expect("just found");
+                        rt::spawn(Class::Background, remove(small));
+                    }
+                    state.free.push_back(Rc::new(JournalFile {
                         path,
                         file,
                         bytes,

@@ -214,6 +214,34 @@ fn files_are_used_again_only_after_they_were_given_back() {
 }
 
 #[test]
+fn the_small_first_file_takes_the_place_of_no_other() {
+    let sim = Sim::new(5, SimConfig::default());
+    sim.block_on(async {
+        let config = RingConfig {
+            dir: dir(),
+            first_file_bytes: FILE_BYTES / 4,
+            file_bytes: FILE_BYTES,
+            files_max: 3,
+        };
+        let ring = Rc::new(Ring::create(config).await.unwrap());
+        ring.start_filler();
+        assert_eq!(
+            ring.place(1, FILE_BYTES / 4).await.unwrap().0.bytes,
+            FILE_BYTES / 4
+        );
+        assert_eq!(ring.place(2, FILE_BYTES).await.unwrap().0.bytes, FILE_BYTES);
+        // Given back while there is no other; the next one is being made.
+        ring.recycle(1);
+        rt::sleep(Duration::from_secs(1)).await;
+        assert_eq!(ring.bytes(), 2 * FILE_BYTES);
+        assert_eq!(ring.place(3, 4096).await.unwrap().0.bytes, FILE_BYTES);
+        assert!(!ring.is_full());
+        assert_eq!(sim.disk().files().len(), 2);
+        ring.close();
+    });
+}
+
+#[test]
 fn a_full_ring_grows_for_what_the_freeing_of_files_waits_for_and_shrinks_again() {
     let sim = Sim::new(5, SimConfig::default());
     sim.block_on(async {
