@@ -8,6 +8,7 @@ pub mod ring;
 #[cfg(test)]
 mod tests;
 
+use crate::join::join_all;
 use crate::plant::{self, Plant};
 use crate::rt::{self, DirectBuf, Notify};
 use crate::types::limits::{
@@ -17,9 +18,7 @@ use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -547,38 +546,4 @@ impl State {
         let due = |waiter: &mut (u64, Waker)| waiter.0 <= durable;
         self.waiters.extract_if(.., due).map(|(_, w)| w).collect()
     }
-}
-
-/// A future until it is done, and then its output.
-enum Running<F: Future> {
-    Pending(Pin<Box<F>>),
-    Done(F::Output),
-}
-
-/// Runs a handful of futures at once and gives their results in order.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<Running<F>> = futures.map(|f| Running::Pending(Box::pin(f))).collect();
-    std::future::poll_fn(|cx| {
-        let mut pending = false;
-        for slot in running.iter_mut() {
-            let Running::Pending(future) = slot else {
-                continue;
-            };
-            match future.as_mut().poll(cx) {
-                Poll::Ready(output) => *slot = Running::Done(output),
-                Poll::Pending => pending = true,
-            }
-        }
-        if pending {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
-    })
-    .await;
-    let output = |slot| match slot {
-        Running::Done(output) => output,
-        Running::Pending(_) => unreachable!("all are done"),
-    };
-    running.into_iter().map(output).collect()
 }

@@ -5,6 +5,7 @@
 
 use super::Shard;
 use crate::checkpoint::Checkpoint;
+use crate::join::join_all;
 use crate::log::flush::FlushPass;
 use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
@@ -345,9 +346,9 @@ async fn sync_files(passes: &[FlushPass]) -> io::Result<()> {
             files[0].sync().await?;
             files.iter().for_each(|f| f.synced());
         } else {
-            for one in files {
-                one.sync().await?;
-            }
+            // Together: each waits for the device, which flushes for all of them at once.
+            let synced = join_all(files.into_iter().map(|f| f.sync())).await;
+            synced.into_iter().collect::<io::Result<()>>()?;
         }
     }
     Ok(())

@@ -34,12 +34,12 @@ pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
 pub const IO_BYTES_MAX: usize = 1 << 20;
 
 /// Segment writes in flight per shard while the journal is busy: more makes its flushes slow.
-pub const SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX: usize = 2 << 20;
+pub const SEGMENT_WRITE_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 
 /// Partitions whose bytes go to their segments together, before one wait for their syncs.
 pub const FLUSH_PARTITIONS_AT_ONCE: usize = 256;
 
-/// Files synced one by one; where more were written, one sync of the file system is cheaper.
+/// Files synced each by itself; where more were written, one sync of the file system is cheaper.
 pub const FILE_SYNCS_MAX: usize = 32;
 
 /// Batches remembered per idempotent producer (Kafka's number).
