@@ -15,7 +15,7 @@ from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
 # Histories of every run; `ci/night` runs more, from another seed.
 SIM_SEEDS = 2000
 # Histories within which each deliberate bug has to be caught.
-PLANT_SEEDS = 400
+PLANT_SEEDS = 1000
 # Shards that are brokers of their own, in the suite that has them.
 CORES = 2
 
