@@ -155,7 +155,8 @@ class Kafka(Pinned):
         }
         self.properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        storage = self.java("kafka.tools.StorageTool", "format", "--standalone", "-t", identity)
+        # In one word: an identity may begin with a dash.
+        storage = self.java("kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={identity}")
         shell.must_run([*storage, "-c", self.properties], self.log, 120)
 
     def command(self):
