@@ -13,7 +13,6 @@ pub mod rt;
 pub mod types;
 
 mod checkpoint;
-mod join;
 mod journal;
 mod log;
 mod manifest;

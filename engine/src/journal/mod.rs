@@ -8,9 +8,8 @@ pub mod ring;
 #[cfg(test)]
 mod tests;
 
-use crate::join::join_all;
 use crate::plant::{self, Plant};
-use crate::rt::{self, DirectBuf, Notify};
+use crate::rt::{self, join_all, DirectBuf, Notify};
 use crate::types::limits::{
     COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX,
 };

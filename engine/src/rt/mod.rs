@@ -7,6 +7,7 @@ mod file;
 pub mod fs;
 mod glommio;
 mod inbox;
+mod join;
 pub mod net;
 pub mod sim;
 mod start;
@@ -18,6 +19,7 @@ pub mod time;
 
 pub use file::{DirectBuf, File, OpenOptions, ReadBuf, BLOCK};
 pub use inbox::{inbox, InboxReceiver, InboxSender};
+pub use join::join_all;
 pub use net::{DetachedStream, Listener, Peer, Pulse, ReadHalf, TcpStream, WriteHalf};
 pub use start::{delay_flushes, run_one, run_shards, warm_iopoll, ShardConfig, ShardThreads};
 pub use sync::{oneshot, Notify, OneReceiver, OneSender, Permit, Semaphore};

@@ -5,12 +5,11 @@
 
 use super::Shard;
 use crate::checkpoint::Checkpoint;
-use crate::join::join_all;
 use crate::log::flush::FlushPass;
 use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
 use crate::plant::{self, Plant};
-use crate::rt::{self, Class};
+use crate::rt::{self, join_all, Class};
 use crate::types::limits::{FILE_SYNCS_MAX, FLUSH_PARTITIONS_AT_ONCE};
 use hashbrown::HashMap;
 use std::cell::RefCell;

@@ -405,10 +405,10 @@ impl Conn {
             match self.pulse.peer() {
                 rt::Peer::Sending => {}
                 // It may still read what is due; or be gone, and then nobody needs what it asked for.
-                rt::Peer::Ended if self.finish_begun.get().is_none() => {
-                    self.finish_begun.set(Some(now));
+                rt::Peer::Ended => {
+                    let begun = self.finish_begun.get().unwrap_or(now);
+                    self.finish_begun.set(Some(begun));
                 }
-                rt::Peer::Ended => {}
                 rt::Peer::Reset => {
                     return self.abort(io::Error::from(io::ErrorKind::ConnectionReset).into())
                 }

@@ -29,11 +29,10 @@ use crate::shard::ShardNet;
 use crate::shared::Door;
 use crate::wire::{ApiKey, Reader, Request, Str};
 use millrace_engine::api::meta::{Image, Topic};
+use millrace_engine::rt;
 use millrace_engine::types::PartitionId;
 use std::cell::RefCell;
-use std::future::{poll_fn, Future};
-use std::pin::Pin;
-use std::task::Poll;
+use std::future::Future;
 
 /// Whether a response tells of an error anywhere.
 pub(crate) trait Outcome {
@@ -141,36 +140,11 @@ pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
     let mut items = items.into_iter();
     let mut results = Vec::with_capacity(items.size_hint().0);
     loop {
-        let mut running: Vec<Pin<Box<F>>> = items
-            .by_ref()
-            .take(TOGETHER_MAX)
-            .map(|item| Box::pin(start(item)))
-            .collect();
-        if running.is_empty() {
+        let some: Vec<F> = items.by_ref().take(TOGETHER_MAX).map(&mut start).collect();
+        if some.is_empty() {
             return results;
         }
-        let mut done: Vec<Option<T>> = running.iter().map(|_| None).collect();
-        poll_fn(|cx| {
-            let mut pending = false;
-            for (future, done) in running.iter_mut().zip(&mut done) {
-                if done.is_none() {
-                    match future.as_mut().poll(cx) {
-                        Poll::Ready(result) => *done = Some(result),
-                        Poll::Pending => pending = true,
-                    }
-                }
-            }
-            if pending {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
-        })
-        .await;
-        results.extend(
-            done.into_iter()
-                .map(|result| result.expect("all have ended")),
-        );
+        results.append(&mut rt::join_all(some.into_iter()).await);
     }
 }
 
