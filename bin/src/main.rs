@@ -3,7 +3,9 @@
 //! Invariant: an error ends in one message on standard error and a non-zero exit code.
 
 mod adopt;
+mod allocator;
 mod broker;
+mod buffers;
 mod check;
 mod client;
 mod completions;
@@ -14,6 +16,7 @@ mod format;
 mod listeners;
 mod lock;
 mod log;
+mod memory;
 mod perf;
 mod produce;
 mod serve;
@@ -25,9 +28,8 @@ use failure::Failure;
 use millrace::{config, failure, host, units};
 use std::process::ExitCode;
 
-/// Large buffers come and go all the time: an allocator that keeps them mapped saves the page faults.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// A durable log broker that speaks the Apache Kafka protocol.
 #[derive(Parser)]
@@ -64,24 +66,8 @@ enum Command {
     Completions(completions::Args),
 }
 
-/// How long freed memory stays mapped. A shard frees as much as it takes, a megabyte at a time, and the
-/// first touch of fresh pages costs ten times as much as to write to them; an idle broker gives it back.
-const FREED_MEMORY_KEPT_MS: std::ffi::c_long = 10_000;
-/// `mi_option_purge_delay` of mimalloc's `mi_option_t`, which the crate has no name for.
-const OPTION_PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-
-/// A huge page is cleared whole on its first touch: for milliseconds on some machines, in which the
-/// shard that touched it serves nobody. Small pages take as long in all, but never at once.
-fn settle_memory() {
-    // SAFETY: sets a number; an option that does not exist would be ignored.
-    unsafe { libmimalloc_sys::mi_option_set(OPTION_PURGE_DELAY, FREED_MEMORY_KEPT_MS) };
-    // SAFETY: changes a flag of this process. Where it cannot, huge pages are slower, no more.
-    let failed = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-    debug_assert_eq!(failed, 0);
-}
-
 fn main() -> ExitCode {
-    settle_memory();
+    memory::settle();
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args, &variables()),
         Command::Check(args) => check::run(*args),

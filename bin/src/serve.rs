@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::host::{self, limits, ports, Verdict};
 use crate::listeners::Listeners;
 use crate::lock;
+use crate::memory;
 use crate::units::{ByteSize, CpuList, HostPort};
 use millrace_net::CoreIds;
 
@@ -36,6 +37,10 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let nofile = limits::raise_nofile();
     tracing::debug!("{nofile} files may be open");
 
+    memory::prepare_buffers().map_err(|error| {
+        Failure::new(format!("cannot start a thread: {error}"))
+            .todo("Raise the limit of processes and threads (`ulimit -u`).")
+    })?;
     let lock = lock::acquire(&config.data_dir)?;
     let listeners = Listeners::bind(&config)?;
     let control = control::start(ports::bind(&config.admin_listen, "admin-listen")?)?;

@@ -1,5 +1,5 @@
-//! Owns the questions to the kernel: its version and whether io_uring may be used.
-//! Does not know what io_uring is used for.
+//! Owns the questions to the kernel: its version, whether io_uring may be used, and who gets huge pages.
+//! Does not know what those are used for.
 //! Invariant: probing leaves nothing behind, not even a descriptor.
 
 use super::Finding;
@@ -81,6 +81,47 @@ fn judge_io_uring_error(code: i32, disabled: &str, text: &str) -> Finding {
     Finding::stops("io_uring", text, advice)
 }
 
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+/// Who gets huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HugePages {
+    Everybody,
+    WhoAsks,
+    Nobody,
+    Unknown,
+}
+
+impl HugePages {
+    pub fn read() -> HugePages {
+        // Such as `always [madvise] never`: the one in brackets holds. What cannot be read is unknown.
+        let said = std::fs::read_to_string(HUGE_PAGES).unwrap_or_default();
+        HugePages::parse(&said)
+    }
+
+    fn parse(said: &str) -> HugePages {
+        match said.split(['[', ']']).nth(1) {
+            Some("always") => HugePages::Everybody,
+            Some("madvise") => HugePages::WhoAsks,
+            Some("never") => HugePages::Nobody,
+            _ => HugePages::Unknown,
+        }
+    }
+}
+
+pub fn huge_pages() -> Finding {
+    match HugePages::read() {
+        HugePages::Everybody => Finding::fine("huge pages", "always"),
+        HugePages::WhoAsks => Finding::fine("huge pages", "for who asks"),
+        HugePages::Nobody => Finding::warning(
+            "huge pages",
+            "never",
+            format!("Large writes take more of the processor without them: `echo madvise | sudo tee {HUGE_PAGES}`."),
+        ),
+        HugePages::Unknown => Finding::fine("huge pages", "unknown"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
@@ -97,6 +138,19 @@ mod tests {
             ("", Verdict::Warning),
         ] {
             assert_eq!(judge_version(release).verdict, verdict, "{release}");
+        }
+    }
+
+    #[test]
+    fn the_setting_for_huge_pages_is_the_one_in_brackets() {
+        for (said, is) in [
+            ("[always] madvise never\n", HugePages::Everybody),
+            ("always [madvise] never\n", HugePages::WhoAsks),
+            ("always madvise [never]\n", HugePages::Nobody),
+            ("", HugePages::Unknown),
+            ("always [within_size]", HugePages::Unknown),
+        ] {
+            assert_eq!(HugePages::parse(said), is, "{said}");
         }
     }
 

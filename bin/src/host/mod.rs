@@ -97,6 +97,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     let mut all = vec![
         kernel::version(),
         kernel::io_uring(),
+        kernel::huge_pages(),
         limits::cpus(config),
         limits::memory(config),
         limits::memlock(config.shards),
