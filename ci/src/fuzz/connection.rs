@@ -57,6 +57,7 @@ async fn node() -> Broker {
         journal_files_max: 2,
         backlog_bytes_max: 32 << 10,
         cache_bytes: 32 << 10,
+        file_syncs_max: 32,
     });
     let broker = Broker::start(config, 0, Mailboxes::new(1)).await;
     let broker = broker.unwrap_or_else(|error| panic!("start: {error}"));

@@ -29,6 +29,8 @@ pub struct Settings {
     pub files_max: usize,
     pub backlog_bytes: usize,
     pub cache_bytes: u64,
+    /// Files synced each by itself.
+    pub file_syncs_max: usize,
     pub retention_check_ms: u64,
     /// Network writes that reset their connection, per million.
     pub reset_ppm: u32,
@@ -208,6 +210,7 @@ impl History {
             files_max: rng.between(2, 4) as usize,
             backlog_bytes: rng.pick(&[32 << 10, 128 << 10, 512 << 10]),
             cache_bytes: rng.pick(&[0, 32 << 10, 256 << 10, 2 << 20]),
+            file_syncs_max: 0,
             retention_check_ms: rng.pick(&[20, 200, 2_000]),
             reset_ppm: rng.pick(&[0, 0, 300, 3_000]),
             packet_us: rng.pick(&[100, 100, 100, 2_000, 15_000]),
@@ -218,6 +221,7 @@ impl History {
             steps: Vec::new(),
         };
         history.fill(&mut rng);
+        history.settings.file_syncs_max = rng.pick(&[0, 1, 32, 32]);
         history
     }
 

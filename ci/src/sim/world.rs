@@ -104,6 +104,7 @@ impl World {
             journal_files_max: self.settings.files_max,
             backlog_bytes_max: self.settings.backlog_bytes,
             cache_bytes: self.settings.cache_bytes,
+            file_syncs_max: self.settings.file_syncs_max,
         });
         let died = self.died.clone();
         config.on_fatal = OnFatal::new(move |_| died.store(true, Ordering::Relaxed));

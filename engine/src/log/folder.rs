@@ -8,6 +8,7 @@ use crate::rt;
 use crate::types::TopicId;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Folder below the data directory that takes what is set aside.
 const ASIDE: &str = "set-aside";
@@ -18,26 +19,72 @@ impl Partition {
     /// Makes the folder for a new segment. A crash may have come between the deletion of a topic and the removal of its
     /// folders: the one of a topic with the same name is moved away, unless something in it is known to be ours.
     pub(super) async fn claim_folder(&self) -> io::Result<()> {
-        rt::fs::create_dir_all(&self.dir).await?;
-        let path = self.dir.join(IDENTITY);
-        if rt::fs::exists(&path).await? {
-            let begins = {
-                let log = self.log.borrow();
-                log.segments.iter().all(|s| s.disk_bytes == 0)
-            };
-            let foreign = begins
-                && owner(&self.dir)
-                    .await?
-                    .is_some_and(|id| id != self.id.topic);
-            if !foreign {
-                return Ok(());
-            }
-            move_aside(&self.dir).await?;
-            rt::fs::create_dir_all(&self.dir).await?;
+        if self.folder_claimed.get() {
+            return Ok(());
         }
-        let text = format!("version: 0\ntopic_id: {}\n", self.id.topic);
-        rt::fs::write_atomic(&path, text.as_bytes()).await
+        if self.begins() {
+            rt::fs::create_dir_all(&self.dir).await?;
+            if owner(&self.dir)
+                .await?
+                .is_some_and(|id| id != self.id.topic)
+            {
+                move_aside(&self.dir).await?;
+                rt::fs::create_dir_all(&self.dir).await?;
+            }
+            // Also where all of it is there: a crash may have come before it was durable.
+            let path = self.dir.join(IDENTITY);
+            rt::fs::write_atomic(&path, &self.identity()).await?;
+            rt::fs::sync_dir(parent(&self.dir)).await?;
+        }
+        self.folder_claimed.set(true);
+        Ok(())
     }
+
+    /// Whether nothing of the log is on disk.
+    fn begins(&self) -> bool {
+        let log = self.log.borrow();
+        log.segments.iter().all(|s| s.disk_bytes == 0)
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        format!("version: 0\ntopic_id: {}\n", self.id.topic).into_bytes()
+    }
+}
+
+/// Makes the folders of more than `each_max` partitions that are about to get their first segments, with one sync for all.
+/// Fewer, and those that meet something in their place, are left to the claim of each by itself.
+pub async fn claim_folders(group: &[Rc<Partition>], each_max: usize) -> io::Result<()> {
+    let is_new = |p: &&Rc<Partition>| {
+        !p.folder_claimed.get() && p.begins() && p.log.borrow().first_unflushed().is_some()
+    };
+    let new: Vec<&Rc<Partition>> = group.iter().filter(is_new).collect();
+    if new.len() <= each_max {
+        return Ok(());
+    }
+    let mut held = Vec::with_capacity(new.len());
+    for partition in new {
+        let lock = partition.files_lock.acquire(1).await;
+        if !partition.deleted.get() {
+            held.push((partition, lock));
+        }
+    }
+    let identities = held
+        .iter()
+        .map(|(p, _)| (p.dir.join(IDENTITY), p.identity()));
+    let identities: Vec<(PathBuf, Vec<u8>)> = identities.collect();
+    let Some((first, _)) = held.first() else {
+        return Ok(());
+    };
+    let created = rt::fs::create_missing(&identities).await?;
+    rt::fs::sync_file_system(parent(&first.dir)).await?;
+    for ((partition, _), created) in held.iter().zip(created) {
+        partition.folder_claimed.set(created);
+    }
+    Ok(())
+}
+
+fn parent(dir: &Path) -> &Path {
+    dir.parent().expect("a folder below topics/")
 }
 
 /// The topic that a partition's folder says it is of; none where it says nothing.
@@ -52,7 +99,7 @@ pub async fn owner(dir: &Path) -> io::Result<Option<TopicId>> {
 
 /// Moves a folder out of `topics/`, durably.
 pub async fn move_aside(from: &Path) -> io::Result<()> {
-    let topics = from.parent().expect("a folder below topics/");
+    let topics = parent(from);
     let data_dir = topics.parent().expect("topics/ is in the data directory");
     let name = from.file_name().expect("a folder's name").to_string_lossy();
     let aside = data_dir.join(ASIDE);

@@ -161,6 +161,8 @@ pub struct Partition {
     /// Whether the shard's list of partitions to flush has this one.
     pub dirty: Cell<bool>,
     pub deleted: Cell<bool>,
+    /// The folder is there and says that it is this partition's.
+    folder_claimed: Cell<bool>,
     /// Segments whose files were opened and that the shard's list of open files does not have yet.
     newly_open: RefCell<Vec<Offset>>,
 }
@@ -202,6 +204,7 @@ impl Partition {
             files_lock: Semaphore::new(1),
             dirty: Cell::new(false),
             deleted: Cell::new(false),
+            folder_claimed: Cell::new(false),
             newly_open: RefCell::default(),
         })
     }

@@ -67,6 +67,14 @@ pub async fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     )
 }
 
+/// Creates each of the files that is missing, with its missing parents, and says of each whether it did. Not durable:
+/// after a crash before a [`sync_file_system`], any part of it may be there.
+pub async fn create_missing(files: &[(PathBuf, Vec<u8>)]) -> io::Result<Vec<bool>> {
+    dispatch!(|core| core.fs_create_missing(files).await, |files| {
+        glommio::fs::create_missing(&files)
+    })
+}
+
 /// Renames; durable after [`sync_dir`] of both directories.
 pub async fn rename(from: &Path, to: &Path) -> io::Result<()> {
     dispatch!(|core| core.fs_rename(from, to).await, |from, to| {

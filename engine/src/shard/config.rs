@@ -4,8 +4,8 @@
 use crate::meta::limits::DISK_RESERVE_BYTES;
 use crate::meta::Overrides;
 use crate::types::limits::{
-    COMMIT_BYTES, DISK_LOOK_BYTES_MIN, DISK_RESERVE_BYTES_DEFAULT, JOURNAL_FILE_BYTES,
-    JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
+    COMMIT_BYTES, DISK_LOOK_BYTES_MIN, DISK_RESERVE_BYTES_DEFAULT, FILE_SYNCS_MAX,
+    JOURNAL_FILE_BYTES, JOURNAL_FIRST_FILE_BYTES, OPEN_SEGMENTS_PER_SHARD_MAX,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,6 +72,7 @@ pub struct SmallParts {
     pub journal_files_max: usize,
     pub backlog_bytes_max: usize,
     pub cache_bytes: u64,
+    pub file_syncs_max: usize,
 }
 
 impl EngineConfig {
@@ -131,6 +132,7 @@ impl EngineConfig {
             request_bytes_max: memory / 8,
             response_bytes_max: memory / 8,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
+            file_syncs_max: FILE_SYNCS_MAX,
             disk_reserve_bytes: self.disk_reserve_bytes,
             retention_check: self.retention_check,
             scrub_bytes_per_second: self.scrub_bytes_per_second.div_ceil(shards as u64),
@@ -162,6 +164,8 @@ pub struct ShardConfig {
     /// Responses that clients have not taken yet; beyond it fetches get little.
     pub response_bytes_max: u64,
     pub open_segments_max: usize,
+    /// Files synced each by itself; beyond it one sync of the file system is made.
+    pub file_syncs_max: usize,
     /// Of the whole node.
     pub disk_reserve_bytes: u64,
     pub retention_check: Option<Duration>,
@@ -194,6 +198,7 @@ impl ShardConfig {
             journal_files_max: small.journal_files_max,
             backlog_bytes_max: small.backlog_bytes_max,
             cache_bytes: small.cache_bytes,
+            file_syncs_max: small.file_syncs_max,
             ..self
         }
     }

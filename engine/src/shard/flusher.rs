@@ -6,11 +6,12 @@
 use super::Shard;
 use crate::checkpoint::Checkpoint;
 use crate::log::flush::FlushPass;
+use crate::log::folder::claim_folders;
 use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
 use crate::plant::{self, Plant};
 use crate::rt::{self, join_all, Class};
-use crate::types::limits::{FILE_SYNCS_MAX, FLUSH_PARTITIONS_AT_ONCE};
+use crate::types::limits::FLUSH_PARTITIONS_AT_ONCE;
 use hashbrown::HashMap;
 use std::cell::RefCell;
 use std::future::Future;
@@ -115,6 +116,7 @@ impl Shard {
         ahead: u64,
     ) -> io::Result<()> {
         let mut result = Ok(());
+        claim_folders(group, self.config.file_syncs_max).await?;
         let mut todo = group.to_vec();
         while !todo.is_empty() {
             let begun = at_once(todo, move |partition| async move {
@@ -136,7 +138,7 @@ impl Shard {
                 }
             });
             let written = keep(written.await, &mut result);
-            sync_files(&written).await?;
+            sync_files(&written, self.config.file_syncs_max).await?;
             todo = written.into_iter().map(FlushPass::finish).collect();
         }
         let finished = at_once(group.to_vec(), move |partition| async move {
@@ -331,15 +333,15 @@ fn cannot_flush(partition: &Partition, error: io::Error) -> io::Error {
     error
 }
 
-/// Makes what the passes wrote durable.
-async fn sync_files(passes: &[FlushPass]) -> io::Result<()> {
+/// Makes what the passes wrote durable; more than `each_max` files by one sync of their file system.
+async fn sync_files(passes: &[FlushPass], each_max: usize) -> io::Result<()> {
     let mut devices: HashMap<u64, Vec<&SegmentFiles>> = HashMap::new();
     for pass in passes {
         let files = pass.files();
         devices.entry(files.device()).or_default().push(files);
     }
     for files in devices.into_values() {
-        if files.len() > FILE_SYNCS_MAX {
+        if files.len() > each_max {
             rt::fs::sync_file_system(files[0].dir()).await?;
             // Not every file system flushes the device's cache for that.
             files[0].sync().await?;

@@ -7,6 +7,7 @@ mod commits;
 mod damage;
 mod deleted;
 mod fetches;
+mod folders;
 mod inspect;
 mod manifest;
 mod node;

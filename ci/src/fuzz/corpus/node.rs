@@ -28,6 +28,7 @@ fn config() -> EngineConfig {
         journal_files_max: 3,
         backlog_bytes_max: 128 << 10,
         cache_bytes: 256 << 10,
+        file_syncs_max: 32,
     });
     config
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::fs::{parent, tmp_name, DirEntry, Space};
 
@@ -48,6 +48,22 @@ pub(in crate::rt) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()>
     drop(f);
     fs::rename(&tmp, path)?;
     sync_dir(parent(path))
+}
+
+pub(in crate::rt) fn create_missing(files: &[(PathBuf, Vec<u8>)]) -> io::Result<Vec<bool>> {
+    let mut created = Vec::with_capacity(files.len());
+    for (path, content) in files {
+        fs::create_dir_all(parent(path))?;
+        created.push(match File::create_new(path) {
+            Ok(mut file) => {
+                file.write_all(content)?;
+                true
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(e),
+        });
+    }
+    Ok(created)
 }
 
 pub(in crate::rt) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {

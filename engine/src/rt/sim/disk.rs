@@ -535,32 +535,27 @@ impl Disk {
         }
     }
 
-    /// A sync of the whole file system that began at `point`. It fails for all when it fails for one.
+    /// A sync of the whole file system that began at `point`. Where it fails, nothing is certain and nothing is lost:
+    /// who writes directly, or syncs a file of their own, is told of their own bytes.
     pub(super) fn sync_all(&mut self, core: &Core, point: u64, random: bool) -> io::Result<()> {
         let inos: Vec<Ino> = self.inodes.keys().copied().collect();
-        let faults = inos
+        let fault = inos
             .iter()
-            .filter_map(|ino| self.fault(FaultOp::Sync, *ino));
-        let mut failed = faults.last();
-        if random {
-            failed = Some(errno(libc::EIO));
-        }
+            .find_map(|ino| self.fault(FaultOp::Sync, *ino))
+            .or_else(|| random.then(|| errno(libc::EIO)));
         for ino in inos {
-            match failed {
-                None => self.sync(ino, point),
-                Some(_) => self.sync_failed(core, ino, point),
+            if fault.is_none() || core.one_in(2) {
+                self.sync(ino, point);
             }
         }
-        match failed {
-            None => {
-                for op in std::mem::take(&mut self.pending_names) {
-                    op.apply(&mut self.durable_names);
-                }
-                self.sweep();
-                Ok(())
-            }
-            Some(error) => Err(error),
+        if let Some(error) = fault {
+            return Err(error);
         }
+        for op in std::mem::take(&mut self.pending_names) {
+            op.apply(&mut self.durable_names);
+        }
+        self.sweep();
+        Ok(())
     }
 
     // ---- crash ----

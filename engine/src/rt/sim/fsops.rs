@@ -77,6 +77,10 @@ impl Core {
     }
 
     pub(in crate::rt) async fn fs_create_dir_all(self: Rc<Self>, path: &Path) -> io::Result<()> {
+        self.create_dirs(path, true).await
+    }
+
+    async fn create_dirs(self: &Rc<Self>, path: &Path, durably: bool) -> io::Result<()> {
         let mut missing: Vec<PathBuf> = Vec::new();
         let mut at = path;
         loop {
@@ -93,9 +97,31 @@ impl Core {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
-            self.step(|d| d.sync_dir(parent(&dir))).await?;
+            if durably {
+                self.step(|d| d.sync_dir(parent(&dir))).await?;
+            }
         }
         Ok(())
+    }
+
+    pub(in crate::rt) async fn fs_create_missing(
+        self: Rc<Self>,
+        files: &[(PathBuf, Vec<u8>)],
+    ) -> io::Result<Vec<bool>> {
+        let mut created = Vec::with_capacity(files.len());
+        for (path, content) in files {
+            self.create_dirs(parent(path), false).await?;
+            let new = self.step(|d| match d.lookup(path)? {
+                Some(_) => Ok(false),
+                None => d.create_file(path).map(|_| true),
+            });
+            let new = new.await?;
+            if new {
+                self.step_write(path, Some(0), content).await?;
+            }
+            created.push(new);
+        }
+        Ok(created)
     }
 
     pub(in crate::rt) async fn fs_read(

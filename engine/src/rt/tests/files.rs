@@ -181,6 +181,23 @@ fn small_files() {
 }
 
 #[test]
+fn missing_files_are_created_and_others_left() {
+    both("missing_files", |dir| async move {
+        let paths = [dir.join("a/b/one"), dir.join("a/two"), dir.join("three")];
+        fs::write_atomic(&paths[2], b"there").await.unwrap();
+        let files = paths.clone().map(|path| (path, b"new".to_vec()));
+        let created = fs::create_missing(&files).await.unwrap();
+        assert_eq!(created, [true, true, false]);
+        fs::sync_file_system(&dir).await.unwrap();
+        for (path, content) in paths.iter().zip(["new", "new", "there"]) {
+            assert_eq!(fs::read(path, 9).await.unwrap(), content.as_bytes());
+        }
+        let below_a_file = (paths[2].join("x"), Vec::new());
+        assert!(fs::create_missing(&[below_a_file]).await.is_err());
+    });
+}
+
+#[test]
 fn directories() {
     both("directories", |dir| async move {
         let sub = dir.join("x/y");

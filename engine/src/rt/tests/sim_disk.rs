@@ -239,6 +239,33 @@ fn a_sync_of_the_file_system_covers_every_file_and_name() {
 }
 
 #[test]
+fn a_failed_sync_of_the_file_system_says_nothing() {
+    let (mut old, mut new) = (0, 0);
+    for seed in 0..50 {
+        let sim = Sim::new(seed, SimConfig::default());
+        let disk = sim.disk();
+        let f = sim.block_on(async {
+            let f = base().await;
+            f.write_at(filled(BLOCK, 2), 0).await.unwrap();
+            disk.fail_next_syncs(1);
+            fs::sync_file_system(Path::new("/")).await.unwrap_err();
+            f
+        });
+        if seed.is_multiple_of(2) {
+            // It still can be made durable.
+            sim.block_on(async { f.sync().await.unwrap() });
+        }
+        sim.crash(CrashPolicy::POWER_LOST);
+        match disk.read_raw(Path::new("/a")).unwrap()[0] {
+            2 => new += 1,
+            _ if seed.is_multiple_of(2) => panic!("seed {seed}: lost"),
+            _ => old += 1,
+        }
+    }
+    assert!(old > 5 && new > 30, "{old} old, {new} new");
+}
+
+#[test]
 fn a_process_crash_keeps_what_was_complete() {
     for seed in 0..20 {
         let sim = Sim::new(seed, SimConfig::default());
