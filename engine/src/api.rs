@@ -22,6 +22,17 @@ pub use crate::shard::responses::ResponseBytes;
 pub use crate::shard::space::DiskRoom;
 pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
+/// What is asked of group coordinators, and where they are.
+pub mod coord {
+    pub use crate::coord::types::*;
+    pub use crate::coord::{partition_of, GROUP_TOPIC};
+}
+
+use coord::{
+    CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError, JoinGroup, Joined,
+    Leaver, ListedGroup, MemberOf, SyncGroup, Synced,
+};
+
 /// What a producer waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acks {
@@ -302,6 +313,59 @@ impl Broker {
     /// Has the metadata group apply a command; resolves when every shard of this node has applied it.
     pub async fn propose(&self, command: meta::Command) -> Result<meta::Outcome, meta::MetaError> {
         self.shard.propose(command).await
+    }
+
+    /// Joins a group; resolves when the group has gathered, which may take minutes.
+    pub async fn join_group(&self, asked: JoinGroup) -> Joined {
+        self.shard.join_group(asked).await
+    }
+
+    /// Gets a member's assignment; resolves when the leader has said what it is.
+    pub async fn sync_group(&self, asked: SyncGroup) -> Result<Synced, GroupError> {
+        self.shard.sync_group(asked).await
+    }
+
+    pub async fn group_heartbeat(&self, by: MemberOf) -> Result<(), GroupError> {
+        self.shard.group_heartbeat(by).await
+    }
+
+    /// The results are in the order of the leavers.
+    pub async fn leave_group(
+        &self,
+        group: String,
+        leavers: Vec<Leaver>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.shard.leave_group(group, leavers).await
+    }
+
+    /// The results are in the order of the offsets. Whether a partition exists is the caller's to know.
+    pub async fn commit_offsets(&self, asked: CommitOffsets) -> Vec<Result<(), GroupError>> {
+        self.shard.commit_offsets(asked).await
+    }
+
+    pub async fn fetch_offsets(&self, asked: FetchOffsets) -> Result<FetchedOffsets, GroupError> {
+        self.shard.fetch_offsets(asked).await
+    }
+
+    pub async fn list_groups(&self) -> Result<Vec<ListedGroup>, GroupError> {
+        self.shard.list_groups().await
+    }
+
+    pub async fn describe_group(&self, group: String) -> Result<DescribedGroup, GroupError> {
+        self.shard.describe_group(group).await
+    }
+
+    pub async fn delete_group(&self, group: String) -> Result<(), GroupError> {
+        self.shard.delete_group(group).await
+    }
+
+    /// Forgets offsets; results as they were asked.
+    pub async fn delete_offsets(
+        &self,
+        group: String,
+        topics: Vec<(String, Vec<i32>)>,
+    ) -> Result<Vec<Vec<Result<(), GroupError>>>, GroupError> {
+        self.shard.delete_offsets(group, topics).await
     }
 
     /// Runs `f` on another shard's thread (or this one's). False when that shard is stopping.

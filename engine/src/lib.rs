@@ -13,6 +13,7 @@ pub mod rt;
 pub mod types;
 
 mod checkpoint;
+mod coord;
 mod journal;
 mod log;
 mod manifest;

@@ -14,6 +14,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 impl Partition {
+    /// Moves the log start up to an offset below the high watermark: whoever wrote the records has written again all of
+    /// them that still matters.
+    pub async fn release_before(self: &Rc<Self>, target: Offset) -> Result<(), PartitionError> {
+        if target > self.log.borrow().log_start {
+            self.move_log_start(target).await?;
+            self.drop_segments().await;
+        }
+        Ok(())
+    }
+
     /// Moves the log start to `before` (-1: the high watermark), durably; gives the log start.
     pub async fn delete_records(self: &Rc<Self>, before: Offset) -> Result<Offset, PartitionError> {
         let target = {

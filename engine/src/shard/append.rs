@@ -185,6 +185,24 @@ impl Shard {
         HandedOver { results }
     }
 
+    /// Appends a batch that the broker itself built to a partition of this shard, where it has taken the room for it
+    /// already; gives the journal sequence with which it is durable.
+    pub(super) fn append_own(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        batch: Bytes,
+    ) -> Result<u64, PartitionError> {
+        let header = BatchHeader::check_from_client(&batch).map_err(PartitionError::from_batch)?;
+        let own = Handed {
+            index: 0,
+            partition,
+            header,
+            batch,
+        };
+        let accepted = self.append_one(&own, Acks::All, clock_now())?;
+        Ok(accepted.sequence)
+    }
+
     fn append_one(
         self: &Rc<Self>,
         item: &Handed,

@@ -131,6 +131,7 @@ impl EngineConfig {
             backlog_bytes_max: (memory / 16) as usize,
             request_bytes_max: memory / 8,
             response_bytes_max: memory / 8,
+            group_bytes_max: (memory / 16) as usize,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
             file_syncs_max: FILE_SYNCS_MAX,
             disk_reserve_bytes: self.disk_reserve_bytes,
@@ -163,6 +164,8 @@ pub struct ShardConfig {
     pub request_bytes_max: u64,
     /// Responses that clients have not taken yet; beyond it fetches get little.
     pub response_bytes_max: u64,
+    /// What is known of groups; beyond it there are no new members, groups or commits.
+    pub group_bytes_max: usize,
     pub open_segments_max: usize,
     /// Files synced each by itself; beyond it one sync of the file system is made.
     pub file_syncs_max: usize,
@@ -180,6 +183,7 @@ impl ShardConfig {
             + self.backlog_bytes_max as u64
             + self.request_bytes_max
             + self.response_bytes_max
+            + self.group_bytes_max as u64
     }
 }
 
@@ -223,6 +227,7 @@ mod tests {
                     shard.backlog_bytes_max as u64,
                     shard.request_bytes_max,
                     shard.response_bytes_max,
+                    shard.group_bytes_max as u64,
                 ] {
                     assert!(part >= budget / 16 && part <= shard.memory_bytes() - budget / 4);
                 }

@@ -7,6 +7,8 @@ mod append;
 pub mod config;
 mod fetch;
 mod flusher;
+mod group_calls;
+mod groups;
 pub mod mail;
 pub mod metrics;
 mod recovery;
@@ -27,13 +29,14 @@ use crate::types::limits::PARTITIONS_MAX;
 use crate::types::{Offset, PartitionId, TopicId};
 use append::ParkedAppend;
 use config::ShardConfig;
+use groups::Groups;
 use mail::Calls;
 use metrics::Counters;
 use responses::ResponseMemory;
 use space::Space;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,6 +81,7 @@ pub struct Shard {
     /// Only on shard 0.
     meta: RefCell<Option<MetaHandle>>,
     producer_ids: RefCell<std::ops::Range<i64>>,
+    groups: Groups,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }
@@ -121,7 +125,7 @@ impl Shard {
         if image.version <= self.image.borrow().version {
             return;
         }
-        *self.image.borrow_mut() = image.clone();
+        let before = self.image.replace(image.clone());
         let mut gone = Vec::new();
         for (id, partition) in self.partitions.borrow().iter() {
             match image.topic_by_id(id.topic) {
@@ -133,11 +137,18 @@ impl Shard {
                 None => gone.push(partition.clone()),
             }
         }
+        let without = |topic: &&Arc<Topic>| image.topic_by_id(topic.id).is_none();
+        let deleted = before.topics().filter(without);
+        let deleted: BTreeSet<String> = deleted.map(|topic| topic.name.to_string()).collect();
         for partition in gone {
             self.partitions.borrow_mut().remove(&partition.id);
             partition.deleted.set(true);
             partition.wake_parked();
             rt::spawn(Class::Background, remove_partition(partition));
+        }
+        if !deleted.is_empty() {
+            self.groups.wake();
+            self.forget_topics(deleted);
         }
     }
 
@@ -150,6 +161,7 @@ impl Shard {
             .values()
             .for_each(|p| p.wake_parked());
         self.watches.borrow().values().for_each(|w| w.notify_all());
+        self.groups.wake();
     }
 
     pub async fn stopped(&self) {

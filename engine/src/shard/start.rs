@@ -3,6 +3,7 @@
 //! Invariant: no shard serves before the manifest names the new journals of all of them.
 
 use super::config::EngineConfig;
+use super::groups::Groups;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
 use super::responses::ResponseMemory;
@@ -362,6 +363,7 @@ async fn recover_shard(
         stop: Notify::new(),
         meta: RefCell::new(None),
         producer_ids: RefCell::new(0..0),
+        groups: Groups::new(limits.group_bytes_max),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,
@@ -415,6 +417,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
         }
     }
     shard.space.recovered();
+    shard.start_coordinators();
 }
 
 /// The old journal is dead: its files, zero-filled once, go on in the new ring.

@@ -240,12 +240,12 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
     i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Builds batches for tests of other modules: `count` records of an opaque body.
-#[cfg(test)]
+/// Builds batches: what the broker writes itself, and what tests need.
 pub mod build {
     use super::*;
 
     /// One record behind the other, with offsets as they should be, null keys, and values of that many bytes.
+    #[cfg(test)]
     pub fn records(count: i32, value_bytes: usize) -> Vec<u8> {
         let mut out = Vec::new();
         for delta in 0..count {
@@ -261,6 +261,7 @@ pub mod build {
         out
     }
 
+    /// Writes a varint as records have them.
     pub fn zigzag(value: i64, out: &mut Vec<u8>) {
         let mut v = ((value << 1) ^ (value >> 63)) as u64;
         while v >= 0x80 {
@@ -270,7 +271,8 @@ pub mod build {
         out.push(v as u8);
     }
 
-    /// A batch with a sound header around whatever `body` is.
+    /// A batch with a sound header around whatever `body` is: `count` records, which are not compressed. Whoever stores
+    /// it stamps offset and epoch.
     pub fn batch(
         count: i32,
         body: &[u8],

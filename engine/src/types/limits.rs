@@ -89,6 +89,18 @@ pub const PARTITIONS_MAX: usize = 200_000;
 /// Leader epochs remembered per partition; the oldest are merged beyond this.
 pub const LEADER_EPOCHS_MAX: usize = 1_024;
 
+/// Members (and ids given out to members to come) of one group.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Groups of one partition of the groups' topic, which has 50.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
+
+/// Names of groups, instances and clients: a record has 15 bits for the length, and member ids are a name and more.
+pub const GROUP_TEXT_BYTES_MAX: usize = 30_000;
+
+/// Bytes read at once of a coordinator's log when it is loaded.
+pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
+
 const _: () = {
     assert!(BLOCK_BYTES.is_power_of_two());
     assert!(COMMIT_BYTES.is_multiple_of(BLOCK_BYTES));

@@ -8,6 +8,7 @@ mod damage;
 mod deleted;
 mod fetches;
 mod folders;
+mod groups;
 mod inspect;
 mod manifest;
 mod node;

@@ -49,11 +49,17 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     pub delete_topic_enable: bool,
     pub fetch_max_bytes: i32,
+    pub group_initial_rebalance_delay_ms: i32,
+    pub group_max_session_timeout_ms: i32,
+    pub group_min_session_timeout_ms: i32,
     pub log_retention_check_interval_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
     pub max_incremental_fetch_session_cache_slots: i32,
     pub num_partitions: i32,
+    pub offset_metadata_max_bytes: i32,
+    pub offsets_retention_check_interval_ms: i64,
+    pub offsets_retention_minutes: i32,
     pub producer_id_expiration_ms: i32,
     pub socket_request_max_bytes: i32,
 }
@@ -89,6 +95,9 @@ impl BrokerConfig {
                 .expect("its rule keeps it in 16 bits"),
             delete_topic_enable: flag("delete.topic.enable")?,
             fetch_max_bytes: number32("fetch.max.bytes")?,
+            group_initial_rebalance_delay_ms: number32("group.initial.rebalance.delay.ms")?,
+            group_max_session_timeout_ms: number32("group.max.session.timeout.ms")?,
+            group_min_session_timeout_ms: number32("group.min.session.timeout.ms")?,
             log_retention_check_interval_ms: number("log.retention.check.interval.ms")?,
             max_connections: number32("max.connections")?,
             max_connections_per_ip: number32("max.connections.per.ip")?,
@@ -96,6 +105,9 @@ impl BrokerConfig {
                 "max.incremental.fetch.session.cache.slots",
             )?,
             num_partitions: number32("num.partitions")?,
+            offset_metadata_max_bytes: number32("offset.metadata.max.bytes")?,
+            offsets_retention_check_interval_ms: number("offsets.retention.check.interval.ms")?,
+            offsets_retention_minutes: number32("offsets.retention.minutes")?,
             producer_id_expiration_ms: number32("producer.id.expiration.ms")?,
             socket_request_max_bytes: number32("socket.request.max.bytes")?,
         })
@@ -181,6 +193,30 @@ static OWN: &[BrokerConfigDef] = &[
         "The most one fetch returns."
     ),
     row!(
+        "group.initial.rebalance.delay.ms",
+        Int,
+        Some("3000"),
+        AtLeast(0),
+        ReadOnly,
+        "How long an empty group waits for more members than the first before it hands out partitions."
+    ),
+    row!(
+        "group.max.session.timeout.ms",
+        Int,
+        Some("1800000"),
+        AtLeast(0),
+        ReadOnly,
+        "The longest a member of a group may be silent, at the most that it may ask for."
+    ),
+    row!(
+        "group.min.session.timeout.ms",
+        Int,
+        Some("6000"),
+        AtLeast(0),
+        ReadOnly,
+        "The longest a member of a group may be silent, at the least that it may ask for."
+    ),
+    row!(
         "listeners",
         List,
         None,
@@ -236,6 +272,30 @@ static OWN: &[BrokerConfigDef] = &[
         Between(1, PARTITIONS_MAX),
         ReadOnly,
         "Partitions of a topic that does not say how many."
+    ),
+    row!(
+        "offset.metadata.max.bytes",
+        Int,
+        Some("4096"),
+        AtLeast(0),
+        ReadOnly,
+        "The most that a client may note beside a committed offset."
+    ),
+    row!(
+        "offsets.retention.check.interval.ms",
+        Long,
+        Some("600000"),
+        AtLeast(1),
+        ReadOnly,
+        "How often old committed offsets are looked for."
+    ),
+    row!(
+        "offsets.retention.minutes",
+        Int,
+        Some("10080"),
+        AtLeast(1),
+        ReadOnly,
+        "How long offsets are kept after the last member of their group left."
     ),
     row!(
         "producer.id.expiration.ms",

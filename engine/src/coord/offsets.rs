@@ -1,0 +1,330 @@
+//! Owns the committed offsets of a group: who may commit, what is found, what is forgotten.
+//! Does not know whether a partition exists.
+//! Invariant: an offset that is found was written before.
+
+use super::batch::KeyValue;
+use super::coordinator::{Ctx, GroupConfig};
+use super::group::Group;
+use super::records::{Key, OffsetValue};
+use super::types::{
+    CommitOffsets, CommittedOffset, FetchOffsets, FetchedOffsets, GroupError, GroupState, MemberOf,
+    OffsetToCommit,
+};
+use crate::types::TopicId;
+use std::collections::BTreeSet;
+
+/// What a committed offset takes beside its texts.
+const OFFSET_BYTES: usize = 96;
+
+/// Offsets that are written again in one batch.
+const REWRITTEN_TOGETHER_MAX: usize = 100;
+
+const NONE: CommittedOffset = CommittedOffset {
+    offset: -1,
+    leader_epoch: -1,
+    metadata: String::new(),
+};
+
+impl Group {
+    fn may_commit(&self, by: &MemberOf) -> Result<(), GroupError> {
+        let empty = self.state == GroupState::Empty;
+        if by.generation < 0 && empty {
+            // Somebody who uses the group's name for offsets only.
+            return Ok(());
+        }
+        if by.generation >= 0 || !by.member.is_empty() || by.instance.is_some() {
+            self.check_member(&by.member, by.instance.as_deref())?;
+            if by.generation != self.generation {
+                return Err(GroupError::IllegalGeneration);
+            }
+        } else if !empty {
+            return Err(GroupError::UnknownMemberId);
+        }
+        match self.state {
+            GroupState::CompletingRebalance => Err(GroupError::RebalanceInProgress),
+            GroupState::Empty
+            | GroupState::PreparingRebalance
+            | GroupState::Stable
+            | GroupState::Dead => Ok(()),
+        }
+    }
+
+    pub fn commit(
+        &mut self,
+        asked: &CommitOffsets,
+        ctx: &mut Ctx,
+        config: &GroupConfig,
+    ) -> Vec<Result<(), GroupError>> {
+        let all = |why: GroupError| vec![Err(why); asked.offsets.len()];
+        if let Err(why) = self.may_commit(&asked.by) {
+            return all(why);
+        }
+        self.touch(&asked.by.member, ctx.now_ms);
+        let fits = |o: &OffsetToCommit| o.metadata.len() <= config.offset_metadata_bytes_max;
+        let plain = |o: &OffsetToCommit| OffsetValue {
+            offset: o.offset,
+            leader_epoch: o.leader_epoch,
+            metadata: o.metadata.clone(),
+            commit_ms: ctx.wall_ms,
+            expire_ms: -1,
+            topic_id: o.topic_id,
+        };
+        let value = |o: &OffsetToCommit| match asked.retention_ms {
+            ..0 => plain(o),
+            // The format that has a time to expire has neither epoch nor id.
+            kept_ms => OffsetValue {
+                leader_epoch: -1,
+                expire_ms: ctx.wall_ms.saturating_add(kept_ms),
+                topic_id: TopicId::NIL,
+                ..plain(o)
+            },
+        };
+        let taken: Vec<(&OffsetToCommit, OffsetValue)> = asked
+            .offsets
+            .iter()
+            .filter(|o| fits(o))
+            .map(|o| (o, value(o)))
+            .collect();
+        let records: Vec<KeyValue> = taken
+            .iter()
+            .map(|(o, value)| KeyValue {
+                key: self.offset_key(&o.topic, o.partition),
+                value: Some(value.encode()),
+            })
+            .collect();
+        if !records.is_empty() {
+            if let Err(why) = ctx.log.append(&records) {
+                return all(match why {
+                    GroupError::RecordTooLarge => GroupError::InvalidCommitOffsetSize,
+                    other => other,
+                });
+            }
+        }
+        for (o, value) in taken {
+            self.apply_offset(&o.topic, o.partition, Some(value));
+        }
+        let result = |o: &OffsetToCommit| match fits(o) {
+            true => Ok(()),
+            false => Err(GroupError::OffsetMetadataTooLarge),
+        };
+        asked.offsets.iter().map(result).collect()
+    }
+
+    fn offset_key(&self, topic: &str, partition: i32) -> bytes::Bytes {
+        Key::Offset {
+            group: self.id.clone(),
+            topic: topic.to_string(),
+            partition,
+        }
+        .encode()
+    }
+
+    /// Takes what a record says, live and on recovery alike.
+    pub fn apply_offset(&mut self, topic: &str, partition: i32, value: Option<OffsetValue>) {
+        let bytes = |value: &OffsetValue| OFFSET_BYTES + topic.len() + value.metadata.len();
+        match value {
+            Some(value) => {
+                self.offset_bytes += bytes(&value);
+                let partitions = match self.offsets.get_mut(topic) {
+                    Some(partitions) => partitions,
+                    None => self.offsets.entry(topic.to_string()).or_default(),
+                };
+                if let Some(before) = partitions.insert(partition, value) {
+                    self.offset_bytes -= bytes(&before);
+                }
+            }
+            None => {
+                let Some(partitions) = self.offsets.get_mut(topic) else {
+                    return;
+                };
+                if let Some(before) = partitions.remove(&partition) {
+                    self.offset_bytes -= bytes(&before);
+                }
+                if partitions.is_empty() {
+                    self.offsets.remove(topic);
+                }
+            }
+        }
+    }
+
+    pub fn fetch(&self, asked: &FetchOffsets) -> FetchedOffsets {
+        let committed = |value: &OffsetValue| CommittedOffset {
+            offset: value.offset,
+            leader_epoch: value.leader_epoch,
+            metadata: value.metadata.clone(),
+        };
+        match &asked.topics {
+            None => self
+                .offsets
+                .iter()
+                .map(|(topic, partitions)| {
+                    let all = partitions.iter().map(|(index, v)| (*index, committed(v)));
+                    (topic.clone(), all.collect())
+                })
+                .collect(),
+            Some(topics) => topics
+                .iter()
+                .map(|(topic, partitions)| {
+                    let known = self.offsets.get(topic);
+                    let one = |index: &i32| {
+                        let value = known.and_then(|partitions| partitions.get(index));
+                        (*index, value.map_or(NONE, committed))
+                    };
+                    (topic.clone(), partitions.iter().map(one).collect())
+                })
+                .collect(),
+        }
+    }
+
+    /// Nothing was ever committed.
+    pub fn fetch_nothing(asked: &FetchOffsets) -> FetchedOffsets {
+        let none = |(topic, partitions): &(String, Vec<i32>)| {
+            let all = partitions.iter().map(|index| (*index, NONE));
+            (topic.clone(), all.collect())
+        };
+        asked.topics.iter().flatten().map(none).collect()
+    }
+
+    /// Forgets these offsets; those that are not there are forgotten already.
+    pub fn forget(&mut self, which: &[(String, i32)], ctx: &mut Ctx) -> Result<(), GroupError> {
+        let known = |topic: &str, partition: i32| {
+            let partitions = self.offsets.get(topic);
+            partitions.is_some_and(|p| p.contains_key(&partition))
+        };
+        let records: Vec<KeyValue> = which
+            .iter()
+            .filter(|(topic, partition)| known(topic, *partition))
+            .map(|(topic, partition)| KeyValue {
+                key: self.offset_key(topic, *partition),
+                value: None,
+            })
+            .collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        ctx.log.append(&records)?;
+        for (topic, partition) in which {
+            self.apply_offset(topic, *partition, None);
+        }
+        Ok(())
+    }
+
+    /// OffsetDelete: the results are in the order of what was asked.
+    pub fn delete_offsets(
+        &mut self,
+        asked: &[(String, Vec<i32>)],
+        ctx: &mut Ctx,
+    ) -> Result<Vec<Vec<Result<(), GroupError>>>, GroupError> {
+        let read = match self.state {
+            GroupState::Empty | GroupState::Dead => BTreeSet::new(),
+            GroupState::Stable
+            | GroupState::PreparingRebalance
+            | GroupState::CompletingRebalance => {
+                self.subscribed().ok_or(GroupError::NonEmptyGroup)?
+            }
+        };
+        let flat: Vec<(String, i32)> = asked
+            .iter()
+            .filter(|(topic, _)| !read.contains(topic))
+            .flat_map(|(topic, partitions)| partitions.iter().map(|p| (topic.clone(), *p)))
+            .collect();
+        self.forget(&flat, ctx)?;
+        let result = |(topic, partitions): &(String, Vec<i32>)| {
+            let one = match read.contains(topic) {
+                true => Err(GroupError::GroupSubscribedToTopic),
+                false => Ok(()),
+            };
+            vec![one; partitions.len()]
+        };
+        Ok(asked.iter().map(result).collect())
+    }
+
+    /// DeleteGroups: takes the group and its offsets out of the log. The coordinator forgets it then.
+    pub fn delete(&mut self, ctx: &mut Ctx) -> Result<(), GroupError> {
+        match self.state {
+            GroupState::Empty | GroupState::Dead => {}
+            GroupState::Stable
+            | GroupState::PreparingRebalance
+            | GroupState::CompletingRebalance => return Err(GroupError::NonEmptyGroup),
+        }
+        if !self.pending.is_empty() {
+            return Err(GroupError::NonEmptyGroup);
+        }
+        let mut records = Vec::new();
+        for (topic, partitions) in &self.offsets {
+            for partition in partitions.keys() {
+                records.push(KeyValue {
+                    key: self.offset_key(topic, *partition),
+                    value: None,
+                });
+            }
+        }
+        if self.kept.is_some() {
+            let group = self.id.clone();
+            records.push(KeyValue {
+                key: Key::Group { group }.encode(),
+                value: None,
+            });
+        }
+        if !records.is_empty() {
+            ctx.log.append(&records)?;
+        }
+        self.offsets.clear();
+        self.offset_bytes = 0;
+        self.kept = None;
+        Ok(())
+    }
+
+    /// Writes all that is kept of the group once more, so that what was written before is not needed.
+    pub fn rewrite(&self, ctx: &mut Ctx) -> Result<(), GroupError> {
+        if let Some(value) = &self.kept {
+            ctx.log.append(&[self.record(value)])?;
+        }
+        let all: Vec<KeyValue> = self
+            .offsets
+            .iter()
+            .flat_map(|(topic, partitions)| {
+                partitions.iter().map(|(partition, value)| KeyValue {
+                    key: self.offset_key(topic, *partition),
+                    value: Some(value.encode()),
+                })
+            })
+            .collect();
+        for some in all.chunks(REWRITTEN_TOGETHER_MAX) {
+            ctx.log.append(some)?;
+        }
+        Ok(())
+    }
+
+    /// Offsets nobody has needed for as long as they are kept: of an empty group since its last member left, of a group
+    /// without members ever, and of topics that its members do not read, since the commit.
+    pub fn expired(&self, wall_ms: i64, retention_ms: i64) -> Vec<(String, i32)> {
+        let read = match self.state {
+            GroupState::Empty | GroupState::Dead => Some(BTreeSet::new()),
+            GroupState::Stable => self.subscribed(),
+            GroupState::PreparingRebalance | GroupState::CompletingRebalance => None,
+        };
+        let Some(read) = read else {
+            return Vec::new();
+        };
+        let left_ms = match self.protocol_type {
+            Some(_) if self.state == GroupState::Empty => self.state_ms,
+            Some(_) | None => i64::MIN,
+        };
+        let over = |value: &OffsetValue| match value.expire_ms {
+            // What an old client asked for itself.
+            0.. => value.expire_ms <= wall_ms,
+            ..0 => wall_ms.saturating_sub(value.commit_ms.max(left_ms)) >= retention_ms,
+        };
+        let unread = self
+            .offsets
+            .iter()
+            .filter(|(topic, _)| !read.contains(*topic));
+        unread
+            .flat_map(|(topic, partitions)| {
+                let old = partitions.iter().filter(|(_, value)| over(value));
+                old.map(|(index, _)| (topic.clone(), *index))
+            })
+            .collect()
+    }
+}
