@@ -3,6 +3,7 @@
 //! Invariant: every match is exhaustive, so that a new engine error does not compile until its code is chosen.
 
 use crate::wire::ErrorCode;
+use millrace_engine::api::coord::GroupError;
 use millrace_engine::api::meta::{ApplyError, ConfigError, MetaError};
 use millrace_engine::api::PartitionError;
 use millrace_engine::types::batch::BatchError;
@@ -117,6 +118,36 @@ fn config(error: &ConfigError) -> ErrorCode {
     }
 }
 
+/// Code of what a coordinator refuses.
+pub(crate) fn group(error: GroupError) -> ErrorCode {
+    match error {
+        // Clients look for the coordinator again, for as long as they have patience.
+        GroupError::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::InvalidCommitOffsetSize => ErrorCode::InvalidCommitOffsetSize,
+        GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+        // Trying again would change nothing, and Kafka has no name for it.
+        GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
+    }
+}
+
+/// Code of what a coordinator did or refused.
+pub(crate) fn result(result: Result<(), GroupError>) -> ErrorCode {
+    result.map_or_else(group, |()| ErrorCode::None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +210,32 @@ mod tests {
         check(PartitionError::Busy, 7);
         check(PartitionError::TimedOut, 7);
         check(PartitionError::Stopping, 6);
+    }
+
+    #[test]
+    fn what_a_coordinator_refuses_has_kafkas_codes() {
+        let all = [
+            (GroupError::NotAvailable, 15),
+            (GroupError::InvalidGroupId, 24),
+            (GroupError::GroupIdNotFound, 69),
+            (GroupError::NonEmptyGroup, 68),
+            (GroupError::GroupMaxSizeReached, 81),
+            (GroupError::GroupSubscribedToTopic, 86),
+            (GroupError::UnknownMemberId, 25),
+            (GroupError::MemberIdRequired, 79),
+            (GroupError::FencedInstanceId, 82),
+            (GroupError::IllegalGeneration, 22),
+            (GroupError::RebalanceInProgress, 27),
+            (GroupError::InconsistentGroupProtocol, 23),
+            (GroupError::InvalidSessionTimeout, 26),
+            (GroupError::OffsetMetadataTooLarge, 12),
+            (GroupError::InvalidCommitOffsetSize, 28),
+            (GroupError::UnknownTopicOrPartition, 3),
+            (GroupError::RecordTooLarge, -1),
+        ];
+        for (error, code) in all {
+            assert_eq!(result(Err(error)).code(), code, "{error}");
+        }
+        assert_eq!(result(Ok(())), ErrorCode::None);
     }
 }

@@ -270,7 +270,7 @@ impl Conn {
             key,
             version,
             correlation_id,
-            ..
+            client_id,
         } = header;
         if !served.serves(version) {
             return Err(CloseReason::UnsupportedVersion { key, version });
@@ -291,7 +291,8 @@ impl Conn {
                 let keyless = self
                     .unless_aborted(produce::keyless(&self.shard, &request))
                     .await?;
-                let (results, reply) = produce::start(self, request, version, &keyless);
+                let client = client_id.as_deref();
+                let (results, reply) = produce::start(self, request, version, client, &keyless);
                 self.push(in_flight(Work::Produce { results, reply }, 0));
             }
             ApiKey::Fetch => {
@@ -312,7 +313,15 @@ impl Conn {
             }
             ApiKey::ListOffsets
             | ApiKey::Metadata
+            | ApiKey::OffsetCommit
+            | ApiKey::OffsetFetch
             | ApiKey::FindCoordinator
+            | ApiKey::JoinGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::SyncGroup
+            | ApiKey::DescribeGroups
+            | ApiKey::ListGroups
             | ApiKey::ApiVersions
             | ApiKey::CreateTopics
             | ApiKey::DeleteTopics
@@ -323,7 +332,9 @@ impl Conn {
             | ApiKey::AlterConfigs
             | ApiKey::DescribeLogDirs
             | ApiKey::CreatePartitions
+            | ApiKey::DeleteGroups
             | ApiKey::IncrementalAlterConfigs
+            | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
             | ApiKey::DescribeTopicPartitions => {
                 // It sees the effects of everything before it, and is answered after it.
@@ -337,11 +348,22 @@ impl Conn {
                     version,
                     correlation_id,
                     door: self.door,
+                    asker: handlers::Asker {
+                        // A copy: the header's shares the frame, and keeps all of it.
+                        client_id: client_id.map_or_else(String::new, |id| id.to_string()),
+                        address: self.peer.ip(),
+                    },
                 };
                 let serving = handlers::serve(&self.shard, &self.out, asked, body);
                 let served = match key {
                     // It only looks, perhaps for long.
                     ApiKey::ListOffsets => self.unless_aborted(serving).await,
+                    // It waits for other clients, for minutes perhaps. What the group keeps is a copy, so that the frame
+                    // goes with the first look at it; and whoever asked may go, too.
+                    ApiKey::JoinGroup | ApiKey::SyncGroup => {
+                        drop(in_flight);
+                        self.unless_aborted(serving).await
+                    }
                     _ => Ok(serving.await),
                 };
                 self.request_bytes

@@ -7,21 +7,31 @@ mod alter_configs;
 pub(crate) mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 pub(crate) mod fetch;
 pub(crate) mod fetch_session;
 mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 pub(crate) mod produce;
+mod sync_group;
 
 use crate::conn::CloseReason;
 use crate::out::Out;
@@ -33,6 +43,7 @@ use millrace_engine::rt;
 use millrace_engine::types::PartitionId;
 use std::cell::RefCell;
 use std::future::Future;
+use std::net::IpAddr;
 
 /// Whether a response tells of an error anywhere.
 pub(crate) trait Outcome {
@@ -48,19 +59,34 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn answer<R, F>(mut self, handle: impl FnOnce(R, i16) -> F) -> Result<bool, CloseReason>
+    async fn answer<R, F>(self, handle: impl FnOnce(R, i16) -> F) -> Result<bool, CloseReason>
     where
         R: Request,
         R::Response: Outcome,
         F: Future<Output = R::Response>,
     {
-        let request = R::decode(&mut self.body, self.version)?;
-        let response = handle(request, self.version).await;
-        let mut out = self.out.borrow_mut();
-        out.respond::<R>(self.correlation_id, self.version, &response)
+        let Call {
+            out,
+            version,
+            correlation_id,
+            mut body,
+        } = self;
+        let request = R::decode(&mut body, version)?;
+        // From here on the frame lives as long as what the handler keeps of it.
+        drop(body);
+        let response = handle(request, version).await;
+        let mut out = out.borrow_mut();
+        out.respond::<R>(correlation_id, version, &response)
             .map_err(CloseReason::Response)?;
         Ok(response.failed())
     }
+}
+
+/// Who asks.
+pub(crate) struct Asker {
+    /// As the request's header says; empty if it does not.
+    pub(crate) client_id: String,
+    pub(crate) address: IpAddr,
 }
 
 /// What is known of a request before its body is read.
@@ -69,6 +95,7 @@ pub(crate) struct Asked {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) door: Door,
+    pub(crate) asker: Asker,
 }
 
 /// Serves any request but Produce and Fetch; gives whether its response tells of an error.
@@ -83,6 +110,7 @@ pub(crate) async fn serve(
         version,
         correlation_id,
         door,
+        asker,
     } = asked;
     let call = Call {
         out,
@@ -94,7 +122,24 @@ pub(crate) async fn serve(
         ApiKey::Produce | ApiKey::Fetch => unreachable!("served by the connection itself"),
         ApiKey::ListOffsets => call.answer(|r, v| list_offsets::handle(shard, r, v)).await,
         ApiKey::Metadata => call.answer(|r, v| metadata::handle(shard, r, v)).await,
-        ApiKey::FindCoordinator => call.answer(find_coordinator::handle).await,
+        ApiKey::OffsetCommit => call.answer(|r, v| offset_commit::handle(shard, r, v)).await,
+        ApiKey::OffsetFetch => call.answer(|r, v| offset_fetch::handle(shard, r, v)).await,
+        ApiKey::FindCoordinator => {
+            call.answer(|r, v| find_coordinator::handle(shard, r, v))
+                .await
+        }
+        ApiKey::JoinGroup => {
+            call.answer(|r, v| join_group::handle(shard, r, v, asker))
+                .await
+        }
+        ApiKey::Heartbeat => call.answer(|r, _| heartbeat::handle(shard, r)).await,
+        ApiKey::LeaveGroup => call.answer(|r, v| leave_group::handle(shard, r, v)).await,
+        ApiKey::SyncGroup => call.answer(|r, v| sync_group::handle(shard, r, v)).await,
+        ApiKey::DescribeGroups => {
+            call.answer(|r, v| describe_groups::handle(shard, r, v))
+                .await
+        }
+        ApiKey::ListGroups => call.answer(|r, _| list_groups::handle(shard, r)).await,
         ApiKey::ApiVersions => call.answer(api_versions::handle).await,
         ApiKey::CreateTopics => call.answer(|r, v| create_topics::handle(shard, r, v)).await,
         ApiKey::DeleteTopics => call.answer(|r, v| delete_topics::handle(shard, r, v)).await,
@@ -117,10 +162,12 @@ pub(crate) async fn serve(
             call.answer(|r, _| create_partitions::handle(shard, r))
                 .await
         }
+        ApiKey::DeleteGroups => call.answer(|r, _| delete_groups::handle(shard, r)).await,
         ApiKey::IncrementalAlterConfigs => {
             call.answer(|r, _| incremental_alter_configs::handle(shard, r))
                 .await
         }
+        ApiKey::OffsetDelete => call.answer(|r, _| offset_delete::handle(shard, r)).await,
         ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
         ApiKey::DescribeTopicPartitions => {
             call.answer(|r, _| describe_topic_partitions::handle(shard, r))
@@ -186,6 +233,33 @@ pub(crate) async fn for_each_partition<'a, Q, A, T, F: Future<Output = A>>(
 mod tests {
     use super::*;
     use futures_lite::future::{block_on, yield_now};
+    use millrace_engine::api::meta::{machine, names, Command, Overrides};
+    use millrace_engine::types::TopicId;
+
+    /// Node 1 at `h:1`, and these topics with so many partitions.
+    pub(crate) fn image(topics: &[(&str, i32)]) -> Image {
+        let mut image = Image::new("c".repeat(22), 1, Default::default()).unwrap();
+        let node = Command::RegisterNode {
+            id: 1,
+            host: "h".into(),
+            port: 1,
+            rack: None,
+        };
+        machine::apply(&mut image, &node).unwrap();
+        for (at, (name, partitions)) in topics.iter().enumerate() {
+            let create = Command::CreateTopic {
+                id: TopicId::from_random(at as u64 + 1, 1),
+                name: (*name).into(),
+                internal: names::is_internal(name),
+                partitions: *partitions,
+                replication_factor: 1,
+                assignment: vec![],
+                overrides: Overrides::new(),
+            };
+            machine::apply(&mut image, &create).unwrap();
+        }
+        image
+    }
 
     #[test]
     fn results_come_in_the_order_of_the_items_however_long_each_takes() {

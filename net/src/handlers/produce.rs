@@ -12,6 +12,7 @@ use crate::wire::produce::{
 };
 use crate::wire::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
+use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError};
 use millrace_engine::types::batch::LOG_OVERHEAD;
 use millrace_engine::types::limits::BATCH_HEADER_BYTES;
@@ -27,6 +28,8 @@ const ZSTD_VERSION_MIN: i16 = 7;
 const LEADER_VERSION_MIN: i16 = 10;
 /// First version with error messages.
 const MESSAGE_VERSION_MIN: i16 = 8;
+/// The client id of those who may write to the broker's own topics, as in Kafka.
+const INTERNAL_WRITER: &str = "__admin_client";
 
 /// The answer as far as it is known without the engine; the rest is filled in from its results.
 pub(crate) struct Reply {
@@ -75,6 +78,7 @@ pub(crate) fn start(
     conn: &Conn,
     request: ProduceRequest,
     version: i16,
+    client_id: Option<&str>,
     keyless: &Keyless,
 ) -> (Results, Reply) {
     let broker = &conn.shard.broker;
@@ -110,6 +114,9 @@ pub(crate) fn start(
             };
             let checked = match refused {
                 Some(refused) => Err(refused),
+                None if known.is_some_and(|topic| is_closed(topic, client_id)) => {
+                    Err((ErrorCode::InvalidTopicException, INTERNAL))
+                }
                 None if keyless.contains(&(topic_at, partition_at)) => {
                     Err((ErrorCode::InvalidRecord, KEYLESS))
                 }
@@ -164,6 +171,12 @@ pub(crate) fn start(
     (results, reply)
 }
 
+/// Whether a client may not write to the topic, as the broker does.
+fn is_closed(topic: &Topic, client_id: Option<&str>) -> bool {
+    topic.internal && client_id != Some(INTERNAL_WRITER)
+}
+
+const INTERNAL: &str = "cannot append to an internal topic";
 const KEYLESS: &str = "records of a compacted topic need keys, and to be readable";
 const UNKNOWN: &str = "this server does not host this topic-partition";
 
@@ -388,6 +401,17 @@ mod tests {
             [Some(Acks::All), Some(Acks::None), Some(Acks::Leader)]
         );
         assert_eq!([acks(-2), acks(2), acks(i16::MAX)], [None; 3]);
+    }
+
+    #[test]
+    fn the_brokers_own_topics_are_closed_to_clients() {
+        let image = crate::handlers::tests::image(&[("t", 1), ("__consumer_offsets", 1)]);
+        let closed = |topic, client| is_closed(image.topic(topic).unwrap(), client);
+        for client in [None, Some("any"), Some("__ADMIN_CLIENT")] {
+            assert!(closed("__consumer_offsets", client), "{client:?}");
+            assert!(!closed("t", client), "{client:?}");
+        }
+        assert!(!closed("__consumer_offsets", Some("__admin_client")));
     }
 
     #[test]

@@ -5,22 +5,32 @@ use super::alter_configs::AlterConfigsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
+use super::delete_groups::DeleteGroupsRequest;
 use super::delete_records::DeleteRecordsRequest;
 use super::delete_topics::DeleteTopicsRequest;
 use super::describe_cluster::DescribeClusterRequest;
 use super::describe_configs::DescribeConfigsRequest;
+use super::describe_groups::DescribeGroupsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use super::error_code::ErrorCode;
 use super::fetch::FetchRequest;
 use super::find_coordinator::FindCoordinatorRequest;
+use super::heartbeat::HeartbeatRequest;
 use super::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use super::init_producer_id::InitProducerIdRequest;
+use super::join_group::JoinGroupRequest;
+use super::leave_group::LeaveGroupRequest;
+use super::list_groups::ListGroupsRequest;
 use super::list_offsets::ListOffsetsRequest;
 use super::metadata::MetadataRequest;
+use super::offset_commit::OffsetCommitRequest;
+use super::offset_delete::OffsetDeleteRequest;
+use super::offset_fetch::OffsetFetchRequest;
 use super::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use super::produce::ProduceRequest;
 use super::schema::Request;
+use super::sync_group::SyncGroupRequest;
 
 macro_rules! api_keys {
     ($($key:ident = $code:literal),* $(,)?) => {
@@ -62,7 +72,15 @@ api_keys! {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
     FindCoordinator = 10,
+    JoinGroup = 11,
+    Heartbeat = 12,
+    LeaveGroup = 13,
+    SyncGroup = 14,
+    DescribeGroups = 15,
+    ListGroups = 16,
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
@@ -73,7 +91,9 @@ api_keys! {
     AlterConfigs = 33,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
+    DeleteGroups = 42,
     IncrementalAlterConfigs = 44,
+    OffsetDelete = 47,
     DescribeCluster = 60,
     DescribeTopicPartitions = 75,
 }
@@ -124,7 +144,15 @@ pub const SERVED: &[Served] = &[
     row::<FetchRequest>(4, 4, 12),
     row::<ListOffsetsRequest>(1, 1, 11),
     row::<MetadataRequest>(0, 0, 13),
+    row::<OffsetCommitRequest>(2, 2, 10),
+    row::<OffsetFetchRequest>(1, 1, 10),
     row::<FindCoordinatorRequest>(0, 0, 6),
+    row::<JoinGroupRequest>(0, 0, 9),
+    row::<HeartbeatRequest>(0, 0, 4),
+    row::<LeaveGroupRequest>(0, 0, 5),
+    row::<SyncGroupRequest>(0, 0, 5),
+    row::<DescribeGroupsRequest>(0, 0, 6),
+    row::<ListGroupsRequest>(0, 0, 5),
     row::<ApiVersionsRequest>(0, 0, 4),
     row::<CreateTopicsRequest>(2, 2, 7),
     row::<DeleteTopicsRequest>(1, 1, 6),
@@ -135,7 +163,9 @@ pub const SERVED: &[Served] = &[
     row::<AlterConfigsRequest>(0, 0, 2),
     row::<DescribeLogDirsRequest>(1, 1, 5),
     row::<CreatePartitionsRequest>(0, 0, 3),
+    row::<DeleteGroupsRequest>(0, 0, 3),
     row::<IncrementalAlterConfigsRequest>(0, 0, 1),
+    row::<OffsetDeleteRequest>(0, 0, 0),
     row::<DescribeClusterRequest>(0, 0, 2),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
 ];

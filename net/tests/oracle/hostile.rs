@@ -9,7 +9,7 @@ use millrace_net::wire::primitives::{DECODE_MEMORY_FACTOR, DECODE_MEMORY_SLACK};
 use millrace_net::wire::{Reader, WireError};
 
 use crate::support::{Case, Rng};
-use crate::{admin_apis, client_apis};
+use crate::{admin_apis, client_apis, group_apis};
 
 thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
@@ -65,6 +65,7 @@ fn decode(case: &Case, bytes: Bytes) -> Result<(), WireError> {
 fn cases(rng: &mut Rng) -> Vec<Case> {
     let mut cases = client_apis::cases(rng);
     cases.append(&mut admin_apis::cases(rng));
+    cases.append(&mut group_apis::cases(rng));
     assert!(cases.len() > 300);
     cases
 }

@@ -3,13 +3,23 @@
 //! Keeps: a refusal names the field, so that its cause is found without a debugger.
 use bytes::{Bytes, BytesMut};
 use millrace_net::wire::api_versions::ApiVersionsResponse;
+use millrace_net::wire::delete_groups::{
+    DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
+};
 use millrace_net::wire::describe_log_dirs::{DescribeLogDirsResponse, DescribeLogDirsResult};
 use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::find_coordinator::{Coordinator, FindCoordinatorResponse};
 use millrace_net::wire::list_offsets::{timestamp, ListOffsetsRequest};
 use millrace_net::wire::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use millrace_net::wire::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use millrace_net::wire::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+};
 use millrace_net::wire::produce::ProduceRequest;
 use millrace_net::wire::{Message, Reader, Str, WireError};
+use uuid::Uuid;
 
 use crate::support::{decode, encode};
 
@@ -227,4 +237,96 @@ fn special_timestamps_have_a_first_version() {
     }
     assert_eq!(timestamp::since(0), Some(1));
     assert_eq!(timestamp::since(-7), None);
+}
+
+#[test]
+fn delete_groups_version_3_says_why() {
+    let result = |name: &'static str, error_code, why: Option<&'static str>| DeletableGroupResult {
+        group_id: name.into(),
+        error_code,
+        error_message: why.map(Str::from),
+    };
+    let response = DeleteGroupsResponse {
+        throttle_time_ms: 0,
+        results: vec![result("a", 68, Some("no")), result("b", 0, None)],
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[0, 0, 0, 0, 3]); // throttle, two results
+    expected.extend_from_slice(&[2, b'a', 0, 68, 3, b'n', b'o', 0]); // group, error, message, no tagged fields
+    expected.extend_from_slice(&[2, b'b', 0, 0, 0, 0, 0]); // the same without a message; no tagged fields
+    assert_eq!(encode(&response, 3), Ok(expected.freeze()));
+    let request = DeleteGroupsRequest {
+        groups_names: vec!["a".into()],
+    };
+    assert_eq!(encode(&request, 3), encode(&request, 2));
+}
+
+#[test]
+fn offset_commit_version_10_names_topics_by_id() {
+    let topic = OffsetCommitRequestTopic {
+        name: "not sent".into(),
+        topic_id: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        partitions: vec![OffsetCommitRequestPartition {
+            partition_index: 5,
+            committed_offset: 6,
+            committed_leader_epoch: 7,
+            committed_metadata: None,
+        }],
+    };
+    let request = OffsetCommitRequest {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: 4,
+        member_id: "m".into(),
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let mut expected = BytesMut::new();
+    // Group, generation, member, no instance, one topic.
+    expected.extend_from_slice(&[2, b'g', 0, 0, 0, 4, 2, b'm', 0, 2]);
+    expected.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    // One partition: index, offset, epoch, no metadata; no tagged fields, three times.
+    expected.extend_from_slice(&[
+        2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0, 0,
+    ]);
+    assert_eq!(encode(&request, 10), Ok(expected.freeze()));
+}
+
+#[test]
+fn offset_fetch_version_10_names_topics_by_id() {
+    let topic = OffsetFetchRequestTopic {
+        name: "not sent".into(),
+        topic_id: Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        partition_indexes: vec![5],
+    };
+    let group = OffsetFetchRequestGroup {
+        group_id: "g".into(),
+        member_id: None,
+        member_epoch: -1,
+        topics: Some(vec![topic]),
+    };
+    let request = OffsetFetchRequest {
+        groups: vec![group],
+        require_stable: true,
+        ..Default::default()
+    };
+    let mut expected = BytesMut::new();
+    // One group: its name, no member, no epoch, one topic.
+    expected.extend_from_slice(&[2, 2, b'g', 0, 0xff, 0xff, 0xff, 0xff, 2]);
+    expected.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    // One partition; no tagged fields, twice; stable ones only; no tagged fields.
+    expected.extend_from_slice(&[2, 0, 0, 0, 5, 0, 0, 1, 0]);
+    assert_eq!(encode(&request, 10), Ok(expected.freeze()));
+}
+
+#[test]
+fn all_topics_of_a_group_have_no_form_in_the_oldest_offset_fetch() {
+    let all = OffsetFetchRequest::default();
+    assert_eq!(
+        encode(&all, 1),
+        Err(WireError::UnexpectedNull {
+            field: "topics",
+            version: 1
+        })
+    );
+    assert!(encode(&all, 2).is_ok());
 }

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{BrokerId, ProducerId, TopicName, TransactionalId};
+use kafka_protocol::messages::{BrokerId, GroupId, ProducerId, TopicName, TransactionalId};
 use kafka_protocol::protocol::{Decodable, Encodable, Message as OracleMessage, StrBytes};
 use millrace_net::wire::{Message, Reader, Records, Str, WireError, Writer};
 use uuid::Uuid;
@@ -180,6 +180,12 @@ impl ToOracle<StrBytes> for Str {
 impl ToOracle<TopicName> for Str {
     fn to_oracle(&self, version: i16) -> TopicName {
         TopicName(self.to_oracle(version))
+    }
+}
+
+impl ToOracle<GroupId> for Str {
+    fn to_oracle(&self, version: i16) -> GroupId {
+        GroupId(self.to_oracle(version))
     }
 }
 

@@ -110,8 +110,11 @@ fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
             assert_eq!(range(22), Some((0, 5)), "version 6 is not stable");
             // Java validates positions from version 3 on.
             assert_eq!(range(23), Some((2, 4)));
-            // No receiver of telemetry, no groups, nothing of KRaft.
-            for key in [4, 8, 9, 11, 17, 52, 53, 57, 68, 71, 72] {
+            // Clients of groups: whoever knows topic ids commits by them.
+            assert_eq!((range(8), range(9)), (Some((2, 10)), Some((1, 10))));
+            assert_eq!(range(11), Some((0, 9)));
+            // No receiver of telemetry, no groups of the new protocol, nothing of KRaft.
+            for key in [4, 17, 28, 52, 53, 57, 68, 71, 72] {
                 assert_eq!(range(key), None, "key {key}");
             }
             assert!(response.supported_features.is_empty());

@@ -8,6 +8,7 @@ mod connection;
 mod cores;
 mod describe;
 mod fetch;
+mod groups;
 mod metadata;
 mod offsets;
 mod placement;

@@ -88,14 +88,17 @@ fn producers_get_ids_of_their_own_and_transactions_are_refused() {
         };
         let response = client.call(&transactional, 4).await;
         assert_eq!((response.error_code, response.producer_id), (15, -1));
-        let group = FindCoordinatorRequest {
-            key: "g".into(),
+        let one = FindCoordinatorRequest {
+            key: "tx".into(),
+            key_type: 1,
             ..Default::default()
         };
-        assert_eq!(client.call(&group, 0).await.error_code, 15);
-        assert!(client.call(&group, 2).await.error_message.is_some());
+        let response = client.call(&one, 2).await;
+        assert_eq!((response.error_code, response.node_id), (15, -1));
+        assert!(response.error_message.is_some());
         let batch = FindCoordinatorRequest {
-            coordinator_keys: vec!["g".into(), "h".into()],
+            key_type: 1,
+            coordinator_keys: vec!["tx".into(), "ty".into()],
             ..Default::default()
         };
         let response = client.call(&batch, 5).await;

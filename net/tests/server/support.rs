@@ -240,7 +240,7 @@ impl Client {
     pub async fn call_empty(&mut self, key: ApiKey, version: i16) -> bool {
         use millrace_net::wire as w;
         // By default a produce wants no answer.
-        fn asking<T: std::any::Any>(request: &mut T) {
+        fn asking<T: std::any::Any>(request: &mut T, version: i16) {
             if let Some(produce) =
                 (request as &mut dyn std::any::Any).downcast_mut::<ProduceRequest>()
             {
@@ -252,13 +252,18 @@ impl Client {
             {
                 metadata.topics = Some(Vec::new());
             }
+            if let Some(offsets) = (request as &mut dyn std::any::Any)
+                .downcast_mut::<w::offset_fetch::OffsetFetchRequest>()
+            {
+                offsets.topics = (version < 2).then(Vec::new);
+            }
         }
         macro_rules! of {
             ($($key:ident $module:ident $request:ident,)*) => {
                 match key {
                     $(ApiKey::$key => {
                         let mut request = w::$module::$request::default();
-                        asking(&mut request);
+                        asking(&mut request, version);
                         let correlation = self.send(&request, version).await;
                         let frame = self.frame().await.expect("connection closed");
                         frame::decode_response::<w::$module::$request>(frame, correlation, version).is_ok()
@@ -271,7 +276,15 @@ impl Client {
             Fetch fetch FetchRequest,
             ListOffsets list_offsets ListOffsetsRequest,
             Metadata metadata MetadataRequest,
+            OffsetCommit offset_commit OffsetCommitRequest,
+            OffsetFetch offset_fetch OffsetFetchRequest,
             FindCoordinator find_coordinator FindCoordinatorRequest,
+            JoinGroup join_group JoinGroupRequest,
+            Heartbeat heartbeat HeartbeatRequest,
+            LeaveGroup leave_group LeaveGroupRequest,
+            SyncGroup sync_group SyncGroupRequest,
+            DescribeGroups describe_groups DescribeGroupsRequest,
+            ListGroups list_groups ListGroupsRequest,
             ApiVersions api_versions ApiVersionsRequest,
             CreateTopics create_topics CreateTopicsRequest,
             DeleteTopics delete_topics DeleteTopicsRequest,
@@ -282,7 +295,9 @@ impl Client {
             AlterConfigs alter_configs AlterConfigsRequest,
             DescribeLogDirs describe_log_dirs DescribeLogDirsRequest,
             CreatePartitions create_partitions CreatePartitionsRequest,
+            DeleteGroups delete_groups DeleteGroupsRequest,
             IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest,
+            OffsetDelete offset_delete OffsetDeleteRequest,
             DescribeCluster describe_cluster DescribeClusterRequest,
             DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest,
         }
