@@ -58,3 +58,20 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Does something to every name; the first error is told in the end, the others as they come.
+pub fn each(
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut first = None;
+    for name in names {
+        match act(name) {
+            Ok(()) => {}
+            Err(Failure::BrokenPipe) => return Err(Failure::BrokenPipe),
+            Err(failure) if first.is_some() => eprintln!("millrace: {failure}"),
+            Err(failure) => first = Some(failure),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}

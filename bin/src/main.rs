@@ -13,6 +13,7 @@ mod consume;
 mod control;
 mod dirs;
 mod format;
+mod group;
 mod listeners;
 mod lock;
 mod log;
@@ -52,6 +53,8 @@ enum Command {
     Check(Box<check::Args>),
     /// Create, list, describe, delete and alter topics
     Topic(topic::Args),
+    /// List, describe, reset and delete consumer groups and what they committed
+    Group(group::Args),
     /// Send lines of standard input to a topic
     Produce(produce::Args),
     /// Print the records of a topic
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args, &variables()),
         Command::Check(args) => check::run(*args),
         Command::Topic(args) => topic::run(args),
+        Command::Group(args) => group::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Adopt(args) => adopt::run(args),

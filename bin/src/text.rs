@@ -1,6 +1,8 @@
-//! Owns the small text forms of the command line: escapes, times, base64.
+//! Owns the small text forms of the command line: escapes, times, durations, base64, tables.
 //! Does not know what the texts are for.
 //! Invariant: a time printed is read back to the same millisecond.
+
+use std::io::{self, Write};
 
 /// `\t`, `\n`, `\r`, `\0` and `\\` become what they stand for; anything else stays as it is.
 pub fn unescape(text: &str) -> String {
@@ -112,6 +114,49 @@ fn split_offset(time: &str) -> Option<(&str, i64)> {
     ))
 }
 
+type Unit = (&'static str, i64);
+const WEEK: Unit = ("w", 7 * DAY_MS);
+const DAY: Unit = ("d", DAY_MS);
+const HOUR: Unit = ("h", 3_600_000);
+const MINUTE: Unit = ("m", 60_000);
+const SECOND: Unit = ("s", 1_000);
+const MILLISECOND: Unit = ("ms", 1);
+
+/// Milliseconds of a duration: numbers with units as in `90s`, `1h30m`, `7d` or `500ms`, or as ISO 8601 has
+/// it (`PT1H30M`, `P7D`). None where it is neither, or too long to count.
+pub fn parse_duration(text: &str) -> Option<i64> {
+    let lower = text.to_ascii_lowercase();
+    let Some(iso) = lower.strip_prefix('p') else {
+        let units = [WEEK, DAY, HOUR, MINUTE, SECOND, MILLISECOND];
+        return measured(&lower, &units).filter(|_| !lower.is_empty());
+    };
+    // A `T` announces hours, minutes or seconds.
+    let (days, clock) = match iso.split_once('t') {
+        Some((days, clock)) if !clock.is_empty() => (days, clock),
+        None if !iso.is_empty() => (iso, ""),
+        Some(_) | None => return None,
+    };
+    measured(days, &[WEEK, DAY])?.checked_add(measured(clock, &[HOUR, MINUTE, SECOND])?)
+}
+
+/// The sum of numbers with units; units come in the order given, each at most once.
+fn measured(text: &str, units: &[Unit]) -> Option<i64> {
+    let (mut rest, mut units, mut sum) = (text, units, 0i64);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: i64 = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        let name = &tail[..tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len())];
+        let at = units.iter().position(|(unit, _)| *unit == name)?;
+        sum = sum.checked_add(number.checked_mul(units[at].1)?)?;
+        units = &units[at + 1..];
+        rest = &tail[name.len()..];
+    }
+    Some(sum)
+}
+
 /// Numbers of exactly these many digits.
 fn numbers(text: &str, separator: char, digits: &[usize]) -> Option<Vec<i64>> {
     let parts: Vec<&str> = text.split(separator).collect();
@@ -137,6 +182,32 @@ pub fn base64(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Columns as wide as their widest cell; numbers and names alike to the left.
+pub fn table(
+    out: &mut (impl Write + ?Sized),
+    head: &[&str],
+    rows: Vec<Vec<String>>,
+) -> io::Result<()> {
+    let width = |i: usize| {
+        rows.iter()
+            .map(|row| row[i].chars().count())
+            .chain([head[i].chars().count()])
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: &[String]| {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, w)| format!("{cell:w$}"))
+            .collect();
+        writeln!(out, "{}", padded.join("  ").trim_end())
+    };
+    line(&head.iter().map(|h| h.to_string()).collect::<Vec<_>>())?;
+    rows.iter().try_for_each(|row| line(row))
 }
 
 #[cfg(test)]
@@ -184,6 +255,44 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_read() {
+        for (text, ms) in [
+            ("90s", Some(90_000)),
+            ("1h30m", Some(5_400_000)),
+            ("7d", Some(604_800_000)),
+            ("500ms", Some(500)),
+            ("2w1d", Some(1_296_000_000)),
+            ("0s", Some(0)),
+            ("PT1H30M", Some(5_400_000)),
+            ("P7D", Some(604_800_000)),
+            ("P1DT2H", Some(93_600_000)),
+            ("pt5s", Some(5_000)),
+            ("", None),
+            ("P", None),
+            ("PT", None),
+            ("P1DT", None),
+            ("P1H", None),
+            ("PT1D", None),
+            ("90", None),
+            ("s", None),
+            ("-5s", None),
+            ("5s5s", None),
+            ("1m1h", None),
+            ("1.5h", None),
+            ("5 s", None),
+            ("1y", None),
+            ("9223372036854775807w", None),
+            ("9223372036854775807ms", Some(i64::MAX)),
+            ("9223372036854775808ms", None),
+            ("1s9223372036854775807ms", None),
+            ("\u{130}5s", None),
+            ("5\u{e4}", None),
+        ] {
+            assert_eq!(parse_duration(text), ms, "{text}");
+        }
+    }
+
+    #[test]
     fn base64_pads() {
         for (bytes, text) in [
             ("", ""),
@@ -194,5 +303,17 @@ mod tests {
         ] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let mut out = Vec::new();
+        table(
+            &mut out,
+            &["A", "LONG"],
+            vec![vec!["wide".into(), "1".into()]],
+        )
+        .unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "A     LONG\nwide  1\n");
     }
 }

@@ -6,7 +6,8 @@ use crate::client::admin;
 use crate::client::cluster::Topic;
 use crate::client::offsets::{self, Spec};
 use crate::client::{Bootstrap, Cluster, Isolation};
-use crate::failure::Failure;
+use crate::failure::{each, Failure};
+use crate::text::table;
 use std::io::{self, Write};
 
 #[derive(clap::Args)]
@@ -290,45 +291,9 @@ fn run_alter(args: Alter, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "altered {}", args.name).map_err(Failure::output)
 }
 
-/// Does something to every name; the first error is told in the end, the others as they come.
-fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut first = None;
-    for name in names {
-        match act(name) {
-            Ok(()) => {}
-            Err(Failure::BrokenPipe) => return Err(Failure::BrokenPipe),
-            Err(failure) if first.is_some() => eprintln!("millrace: {failure}"),
-            Err(failure) => first = Some(failure),
-        }
-    }
-    first.map_or(Ok(()), Err)
-}
-
 fn list(numbers: &[i32]) -> String {
     let texts: Vec<String> = numbers.iter().map(i32::to_string).collect();
     texts.join(",")
-}
-
-/// Columns as wide as their widest cell; numbers and names alike to the left.
-fn table(out: &mut (impl Write + ?Sized), head: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
-    let width = |i: usize| {
-        rows.iter()
-            .map(|row| row[i].len())
-            .chain([head[i].len()])
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut line = |cells: &[String]| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, w)| format!("{cell:w$}"))
-            .collect();
-        writeln!(out, "{}", padded.join("  ").trim_end())
-    };
-    line(&head.iter().map(|h| h.to_string()).collect::<Vec<_>>())?;
-    rows.iter().try_for_each(|row| line(row))
 }
 
 #[cfg(test)]
@@ -340,17 +305,5 @@ mod tests {
         assert_eq!(key_value("a=b=c"), Ok(("a".to_string(), "b=c".to_string())));
         assert_eq!(key_value("a="), Ok(("a".to_string(), String::new())));
         assert!(key_value("a").is_err() && key_value("=b").is_err());
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let mut out = Vec::new();
-        table(
-            &mut out,
-            &["A", "LONG"],
-            vec![vec!["wide".into(), "1".into()]],
-        )
-        .unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "A     LONG\nwide  1\n");
     }
 }

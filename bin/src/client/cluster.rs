@@ -98,13 +98,21 @@ impl Cluster {
 
     /// A call that any broker answers; one try.
     pub fn call_any<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
+        self.with_any(|conn| conn.call(request))
+    }
+
+    /// Uses a connection to any broker, opening it where needed; drops it if `run` fails.
+    pub fn with_any<T>(
+        &mut self,
+        run: impl FnOnce(&mut Conn) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let mut conn = match self.any.take() {
             Some(conn) => conn,
             None => self.connect_any()?,
         };
-        let answer = conn.call(request)?;
+        let result = run(&mut conn)?;
         self.any = Some(conn);
-        Ok(answer)
+        Ok(result)
     }
 
     fn connect_any(&self) -> Result<Conn, ClientError> {
@@ -149,6 +157,19 @@ impl Cluster {
         let result = run(&mut conn)?;
         self.by_node.insert(node, conn);
         Ok(result)
+    }
+
+    /// The brokers of the last metadata, ascending by node.
+    pub fn nodes(&self) -> Vec<i32> {
+        self.brokers.keys().copied().collect()
+    }
+
+    /// Remembers where a broker is, as another answer than the metadata told it.
+    pub fn learn(&mut self, node: i32, at: HostPort) {
+        if self.brokers.get(&node) != Some(&at) {
+            self.by_node.remove(&node);
+            self.brokers.insert(node, at);
+        }
     }
 
     /// Forgets the connection to a broker, and what it still had to answer.
@@ -200,13 +221,7 @@ impl Cluster {
                 && (create || error.code() != Some(ErrorCode::UnknownTopicOrPartition))
         };
         self.retry_if(worth, |cluster| {
-            let answer = cluster.metadata(Some(&[name]), create)?;
-            let found = answer
-                .topics
-                .into_iter()
-                .find(|t| t.name.as_deref() == Some(name));
-            let found = found.ok_or_else(|| unknown_topic(name))?;
-            let topic = check_topic(found)?;
+            let topic = cluster.topic_now(name, create)?;
             match topic.partitions.iter().find(|p| p.leader < 0) {
                 Some(p) if topic.partitions.iter().all(|p| p.leader < 0) => Err(
                     ClientError::NoLeader(format!("partition {} of {name}", p.index)),
@@ -214,6 +229,16 @@ impl Cluster {
                 _ => Ok(topic),
             }
         })
+    }
+
+    /// One topic as it is at this moment, with leaders or without; one try.
+    pub fn topic_now(&mut self, name: &str, create: bool) -> Result<Topic, ClientError> {
+        let answer = self.metadata(Some(&[name]), create)?;
+        let found = answer
+            .topics
+            .into_iter()
+            .find(|t| t.name.as_deref() == Some(name));
+        check_topic(found.ok_or_else(|| unknown_topic(name))?)
     }
 
     /// Every topic, or those named, as they are now; errors of single topics stay with them.

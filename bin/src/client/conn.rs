@@ -83,8 +83,13 @@ impl Conn {
 
     /// The highest version that both sides speak.
     pub fn version<R: Request>(&self) -> Result<i16, ClientError> {
+        self.version_up_to::<R>(i16::MAX)
+    }
+
+    /// The highest version that both sides speak and that is none above `max`.
+    pub fn version_up_to<R: Request>(&self, max: i16) -> Result<i16, ClientError> {
         let api = R::KEY.name();
-        let ours = R::VERSIONS;
+        let ours = (R::VERSIONS.0, R::VERSIONS.1.min(max));
         let row = self.served.iter().find(|row| row.api_key == R::KEY.code());
         let row = row.ok_or_else(|| ClientError::NoApi {
             at: self.at.clone(),
@@ -148,6 +153,16 @@ impl Conn {
 
     pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, ClientError> {
         self.send(request)?;
+        self.receive::<R>()
+    }
+
+    /// A call in a version that `version` or `version_up_to` gave.
+    pub fn call_at<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ClientError> {
+        self.send_at(request, version)?;
         self.receive::<R>()
     }
 

@@ -158,6 +158,18 @@ fn advice(error: &ClientError) -> Option<&'static str> {
             }
             E::KafkaStorageError => Some("The broker's disk failed or is full; its log says which."),
             E::UnsupportedCompressionType => Some("Use another --compression."),
+            E::GroupIdNotFound => Some("`millrace group list` shows the groups."),
+            E::InvalidGroupId => Some("A group's name may not be empty."),
+            // What a member that is none is told: this client never joins a group, so that others are in it.
+            E::NonEmptyGroup | E::UnknownMemberId | E::RebalanceInProgress | E::IllegalGeneration => Some(
+                "The group has members: stop them first; `millrace group describe GROUP --members` shows them.",
+            ),
+            E::GroupSubscribedToTopic => Some(
+                "Members of the group still read that topic; `millrace group describe GROUP --members` shows them.",
+            ),
+            E::CoordinatorLoadInProgress | E::CoordinatorNotAvailable | E::NotCoordinator => {
+                Some("The broker that coordinates the group is starting or changing; try again a little later.")
+            }
             _ => None,
         },
     }

@@ -3,16 +3,20 @@
 //! Invariant: every wait, retry and buffer is bounded.
 
 pub mod admin;
+pub mod assignment;
 pub mod cluster;
 pub mod conn;
 pub mod error;
 pub mod fetcher;
+pub mod groups;
 pub mod interrupt;
 pub mod isolation;
 pub mod offsets;
 pub mod partitioner;
 pub mod sender;
 
+#[cfg(test)]
+mod groups_tests;
 #[cfg(test)]
 mod tests;
 

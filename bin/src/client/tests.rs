@@ -10,7 +10,7 @@ use super::sender::{Options, Sender};
 use super::ClientError;
 use crate::units::HostPort;
 use bytes::{Bytes, BytesMut};
-use millrace_net::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use millrace_net::wire::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use millrace_net::wire::batch::{Batch, BatchBuilder};
 use millrace_net::wire::compress::Compression;
 use millrace_net::wire::fetch::{
@@ -37,18 +37,18 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 /// A request as a script sees it.
-struct Asked {
-    header: RequestHeader,
+pub(super) struct Asked {
+    pub(super) header: RequestHeader,
     body: Reader,
 }
 
 impl Asked {
-    fn read<R: Request>(&mut self) -> R {
+    pub(super) fn read<R: Request>(&mut self) -> R {
         assert_eq!(self.header.key, R::KEY);
         R::decode(&mut self.body, self.header.version).unwrap()
     }
 
-    fn answer<R: Request>(&self, response: &R::Response) -> Option<Bytes> {
+    pub(super) fn answer<R: Request>(&self, response: &R::Response) -> Option<Bytes> {
         Some(
             frame::encode_response::<R>(self.header.correlation_id, response, self.header.version)
                 .unwrap(),
@@ -57,20 +57,28 @@ impl Asked {
 }
 
 /// Serves connections with a script; None closes the connection.
-fn broker(script: impl Fn(Asked) -> Option<Bytes> + Send + Sync + 'static) -> HostPort {
+pub(super) fn broker(script: impl Fn(Asked) -> Option<Bytes> + Send + Sync + 'static) -> HostPort {
+    broker_speaking(versions::advertised(), script)
+}
+
+/// As `broker`, but one that names these versions.
+pub(super) fn broker_speaking(
+    api_keys: Vec<ApiVersion>,
+    script: impl Fn(Asked) -> Option<Bytes> + Send + Sync + 'static,
+) -> HostPort {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
-    let script = Arc::new(script);
+    let shared = Arc::new((api_keys, script));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let script = Arc::clone(&script);
-            std::thread::spawn(move || serve(stream.unwrap(), &*script));
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || serve(stream.unwrap(), &shared.0, &shared.1));
         }
     });
     at
 }
 
-fn serve(mut stream: TcpStream, script: &dyn Fn(Asked) -> Option<Bytes>) {
+fn serve(mut stream: TcpStream, api_keys: &[ApiVersion], script: &dyn Fn(Asked) -> Option<Bytes>) {
     let mut buffer = BytesMut::new();
     let mut chunk = [0; 4096];
     loop {
@@ -79,9 +87,8 @@ fn serve(mut stream: TcpStream, script: &dyn Fn(Asked) -> Option<Bytes>) {
             let (header, _) = RequestHeader::decode(&mut body).unwrap();
             let asked = Asked { header, body };
             let answer = if asked.header.key == ApiKey::ApiVersions {
-                let api_keys = versions::advertised();
                 asked.answer::<ApiVersionsRequest>(&ApiVersionsResponse {
-                    api_keys,
+                    api_keys: api_keys.to_vec(),
                     ..ApiVersionsResponse::default()
                 })
             } else {
