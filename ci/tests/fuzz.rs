@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Files of a corpus are read by people and by every run.
 const CORPUS_FILE_BYTES_MAX: u64 = 32 << 10;
-const CORPUS_FILES_MAX: usize = 60;
+const CORPUS_FILES_MAX: usize = 100;
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;

@@ -4,11 +4,16 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.GroupListing;
+import org.apache.kafka.clients.admin.ListGroupsOptions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -173,5 +178,29 @@ final class Client {
         ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
         var config = get(admin.describeConfigs(List.of(resource)).values().get(resource));
         return Arrays.stream(names).map(name -> config.get(name).value()).toList();
+    }
+
+    /** Records of each partition whose values say where they are, as in `0-17`. */
+    void produceNumbers(String topic, int partitions, int from, int to) throws Exception {
+        List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
+        IntStream.range(0, partitions).forEach(p ->
+            IntStream.range(from, to).forEach(n -> records.add(record(topic, p, null, p + "-" + n))));
+        produce(records);
+    }
+
+    ConsumerGroupDescription describeGroup(String group) throws Exception {
+        return get(admin.describeConsumerGroups(List.of(group)).describedGroups().get(group));
+    }
+
+    Optional<GroupListing> listedGroup(String group) throws Exception {
+        return get(admin.listGroups(ListGroupsOptions.forConsumerGroups()).all()).stream()
+            .filter(listing -> listing.groupId().equals(group)).findFirst();
+    }
+
+    /** What a group has committed, by partition. */
+    Map<Integer, Long> committed(String group) throws Exception {
+        return get(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()).entrySet().stream()
+            .filter(entry -> entry.getValue() != null)
+            .collect(Collectors.toMap(entry -> entry.getKey().partition(), entry -> entry.getValue().offset()));
     }
 }

@@ -37,7 +37,10 @@ import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.record.TimestampType;
 
-/** The Java client's own newest release against the cases. Arguments: HOST:PORT [PART OF A CASE'S NAME] */
+/**
+ * The Java client's own newest release against the cases. Arguments: HOST:PORT [PART OF A CASE'S NAME], or
+ * HOST:PORT --member GROUP TOPIC to be a member of that group.
+ */
 public final class Suite {
     private static final int NEAR_LIMIT = 1_000_000;
     private static final int OVER_LIMIT = 1_100_000;
@@ -51,11 +54,17 @@ public final class Suite {
 
     public static void main(String[] arguments) {
         Suite suite = new Suite(new Client(arguments[0]));
+        if (arguments.length > 1 && arguments[1].equals("--member")) {
+            Groups.memberUntilKilled(suite.client, arguments[2], arguments[3]);
+            return;
+        }
         suite.data();
         suite.reading();
         suite.sizes();
         suite.administration();
         suite.errors();
+        Groups.addTo(suite.runner, suite.client);
+        GroupAdmin.addTo(suite.runner, suite.client);
         int code = suite.runner.run(arguments.length > 1 ? arguments[1] : null);
         System.out.flush();
         // Clients that a failed case left open must not keep the suite alive.

@@ -1,5 +1,6 @@
-// kafkajs: producing and administration, and reading through its own request layer, because its consumer needs a group.
-// Prints a line for each case, as the other suites do. Arguments: HOST:PORT [PART OF A CASE'S NAME]
+// kafkajs: producing and administration, and reading through its own request layer; its consumer, which needs a group, is in
+// `groups.js`. Prints a line for each case, as the other suites do. Arguments: HOST:PORT [PART OF A CASE'S NAME], or
+// HOST:PORT --member GROUP TOPIC to be a member of that group.
 
 const { randomBytes } = require('crypto')
 const {
@@ -13,6 +14,7 @@ const LoggerConsole = require('kafkajs/src/loggers/console')
 const snappy = require('kafkajs-snappy')
 const lz4 = require('lz4-napi')
 const { ZstdCodec } = require('zstd-codec')
+const groups = require('./groups')
 
 const bootstrap = process.argv[2]
 const only = process.argv[3]
@@ -42,7 +44,7 @@ function checkEqual(got, want, what) {
 
 // kafkajs wraps what the broker said several times over; the code is on one of the layers.
 function codeOf(error) {
-  for (let e = error; e; e = e.cause || e.originalError || (e.errors && e.errors[0])) {
+  for (let e = error; e; e = e.cause || e.originalError || (e.errors && e.errors[0]) || (e.groups && e.groups[0].error)) {
     if (typeof e.code === 'number' && e.code > 0) return e.code
   }
   return undefined
@@ -60,8 +62,8 @@ async function expectError(code, call) {
   throw new Error(`no error, but ${JSON.stringify(result)}; want error ${code}`)
 }
 
-async function eventually(call, want, what) {
-  const deadline = Date.now() + 15000
+async function eventually(call, want, what, limit = 15000) {
+  const deadline = Date.now() + limit
   let got = await call()
   while (JSON.stringify(got) !== JSON.stringify(want) && Date.now() < deadline) {
     await new Promise(resolve => setTimeout(resolve, 100))
@@ -379,6 +381,11 @@ cases.duplicate_among_new_topics = async () => {
   await eventually(async () => (await admin.listTopics()).includes(other), true, 'the other topic is listed')
 }
 
+groups.addCases(cases, {
+  kafka, admin, check, checkEqual, codeOf, expectError, eventually, fresh, produce, topicName, arguments: [bootstrap],
+  coordinatorOf: groupId => reader.findGroupCoordinator({ groupId }),
+})
+
 function registerCodecs(zstd) {
   const codec = (compress, decompress) => () => ({
     compress: async encoder => Buffer.from(compress(encoder.buffer)),
@@ -407,6 +414,7 @@ function withLimit(promise) {
 }
 
 async function main() {
+  if (only === '--member') return groups.memberUntilKilled(kafka, ...process.argv.slice(4))
   registerCodecs(await new Promise(resolve => ZstdCodec.run(z => resolve(new z.Simple()))))
   reader = openReader()
   await reader.connect()
@@ -425,7 +433,7 @@ async function main() {
     }
   }
   console.log(`ran ${chosen.length}`)
-  process.exit(failed ? 1 : 0)
+  return process.exit(failed ? 1 : 0)
 }
 
 main().catch(error => {

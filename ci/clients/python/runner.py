@@ -20,6 +20,10 @@ class BrokerError(Exception):
         self.code = code
 
 
+class CommitRefused(Exception):
+    """The client itself refused to commit, because it is not a member any more or has lost the partition."""
+
+
 class CheckFailed(Exception):
     pass
 
@@ -110,12 +114,19 @@ def _interrupt(_signal, _frame):
 
 
 def main(make_adapter, more=None):
-    """`SUITE.py HOST:PORT [PART OF A CASE'S NAME]`; `more(suite, adapter)` adds the client's own cases."""
+    """`SUITE.py HOST:PORT [PART OF A CASE'S NAME]`; `more(suite, adapter)` adds the client's own cases.
+
+    With `--member GROUP TOPIC` it is a member of that group, until it is killed.
+    """
     import cases
+    import cases_groups
 
     adapter = make_adapter(sys.argv[1])
+    if sys.argv[2:3] == ["--member"]:
+        cases_groups.member_until_killed(adapter, *sys.argv[3:])
     suite = Suite()
     cases.register(suite, adapter)
+    cases_groups.register(suite, adapter)
     if more:
         more(suite, adapter)
     code = suite.run(sys.argv[2] if len(sys.argv) > 2 else None)

@@ -4,15 +4,26 @@ import asyncio
 import time
 
 import cases
+import cases_groups
 import runner
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 from cases import Record
-from runner import BrokerError, check, check_equal
+from cases_groups import Crew, Described, check_each_once, partitions_of, produce
+from runner import BrokerError, CommitRefused, check, check_equal, topic_name
 
 WIDE = 10_000_000
+ASSIGNORS = {
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "sticky": StickyPartitionAssignor,
+}
 
 
 def as_broker_error(error):
@@ -22,12 +33,85 @@ def as_broker_error(error):
     raise BrokerError(code, str(error)) from error
 
 
+class Member(ConsumerRebalanceListener):
+    """A consumer of a group, as `cases_groups` drives it; what it does by itself it does while the adapter's loop runs."""
+
+    def __init__(self, run):
+        self.run = run
+        self.changes = []
+        self.consumer = None
+
+    async def start(self, bootstrap, group, topics, assign, assignor, instance, auto_commit, session_ms):
+        # The sticky assignor keeps what it remembers in its class: each member needs one of its own.
+        own = type("Own", (ASSIGNORS[assignor],), {})
+        self.consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=auto_commit,
+            auto_commit_interval_ms=cases_groups.AUTO_COMMIT_MS,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=[own],
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=cases_groups.HEARTBEAT_MS,
+            rebalance_timeout_ms=cases_groups.REBALANCE_MS,
+        )
+        await self.consumer.start()
+        # Only now: with topics from the beginning the start would wait for the other members.
+        if assign is None:
+            self.consumer.subscribe(topics, listener=self)
+        else:
+            self.consumer.assign([TopicPartition(topics[0], p) for p in assign])
+        return self
+
+    def on_partitions_assigned(self, assigned):
+        self._changed("assigned", assigned)
+
+    def on_partitions_revoked(self, revoked):
+        self._changed("revoked", revoked)
+
+    def _changed(self, what, parts):
+        if parts:
+            self.changes.append((what, {tuple(tp) for tp in parts}))
+
+    def poll(self, seconds, count):
+        found = self.run(self.consumer.getmany(timeout_ms=int(seconds * 1000), max_records=count)).values()
+        return [Adapter._record(message) for messages in found for message in messages]
+
+    def assignment(self):
+        return {tuple(tp) for tp in self.consumer.assignment()}
+
+    def commit(self, offsets=None):
+        if offsets is not None:
+            offsets = {TopicPartition(*where): at for where, at in offsets.items()}
+        try:
+            self.run(self.consumer.commit(offsets))
+        except (CommitFailedError, IllegalStateError) as error:
+            raise CommitRefused(str(error)) from error
+
+    def commit_async(self):
+        async def begin():
+            # Ends whenever the loop runs next.
+            self.committing = asyncio.create_task(self.consumer.commit())
+
+        self.run(begin())
+
+    def generation(self):
+        return self.consumer._coordinator.generation
+
+    def close(self):
+        self.run(self.consumer.stop())
+
+
 class Adapter:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
+    assignors = list(ASSIGNORS)
+    committed_at_once = 1
     features = frozenset(
         "headers idempotent out_of_range validate_only create_partitions describe_configs describe_errors "
-        "alter_configs delete_records describe_cluster time_of_offset zero_partitions".split()
+        "alter_configs delete_records describe_cluster time_of_offset zero_partitions join_errors static".split()
     )
+    poll_all = staticmethod(cases_groups.poll_in_turn)
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
@@ -187,6 +271,39 @@ class Adapter:
             "nodes": {node["node_id"] for node in found["brokers"]},
         }
 
+    def member(
+        self,
+        group,
+        topics,
+        assign=None,
+        assignor="range",
+        instance=None,
+        auto_commit=False,
+        session_ms=cases_groups.SESSION_MS,
+    ):
+        settings = (assign, assignor, instance, auto_commit, session_ms)
+        return self._run(Member(self._run).start(self.bootstrap, group, topics, *settings))
+
+    def list_groups(self):
+        return {name for name, *_ in self._run(self.admin.list_consumer_groups())}
+
+    def describe_group(self, group):
+        (answer,) = self._run(self.admin.describe_consumer_groups([group]))
+        ((error, _, state, _, assignor, members, *_),) = answer.groups
+        if error:
+            raise BrokerError(error, group)
+        return Described(state, assignor, {id_: self._parts(assignment) for id_, _, _, _, assignment in members})
+
+    @staticmethod
+    def _parts(assignment):
+        if not assignment:
+            return set()
+        return {tuple(tp) for tp in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()}
+
+    def group_offsets(self, group):
+        found = self._run(self.admin.list_consumer_group_offsets(group))
+        return {tuple(tp): committed.offset for tp, committed in found.items() if committed.offset >= 0}
+
 
 def own_cases(suite, adapter):
     def concurrent_sends():
@@ -205,6 +322,37 @@ def own_cases(suite, adapter):
         for n, where in enumerate(sent):
             check_equal(at[where.partition, where.offset], str(n).encode(), f"record {n}")
 
+    def iterates():
+        """As most programs read: started with its topics, one record after the other, committed by time."""
+        topic, group = cases.fresh(adapter, "iterate", 2), topic_name("group")
+        produce(adapter, topic, 2, range(20))
+
+        async def read(count):
+            settings = {"group_id": group, "auto_offset_reset": "earliest", "auto_commit_interval_ms": 100}
+            async with AIOKafkaConsumer(topic, bootstrap_servers=adapter.bootstrap, **settings) as consumer:
+                return [adapter._record(await consumer.getone()) for _ in range(count)]
+
+        read_ = adapter._run(read(13)) + adapter._run(read(27))
+        check_each_once(read_, 2, range(20), "records of both")
+        check_equal(adapter.group_offsets(group), {(topic, 0): 20, (topic, 1): 20}, "committed offsets")
+
+    def position_and_committed():
+        topic, group = cases.fresh(adapter, "metadata"), topic_name("group")
+        produce(adapter, topic, 1, range(5))
+        with Crew(adapter, group, [topic]) as crew:
+            consumer = crew.join().consumer
+            crew.settle(partitions_of(topic, count=1))
+            where = TopicPartition(topic, 0)
+            check_equal(adapter._run(consumer.committed(where)), None, "before any commit")
+            adapter._run(consumer.commit({where: (3, "a note, \u00e9")}))
+            check_equal(adapter._run(consumer.committed(where)), 3, "what is committed")
+            found = adapter._run(adapter.admin.list_consumer_group_offsets(group))[where]
+            check_equal((found.offset, found.metadata), (3, "a note, \u00e9"), "what the admin client sees")
+            adapter._run(consumer.seek_to_committed())
+            check_equal(adapter._run(consumer.position(where)), 3, "position")
+
+    suite.add("group_iterates", iterates)
+    suite.add("group_position_and_committed", position_and_committed)
     suite.add("concurrent_sends", concurrent_sends)
 
 

@@ -3,13 +3,18 @@
 import time
 
 import cases
+import cases_groups
 import runner
 from cases import Record
+from cases_groups import Crew, Described, partitions_of, produce
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
+    OFFSET_INVALID,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Producer,
@@ -24,21 +29,109 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
-from runner import BrokerError, check, check_equal, topic_name
+from runner import BrokerError, CommitRefused, check, check_equal, expect_error, topic_name
 
 NAMED = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}
+STATES = {
+    ConsumerGroupState.PREPARING_REBALANCING: "PreparingRebalance",
+    ConsumerGroupState.COMPLETING_REBALANCING: "CompletingRebalance",
+    ConsumerGroupState.STABLE: "Stable",
+    ConsumerGroupState.EMPTY: "Empty",
+    ConsumerGroupState.DEAD: "Dead",
+}
 
 
 def raise_broker_error(error):
     raise BrokerError(error.code(), f"{error.name()}: {error.str()}")
 
 
+def parts_of(partitions):
+    return {(tp.topic, tp.partition) for tp in partitions}
+
+
+class Member:
+    """A consumer of a group, as `cases_groups` drives it."""
+
+    def __init__(self, bootstrap, group, topics, assign, assignor, instance, auto_commit, session_ms, metadata_max_age_ms):
+        self.changes = []
+        config = {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "enable.auto.commit": auto_commit,
+            "auto.commit.interval.ms": cases_groups.AUTO_COMMIT_MS,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": assignor,
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": cases_groups.HEARTBEAT_MS,
+            "max.poll.interval.ms": cases_groups.REBALANCE_MS,
+            "topic.metadata.refresh.interval.ms": metadata_max_age_ms,
+        }
+        if instance is not None:
+            config["group.instance.id"] = instance
+        self.consumer = Consumer(config)
+        if assign is None:
+            self.consumer.subscribe(topics, on_assign=self._on("assigned"), on_revoke=self._on("revoked"))
+        else:
+            self.consumer.assign([TopicPartition(topics[0], p) for p in assign])
+
+    def _on(self, what):
+        def changed(_consumer, partitions):
+            if partitions:
+                self.changes.append((what, parts_of(partitions)))
+
+        return changed
+
+    def poll(self, seconds, count):
+        messages = self.consumer.consume(count, seconds)
+        for message in messages:
+            if message.error():
+                raise_broker_error(message.error())
+        return [Adapter._record(message) for message in messages]
+
+    def assignment(self):
+        return parts_of(self.consumer.assignment())
+
+    def commit(self, offsets=None):
+        what = {}
+        if offsets is not None:
+            what["offsets"] = [TopicPartition(*where, at) for where, at in offsets.items()]
+        try:
+            done = self.consumer.commit(asynchronous=False, **what)
+        except KafkaException as error:
+            self._refused(error.args[0])
+        for tp in done:
+            if tp.error is not None:
+                self._refused(tp.error)
+
+    @staticmethod
+    def _refused(error):
+        if error.code() == KafkaError._FATAL:
+            # What a consumer says once it has heard that it is fenced; it has no other error that is fatal.
+            raise BrokerError(cases_groups.FENCED_INSTANCE_ID, error.str())
+        if error.code() < 0:
+            raise CommitRefused(f"{error.name()}: {error.str()}")
+        raise_broker_error(error)
+
+    def commit_async(self):
+        self.consumer.commit(asynchronous=True)
+
+    def generation(self):
+        return None
+
+    def close(self):
+        self.consumer.close()
+
+
 class Adapter:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
+    assignors = ["range", "roundrobin", "cooperative-sticky"]
+    committed_at_once = 10
     features = frozenset(
         "headers null_both idempotent out_of_range validate_only create_partitions describe_configs describe_errors "
-        "alter_configs incremental_alter delete_records describe_cluster zero_partitions invalid_record".split()
+        "alter_configs incremental_alter delete_records describe_cluster zero_partitions invalid_record "
+        "join_errors static fencing alter_group_offsets delete_group".split()
     )
+    poll_all = staticmethod(cases_groups.poll_in_turn)
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
@@ -84,7 +177,7 @@ class Adapter:
     def consume(self, topic, start, count, reset="none", when_idle=None, partition_fetch_bytes=None):
         config = {
             "bootstrap.servers": self.bootstrap,
-            # Needed by the client, never joined: this suite assigns.
+            # Needed by the client, never joined: this consumer assigns.
             "group.id": "assigned",
             "enable.auto.commit": False,
             "auto.offset.reset": {"none": "error"}.get(reset, reset),
@@ -217,6 +310,47 @@ class Adapter:
             "nodes": {node.id for node in found.nodes},
         }
 
+    def member(
+        self,
+        group,
+        topics,
+        assign=None,
+        assignor="range",
+        instance=None,
+        auto_commit=False,
+        session_ms=cases_groups.SESSION_MS,
+        metadata_max_age_ms=300_000,
+    ):
+        settings = (assign, assignor, instance, auto_commit, session_ms, metadata_max_age_ms)
+        return Member(self.bootstrap, group, topics, *settings)
+
+    def list_groups(self):
+        found = self.admin.list_consumer_groups().result(30)
+        check_equal(found.errors, [], "errors of the list")
+        return {group.group_id for group in found.valid}
+
+    def describe_group(self, group):
+        found = self._wait(self.admin.describe_consumer_groups([group]))
+        members = {member.member_id: parts_of(member.assignment.topic_partitions) for member in found.members}
+        return Described(STATES[found.state], found.partition_assignor, members)
+
+    def group_offsets(self, group):
+        found = self._wait(self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))
+        for tp in found.topic_partitions:
+            if tp.error is not None:
+                raise_broker_error(tp.error)
+        return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset != OFFSET_INVALID}
+
+    def alter_group_offsets(self, group, offsets):
+        wanted = [TopicPartition(*where, at) for where, at in offsets.items()]
+        found = self._wait(self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)]))
+        for tp in found.topic_partitions:
+            if tp.error is not None:
+                raise_broker_error(tp.error)
+
+    def delete_group(self, group):
+        self._wait(self.admin.delete_consumer_groups([group]))
+
 
 def own_cases(suite, adapter):
     def many_in_flight():
@@ -274,6 +408,66 @@ def own_cases(suite, adapter):
             (future,) = adapter.admin.list_offsets({TopicPartition(topic, 0): spec}).values()
             check_equal(future.result(20).offset, want, f"offset for {spec}")
 
+    def offsets_with_metadata():
+        topic, group = cases.fresh(adapter, "metadata"), topic_name("group")
+        with Crew(adapter, group, [topic]) as crew:
+            consumer = crew.join(assign=[0]).consumer
+
+            def committed():
+                (found,) = consumer.committed([TopicPartition(topic, 0)], 20)
+                return found.offset, found.metadata
+
+            check_equal(committed()[0], OFFSET_INVALID, "before any commit")
+            consumer.commit(offsets=[TopicPartition(topic, 0, 7, metadata="a note, \u00e9")], asynchronous=False)
+            check_equal(committed(), (7, "a note, \u00e9"), "what is committed")
+
+            def too_long():
+                try:
+                    consumer.commit(offsets=[TopicPartition(topic, 0, 8, metadata="x" * 4097)], asynchronous=False)
+                except KafkaException as error:
+                    raise_broker_error(error.args[0])
+
+            expect_error(cases_groups.OFFSET_METADATA_TOO_LARGE, too_long)
+            check_equal(committed()[0], 7, "after the refusal")
+
+    def groups_by_state():
+        topic, empty, stable = cases.fresh(adapter, "states"), topic_name("group"), topic_name("group")
+        adapter.alter_group_offsets(empty, {(topic, 0): 0})
+        with Crew(adapter, stable, [topic]) as crew:
+            crew.join()
+            crew.settle(partitions_of(topic, count=1))
+            crew.until("the group is stable", crew.described)
+            for state, of in ((ConsumerGroupState.EMPTY, empty), (ConsumerGroupState.STABLE, stable)):
+                found = adapter.admin.list_consumer_groups(states={state}).result(30).valid
+                listed = {group.group_id: group for group in found}
+                check_equal({empty, stable} & set(listed), {of}, f"listed as {state}")
+                check_equal(listed[of].state, state, "the state that is told")
+                check_equal(listed[of].is_simple_consumer_group, of == empty, "whether it never had members")
+
+    def offsets_of_one_partition():
+        topic, group = cases.fresh(adapter, "some", 3), topic_name("group")
+        adapter.alter_group_offsets(group, {(topic, 0): 5, (topic, 2): 7})
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 1), TopicPartition(topic, 2)])
+        found = adapter._wait(adapter.admin.list_consumer_group_offsets([asked])).topic_partitions
+        check_equal([(tp.partition, tp.offset) for tp in found], [(1, OFFSET_INVALID), (2, 7)], "offsets")
+
+    def subscribed_by_pattern():
+        """What fits the pattern is found when it is made, too."""
+        prefix = topic_name("pattern")
+        first, other = f"{prefix}-a", f"{prefix}-b"
+        adapter.create_topic(first, 2, {})
+        with Crew(adapter, topic_name("group"), [f"^{prefix}-.*"]) as crew:
+            crew.join(metadata_max_age_ms=1000)
+            crew.settle(partitions_of(first, count=2))
+            adapter.create_topic(other, 2, {})
+            crew.settle(partitions_of(first, other, count=2))
+            produce(adapter, other, 2, range(5))
+            crew.until("the new topic is read", lambda: len(crew.read()) >= 10)
+
+    suite.add("group_offsets_with_metadata", offsets_with_metadata)
+    suite.add("group_list_by_state", groups_by_state)
+    suite.add("group_offsets_of_some_partitions", offsets_of_one_partition)
+    suite.add("group_subscribed_by_pattern", subscribed_by_pattern)
     suite.add("many_in_flight", many_in_flight)
     suite.add("unknown_topic_is_not_created_by_reading", unknown_topic_in_metadata)
     suite.add("describe_topics", describe_topics)

@@ -2,16 +2,37 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cases
+import cases_groups
+import kafka.errors
 import runner
 from cases import Record
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, OffsetOutOfRangeError
-from runner import BrokerError, check, check_equal
+from cases_groups import Crew, Described, produce
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove, OffsetSpec
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from kafka.errors import CommitFailedError, KafkaError, OffsetOutOfRangeError
+from runner import BrokerError, CommitRefused, check, check_equal, expect_error, topic_name
 
 WIDE = 10_000_000
+ASSIGNORS = {
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "sticky": StickyPartitionAssignor,
+    "cooperative-sticky": CooperativeStickyAssignor,
+}
 
 
 def as_broker_error(error):
@@ -31,16 +52,79 @@ def translated(method):
     return call
 
 
+class Member(ConsumerRebalanceListener):
+    """A consumer of a group, as `cases_groups` drives it."""
+
+    def __init__(self, bootstrap, group, topics, assign, assignor, instance, auto_commit, session_ms):
+        self.changes = []
+        self.consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=auto_commit,
+            auto_commit_interval_ms=cases_groups.AUTO_COMMIT_MS,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=[ASSIGNORS[assignor]],
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=cases_groups.HEARTBEAT_MS,
+            max_poll_interval_ms=cases_groups.REBALANCE_MS,
+        )
+        if assign is None:
+            self.consumer.subscribe(topics, listener=self)
+        else:
+            self.consumer.assign([TopicPartition(topics[0], p) for p in assign])
+
+    def on_partitions_assigned(self, assigned):
+        self._changed("assigned", assigned)
+
+    def on_partitions_revoked(self, revoked):
+        self._changed("revoked", revoked)
+
+    def _changed(self, what, parts):
+        if parts:
+            self.changes.append((what, {tuple(tp) for tp in parts}))
+
+    @translated
+    def poll(self, seconds, count):
+        found = self.consumer.poll(int(seconds * 1000), max_records=count).values()
+        return [Adapter._record(message) for messages in found for message in messages]
+
+    def assignment(self):
+        return {tuple(tp) for tp in self.consumer.assignment()}
+
+    @translated
+    def commit(self, offsets=None):
+        if offsets is not None:
+            offsets = {TopicPartition(*where): OffsetAndMetadata(at, "", -1) for where, at in offsets.items()}
+        try:
+            self.consumer.commit(offsets)
+        except CommitFailedError as error:
+            raise CommitRefused(str(error)) from error
+
+    def commit_async(self):
+        self.consumer.commit_async()
+
+    def generation(self):
+        return self.consumer.group_metadata().generation_id
+
+    def close(self):
+        self.consumer.close()
+
+
 class Adapter:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
+    assignors = list(ASSIGNORS)
+    committed_at_once = 10
     features = frozenset(
         "headers idempotent out_of_range validate_only create_partitions describe_configs alter_configs "
-        "incremental_alter delete_records describe_cluster log_dirs time_of_offset zero_partitions invalid_record".split()
+        "incremental_alter delete_records describe_cluster log_dirs time_of_offset zero_partitions invalid_record "
+        "join_errors static fencing alter_group_offsets delete_group delete_group_offsets".split()
     )
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        self.pool = ThreadPoolExecutor(4)
 
     @translated
     def produce(self, topic, records, acks="all", codec="none", idempotent=False, linger_ms=5):
@@ -186,10 +270,73 @@ class Adapter:
         check_equal(len({p["partition_index"] for p in found}), len(found), "partitions, each on one broker")
         return {p["partition_index"]: p["partition_size"] for p in found}
 
+    def member(
+        self,
+        group,
+        topics,
+        assign=None,
+        assignor="range",
+        instance=None,
+        auto_commit=False,
+        session_ms=cases_groups.SESSION_MS,
+    ):
+        return Member(self.bootstrap, group, topics, assign, assignor, instance, auto_commit, session_ms)
+
+    def poll_all(self, members, count):
+        """At the same time: a join that ends while its member is not polled is thrown away and begun again by the client."""
+        return zip(members, list(self.pool.map(lambda member: member.poll(0.5, count), members)), strict=True)
+
+    @translated
+    def list_groups(self):
+        return {found["group_id"] for found in self.admin.list_groups()}
+
+    @translated
+    def describe_group(self, group):
+        found = self.admin.describe_groups([group])[group]
+        if found["error"]:
+            code = re.match(r"\[Error (\d+)\]", found["error"])
+            check(code, f"an error of the form '[Error N] ...': {found['error']}")
+            raise BrokerError(int(code[1]), found["error"])
+        members = {
+            member["member_id"]: {
+                (part["topic"], p)
+                for part in (member["member_assignment"] or {"assigned_partitions": []})["assigned_partitions"]
+                for p in part["partitions"]
+            }
+            for member in found["members"]
+        }
+        return Described(found["group_state"], found["protocol_data"], members)
+
+    @translated
+    def group_offsets(self, group):
+        found = self.admin.list_group_offsets({group: None})[group]
+        return {tuple(tp): committed.offset for tp, committed in found.items() if committed.offset >= 0}
+
+    @translated
+    def alter_group_offsets(self, group, offsets):
+        wanted = {TopicPartition(*where): OffsetAndMetadata(at, "", -1) for where, at in offsets.items()}
+        self._raise_first(self.admin.alter_group_offsets(group, wanted))
+
+    @translated
+    def delete_group_offsets(self, group, partitions):
+        self._raise_first(self.admin.delete_group_offsets(group, [TopicPartition(*where) for where in partitions]))
+
+    @translated
+    def delete_group(self, group):
+        result = self.admin.delete_groups([group])[group]
+        if result != "OK":
+            raise getattr(kafka.errors, result)(group)
+
+    @staticmethod
+    def _raise_first(results):
+        for where, error in results.items():
+            if error.errno:
+                raise BrokerError(error.errno, f"{where} {error.__name__}")
+
 
 def own_cases(suite, adapter):
     def defaults():
-        """A producer and a consumer with the client's own defaults; the group is left out."""
+        """A producer and a consumer with the client's own defaults, which are without a group."""
         topic = cases.fresh(adapter, "defaults")
         producer = KafkaProducer(
             bootstrap_servers=[adapter.bootstrap], key_serializer=str.encode, value_serializer=str.encode
@@ -211,6 +358,53 @@ def own_cases(suite, adapter):
         (only,) = found["topics"] if isinstance(found, dict) else found
         check_equal((only["name"], len(only["partitions"])), (topic, 3), "name and partitions")
 
+    def offsets_with_metadata():
+        topic, group = cases.fresh(adapter, "metadata"), topic_name("group")
+        where = TopicPartition(topic, 0)
+        with Crew(adapter, group, [topic]) as crew:
+            consumer = crew.join(assign=[0]).consumer
+            check_equal(consumer.committed(where), None, "before any commit")
+            consumer.commit({where: OffsetAndMetadata(7, "a note, \u00e9", 3)})
+            check_equal(consumer.committed(where, metadata=True), (7, "a note, \u00e9", 3), "what is committed")
+            too_long = translated(lambda: consumer.commit({where: OffsetAndMetadata(8, "x" * 4097, -1)}))
+            expect_error(cases_groups.OFFSET_METADATA_TOO_LARGE, too_long)
+            check_equal(consumer.committed(where), 7, "after the refusal")
+
+    def removed_member():
+        """Who an administrator removed is no member, and cannot commit."""
+        topic, group = cases.fresh(adapter, "removed"), topic_name("group")
+        produce(adapter, topic, 1, range(5))
+        with Crew(adapter, group, [topic]) as crew:
+            member = crew.join()
+            crew.until("everything is read", lambda: len(member.read) >= 5)
+            unknown = adapter.admin.remove_group_members(group, [MemberToRemove(member_id="nobody")])
+            check_equal([error.errno for error in unknown.values()], [cases_groups.UNKNOWN_MEMBER_ID], "of nobody")
+            (id_,) = adapter.describe_group(group).members
+            removed = adapter.admin.remove_group_members(group, [MemberToRemove(member_id=id_)])
+            check_equal([error.errno for error in removed.values()], [0], "of the member")
+            try:
+                member.commit()
+            except CommitRefused:
+                pass
+            else:
+                raise runner.CheckFailed("no error, but a commit of a member that was removed")
+            # It comes back by itself, and reads again what it did not commit.
+            crew.until("it reads again", lambda: len(member.read) >= 10)
+            member.commit()
+
+    def reset_offsets():
+        topic, group = cases.fresh(adapter, "reset", 2), topic_name("group")
+        produce(adapter, topic, 2, range(10))
+        parts = [TopicPartition(topic, p) for p in range(2)]
+        found = adapter.admin.reset_group_offsets(group, {parts[0]: OffsetSpec.LATEST, parts[1]: 4})
+        check_equal([found[part]["error"].errno for part in parts], [0, 0], "errors")
+        check_equal(adapter.group_offsets(group), {(topic, 0): 10, (topic, 1): 4}, "offsets")
+        adapter.admin.reset_group_offsets(group, {parts[0]: OffsetSpec.EARLIEST})
+        check_equal(adapter.group_offsets(group), {(topic, 0): 0, (topic, 1): 4}, "offsets in the end")
+
+    suite.add("group_offsets_with_metadata", offsets_with_metadata)
+    suite.add("group_member_that_was_removed", removed_member)
+    suite.add("group_offsets_are_reset", reset_offsets)
     suite.add("defaults", defaults)
     suite.add("describe_topic_partitions", describe_topic_partitions)
 

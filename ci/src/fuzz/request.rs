@@ -7,23 +7,33 @@ use millrace_net::wire::alter_configs::AlterConfigsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::create_partitions::CreatePartitionsRequest;
 use millrace_net::wire::create_topics::CreateTopicsRequest;
+use millrace_net::wire::delete_groups::DeleteGroupsRequest;
 use millrace_net::wire::delete_records::DeleteRecordsRequest;
 use millrace_net::wire::delete_topics::DeleteTopicsRequest;
 use millrace_net::wire::describe_cluster::DescribeClusterRequest;
 use millrace_net::wire::describe_configs::DescribeConfigsRequest;
+use millrace_net::wire::describe_groups::DescribeGroupsRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
+use millrace_net::wire::heartbeat::HeartbeatRequest;
 use millrace_net::wire::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
+use millrace_net::wire::join_group::JoinGroupRequest;
+use millrace_net::wire::leave_group::LeaveGroupRequest;
+use millrace_net::wire::list_groups::ListGroupsRequest;
 use millrace_net::wire::list_offsets::ListOffsetsRequest;
 use millrace_net::wire::metadata::MetadataRequest;
+use millrace_net::wire::offset_commit::OffsetCommitRequest;
+use millrace_net::wire::offset_delete::OffsetDeleteRequest;
+use millrace_net::wire::offset_fetch::OffsetFetchRequest;
 use millrace_net::wire::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use millrace_net::wire::primitives::{
     DECODE_MEMORY_FACTOR, DECODE_MEMORY_MAX, DECODE_MEMORY_SLACK,
 };
 use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::sync_group::SyncGroupRequest;
 use millrace_net::wire::versions::SERVED;
 use millrace_net::wire::{ApiKey, Message, Reader, Request, WireError, Writer};
 use std::fmt::Debug;
@@ -50,7 +60,15 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::Fetch => either::<FetchRequest>,
         ApiKey::ListOffsets => either::<ListOffsetsRequest>,
         ApiKey::Metadata => either::<MetadataRequest>,
+        ApiKey::OffsetCommit => either::<OffsetCommitRequest>,
+        ApiKey::OffsetFetch => either::<OffsetFetchRequest>,
         ApiKey::FindCoordinator => either::<FindCoordinatorRequest>,
+        ApiKey::JoinGroup => either::<JoinGroupRequest>,
+        ApiKey::Heartbeat => either::<HeartbeatRequest>,
+        ApiKey::LeaveGroup => either::<LeaveGroupRequest>,
+        ApiKey::SyncGroup => either::<SyncGroupRequest>,
+        ApiKey::DescribeGroups => either::<DescribeGroupsRequest>,
+        ApiKey::ListGroups => either::<ListGroupsRequest>,
         ApiKey::ApiVersions => either::<ApiVersionsRequest>,
         ApiKey::CreateTopics => either::<CreateTopicsRequest>,
         ApiKey::DeleteTopics => either::<DeleteTopicsRequest>,
@@ -61,7 +79,9 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::AlterConfigs => either::<AlterConfigsRequest>,
         ApiKey::DescribeLogDirs => either::<DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => either::<CreatePartitionsRequest>,
+        ApiKey::DeleteGroups => either::<DeleteGroupsRequest>,
         ApiKey::IncrementalAlterConfigs => either::<IncrementalAlterConfigsRequest>,
+        ApiKey::OffsetDelete => either::<OffsetDeleteRequest>,
         ApiKey::DescribeCluster => either::<DescribeClusterRequest>,
         ApiKey::DescribeTopicPartitions => either::<DescribeTopicPartitionsRequest>,
     };
