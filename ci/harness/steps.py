@@ -18,6 +18,8 @@ SIM_SEEDS = 2000
 PLANT_SEEDS = 1000
 # Shards that are brokers of their own, in the suite that has them.
 CORES = 2
+# Kafka's default of 3 s, in which more members may come, is for groups larger than those of the suites.
+REBALANCE_DELAY = ["--set", "group.initial.rebalance.delay.ms=100"]
 
 
 # What the instructions of the produce path are counted of.
@@ -160,6 +162,13 @@ class Run:
         classes = f"{install.JAVA_CLASSES}:{install.JAVA_LIBS}/*"
         self._suite("java", ["java", "-Xmx512m", "-cp", classes, "Suite"])
 
+    def kafka_tools(self):
+        """Kafka's own command line in consumer groups."""
+        install.reference_tools()
+        install.python()
+        suite = CLIENTS / "python" / "suite_kafka_tools.py"
+        self._suite("kafka-tools", [VENV_PYTHON, suite], env={"TOOLS_LIBS": str(install.TOOLS_LIBS)})
+
     def _suite(self, name, command, env=None, brokers=1):
         """Runs a client suite against a broker of its own, whose clean stop is one more test.
 
@@ -198,8 +207,8 @@ class Run:
         if self.options.broker == "kafka":
             install.reference_broker()
             return broker.Kafka(name, log)
-        options = ["--shards", brokers, "--advertise-cores"] if brokers > 1 else ()
-        return broker.Millrace(name, self.options.binary, options=options, log=log)
+        cores = ["--shards", brokers, "--advertise-cores"] if brokers > 1 else []
+        return broker.Millrace(name, self.options.binary, options=[*REBALANCE_DELAY, *cores], log=log)
 
     # The process ----------------------------------------------------------------------------------------------------
 
@@ -208,6 +217,19 @@ class Run:
 
     def process(self):
         self._program("process", 600)
+
+    def groups_restart(self):
+        """Of the client suites the one that starts and stops its broker itself."""
+        install.python()
+        if self.options.broker == "kafka":
+            install.reference_broker()
+        self.release()
+        log = LOGS / "groups-restart.log"
+        started = time.monotonic()
+        options = ["--broker", self.options.broker, "--binary", self.options.binary]
+        command = [VENV_PYTHON, CLIENTS / "python" / "suite_restart.py", *options]
+        code = shell.run(command, log, 300, env={"PYTHONPATH": str(HARNESS)})
+        self.count_lines("groups-restart", log, code, time.monotonic() - started)
 
     def hostile(self):
         self._program("hostile", 300)
@@ -297,7 +319,9 @@ STEPS = {
     "kafkajs": "client suite (needs node, npm)",
     "java": "client suite (needs java, mvn)",
     "rdkafka": "client suite (Rust over librdkafka)",
+    "kafka-tools": "Kafka's own tools in consumer groups (needs java, mvn)",
     "process": "start, stop, locks, signals of the real process",
+    "groups-restart": "offsets and members of consumer groups when the broker stops or is killed",
     "hostile": "garbage, half frames, bombs, ten thousand connections, clients that never read: each harms only itself",
     "hostile-long": "the same, each for half a minute",
     "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
@@ -309,9 +333,9 @@ AT_NIGHT = {"plants", "hostile-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
     ["verify", "instructions"],
-    ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka"],
+    ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka", "kafka-tools"],
     # The first two want the default ports.
-    ["seed", "process", "hostile", "logtools", "disks", "crash"],
+    ["seed", "process", "groups-restart", "hostile", "logtools", "disks", "crash"],
 ]
 
 

@@ -129,6 +129,10 @@ def main(make_adapter, more=None):
     cases_groups.register(suite, adapter)
     if more:
         more(suite, adapter)
+    run_and_exit(suite)
+
+
+def run_and_exit(suite):
     code = suite.run(sys.argv[2] if len(sys.argv) > 2 else None)
     # Clients leave threads behind that would keep a finished suite alive.
     sys.stdout.flush()

@@ -155,6 +155,10 @@ impl Client {
         }
     }
 
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// A name that no other case and no other run uses.
     pub fn topic_name(&self, prefix: &str) -> String {
         self.names.set(self.names.get() + 1);

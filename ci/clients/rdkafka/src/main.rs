@@ -3,8 +3,10 @@
 //! Invariant: every case ends, by its result or by the limit on its time.
 
 mod client;
+mod groups;
 
 use client::{check, check_equal, expect_error, Client, Failure, Sent};
+use groups::*;
 use rdkafka::admin::{
     AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -38,6 +40,11 @@ async fn main() -> ExitCode {
     let bootstrap = arguments.next().expect("HOST:PORT");
     let only = arguments.next().unwrap_or_default();
     let client = Client::new(&bootstrap);
+    if only == "--member" {
+        let (group, topic) = (arguments.next(), arguments.next());
+        let (group, topic) = (group.expect("GROUP"), topic.expect("TOPIC"));
+        return ExitCode::from(u8::from(member_until_killed(&client, &group, &topic).is_err()));
+    }
     let mut cases = cases!(
         &client,
         headers,
@@ -66,6 +73,18 @@ async fn main() -> ExitCode {
         delete_unknown_topic,
         fewer_partitions,
         cluster_id,
+        group_resumes_after_commit_sync,
+        group_resumes_after_commit_async,
+        group_resumes_after_commit_close,
+        group_members_share_the_partitions,
+        group_independent_groups_each_see_everything,
+        group_takes_over_from_a_member_that_was_killed,
+        group_assignor_range,
+        group_assignor_roundrobin,
+        group_cooperative_members_keep_what_stays,
+        group_static_member_restarts_without_a_rebalance,
+        group_stores_offsets_itself,
+        group_is_deleted,
     );
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         for acks in ["0", "1", "all"] {
