@@ -389,10 +389,7 @@ async fn assignor(client: &Client, name: &str) -> Outcome {
 }
 
 /// State, protocol and number of members of a group; none where there is no such group.
-fn described(
-    member: &Member,
-    group: &str,
-) -> Result<Option<(String, String, usize)>, Failure> {
+fn described(member: &Member, group: &str) -> Result<Option<(String, String, usize)>, Failure> {
     let found = member
         .consumer
         .fetch_group_list(Some(group), ANSWER_TIME_MAX)?;
@@ -431,7 +428,11 @@ pub async fn group_static_member_restarts_without_a_rebalance(client: &Client) -
     drop(one);
     let again = join("one")?;
     settle(&[&again, &two], 4).await?;
-    check_equal(again.assignment()?, part, "its partitions after the restart")?;
+    check_equal(
+        again.assignment()?,
+        part,
+        "its partitions after the restart",
+    )?;
     check_equal(two.changes(), told, "what the other was told")?;
     produce(client, &topic, 4, 10).await?;
     until_read(&[&again, &two], 40).await?;

@@ -6,7 +6,14 @@ mod client;
 mod groups;
 
 use client::{check, check_equal, expect_error, Client, Failure, Sent};
-use groups::*;
+use groups::{
+    group_assignor_range, group_assignor_roundrobin, group_cooperative_members_keep_what_stays,
+    group_independent_groups_each_see_everything, group_is_deleted,
+    group_members_share_the_partitions, group_resumes_after_commit_async,
+    group_resumes_after_commit_close, group_resumes_after_commit_sync,
+    group_static_member_restarts_without_a_rebalance, group_stores_offsets_itself,
+    group_takes_over_from_a_member_that_was_killed, member_until_killed,
+};
 use rdkafka::admin::{
     AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -40,10 +47,13 @@ async fn main() -> ExitCode {
     let bootstrap = arguments.next().expect("HOST:PORT");
     let only = arguments.next().unwrap_or_default();
     let client = Client::new(&bootstrap);
+    // `--member GROUP TOPIC`: as the suite starts itself, to have a member that it can kill.
     if only == "--member" {
         let (group, topic) = (arguments.next(), arguments.next());
         let (group, topic) = (group.expect("GROUP"), topic.expect("TOPIC"));
-        return ExitCode::from(u8::from(member_until_killed(&client, &group, &topic).is_err()));
+        return ExitCode::from(u8::from(
+            member_until_killed(&client, &group, &topic).is_err(),
+        ));
     }
     let mut cases = cases!(
         &client,
