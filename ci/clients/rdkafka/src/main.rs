@@ -10,9 +10,9 @@ use groups::{
     group_assignor_range, group_assignor_roundrobin, group_cooperative_members_keep_what_stays,
     group_independent_groups_each_see_everything, group_is_deleted,
     group_members_share_the_partitions, group_resumes_after_commit_async,
-    group_resumes_after_commit_close, group_resumes_after_commit_sync,
-    group_static_member_restarts_without_a_rebalance, group_stores_offsets_itself,
-    group_takes_over_from_a_member_that_was_killed, member_until_killed,
+    group_resumes_after_commit_sync, group_static_member_restarts_without_a_rebalance,
+    group_stores_offsets_itself, group_takes_over_from_a_member_that_was_killed,
+    member_until_killed,
 };
 use rdkafka::admin::{
     AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -85,7 +85,6 @@ async fn main() -> ExitCode {
         cluster_id,
         group_resumes_after_commit_sync,
         group_resumes_after_commit_async,
-        group_resumes_after_commit_close,
         group_members_share_the_partitions,
         group_independent_groups_each_see_everything,
         group_takes_over_from_a_member_that_was_killed,
