@@ -223,7 +223,6 @@ pub async fn group_resumes_after_commit_async(client: &Client) -> Outcome {
     .await
 }
 
-/// Not with auto commit: when this client closes, it takes what it has fetched and nobody has asked for as read.
 async fn resumes(client: &Client, commit: impl Fn(&Member) -> Outcome) -> Outcome {
     let topic = client.fresh("resume", 3, &[]).await?;
     let group = client.topic_name("group");
@@ -234,6 +233,8 @@ async fn resumes(client: &Client, commit: impl Fn(&Member) -> Outcome) -> Outcom
         Ok(first.read.borrow().len() >= 40)
     })
     .await?;
+    // While it is dropped this client reads on what it has fetched, and takes that for read too.
+    first.consumer.pause(&first.consumer.assignment()?)?;
     commit(&first)?;
     let before = first.read.borrow().clone();
     check(before.len() < 90, "there is a rest for the second")?;
