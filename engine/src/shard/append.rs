@@ -186,12 +186,12 @@ impl Shard {
     }
 
     /// Appends a batch that the broker itself built to a partition of this shard, where it has taken the room for it
-    /// already; gives the journal sequence with which it is durable.
+    /// already; gives where it is, and the journal sequence with which it is durable.
     pub(super) fn append_own(
         self: &Rc<Self>,
         partition: PartitionId,
         batch: Bytes,
-    ) -> Result<u64, PartitionError> {
+    ) -> Result<Accepted, PartitionError> {
         let header = BatchHeader::check_from_client(&batch).map_err(PartitionError::from_batch)?;
         let own = Handed {
             index: 0,
@@ -199,8 +199,7 @@ impl Shard {
             header,
             batch,
         };
-        let accepted = self.append_one(&own, Acks::All, clock_now())?;
-        Ok(accepted.sequence)
+        self.append_one(&own, Acks::All, clock_now())
     }
 
     fn append_one(

@@ -298,6 +298,14 @@ pub mod build {
         b[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
         b
     }
+
+    /// The same batch as part of a transaction.
+    pub fn transactional(mut b: Vec<u8>) -> Vec<u8> {
+        b[at::ATTRIBUTES + 1] |= 1 << 4;
+        let crc = crc32c(&b[CRC_START..]);
+        b[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        b
+    }
 }
 
 #[cfg(test)]
