@@ -33,7 +33,7 @@ impl Outcome for AddPartitionsToTxnResponse {
         };
         let mut batched = self.results_by_transaction.iter();
         self.error_code != 0
-            || failed(&self.results_by_topic)
+            || failed(&self.results_by_topic_v3_and_below)
             || batched.any(|result| failed(&result.topic_results))
     }
 }
@@ -56,14 +56,14 @@ pub(crate) async fn handle(
         };
     }
     let asked = AddPartitionsToTxnTransaction {
-        transactional_id: request.transactional_id,
-        producer_id: request.producer_id,
-        producer_epoch: request.producer_epoch,
+        transactional_id: request.v3_and_below_transactional_id,
+        producer_id: request.v3_and_below_producer_id,
+        producer_epoch: request.v3_and_below_producer_epoch,
         verify_only: false,
-        topics: request.topics,
+        topics: request.v3_and_below_topics,
     };
     AddPartitionsToTxnResponse {
-        results_by_topic: one(shard, asked, version).await,
+        results_by_topic_v3_and_below: one(shard, asked, version).await,
         ..Default::default()
     }
 }
@@ -182,7 +182,7 @@ mod tests {
             .collect();
         assert_eq!(codes, [vec![(1, 55), (2, 3), (-1, 3)], vec![(0, 3)]]);
         let response = AddPartitionsToTxnResponse {
-            results_by_topic: results,
+            results_by_topic_v3_and_below: results,
             ..Default::default()
         };
         assert!(response.failed());

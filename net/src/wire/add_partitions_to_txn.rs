@@ -9,10 +9,10 @@ wire_struct! {
     pub struct AddPartitionsToTxnRequest, versions 0..=5, flexible 3 {
         transactions: Vec<AddPartitionsToTxnTransaction> => 4..;
         /// Of the only transaction, up to version 3.
-        transactional_id: Str => 0..=3;
-        producer_id: i64 => 0..=3;
-        producer_epoch: i16 => 0..=3;
-        topics: Vec<AddPartitionsToTxnTopic> => 0..=3;
+        v3_and_below_transactional_id: Str => 0..=3;
+        v3_and_below_producer_id: i64 => 0..=3;
+        v3_and_below_producer_epoch: i16 => 0..=3;
+        v3_and_below_topics: Vec<AddPartitionsToTxnTopic> => 0..=3;
     }
 }
 
@@ -42,7 +42,7 @@ wire_struct! {
         throttle_time_ms: i32 => 0..;
         error_code: i16 => 4.. else drop;
         results_by_transaction: Vec<AddPartitionsToTxnResult> => 4..;
-        results_by_topic: Vec<AddPartitionsToTxnTopicResult> => 0..=3;
+        results_by_topic_v3_and_below: Vec<AddPartitionsToTxnTopicResult> => 0..=3;
     }
 }
 
