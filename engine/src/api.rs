@@ -327,10 +327,9 @@ impl Broker {
         self.shard.log_dirs().await
     }
 
-    /// PLACEHOLDER
+    /// Ends a producer's transaction in one partition; gives where the marker is, once it is durable.
     pub async fn write_txn_marker(&self, marker: TxnMarker) -> Result<Offset, PartitionError> {
-        let _m = marker;
-        Err(PartitionError::Unknown)
+        self.shard.write_txn_marker(marker).await
     }
 
     /// A fresh producer id (idempotent producers; epoch 0).

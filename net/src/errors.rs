@@ -26,6 +26,7 @@ pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
         PartitionError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         PartitionError::ProducerFenced { .. } => ErrorCode::InvalidProducerEpoch,
         PartitionError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
+        PartitionError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
         PartitionError::Policy(_) => ErrorCode::PolicyViolation,
         PartitionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         // The client tries again, for as long as it has patience: it is the code for a disk that fails, and for a full one.
@@ -233,6 +234,7 @@ mod tests {
             },
             46,
         );
+        check(PartitionError::InvalidTxnState { producer_id: 1 }, 48);
         check(PartitionError::Policy("compacted"), 44);
         check(PartitionError::InvalidRequest("x"), 42);
         check(PartitionError::Storage("EIO".into()), 56);

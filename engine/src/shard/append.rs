@@ -48,7 +48,7 @@ fn bytes_of(items: &[Handed]) -> u64 {
     items.iter().map(|item| item.batch.len() as u64).sum()
 }
 
-fn clock_now() -> Clock {
+pub(super) fn clock_now() -> Clock {
     Clock {
         wall_ms: rt::wall_ms(),
         mono: rt::now(),
@@ -192,7 +192,8 @@ impl Shard {
         partition: PartitionId,
         batch: Bytes,
     ) -> Result<Accepted, PartitionError> {
-        let header = BatchHeader::check_from_client(&batch).map_err(PartitionError::from_batch)?;
+        let header =
+            BatchHeader::check_from_coordinator(&batch).map_err(PartitionError::from_batch)?;
         let own = Handed {
             index: 0,
             partition,

@@ -6,6 +6,7 @@ use super::Shard;
 use crate::api::{FetchItem, FetchOptions, Fetched};
 use crate::coord::batch;
 use crate::error::PartitionError;
+use crate::log::marker::outcome;
 use crate::log::Partition;
 use crate::rt;
 use crate::types::batch::BatchHeader;
@@ -133,14 +134,4 @@ async fn hand_over(
         }
     }
     Ok(next)
-}
-
-/// Whether a control record commits; None where it is not about a transaction.
-fn outcome(key: &[u8]) -> Option<bool> {
-    // Its version, then its type.
-    match key.get(2..4)? {
-        [0, 0] => Some(false),
-        [0, 1] => Some(true),
-        [_, ..] | [] => None,
-    }
 }

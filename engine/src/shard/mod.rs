@@ -11,6 +11,7 @@ mod flusher;
 mod group_calls;
 mod groups;
 pub mod mail;
+mod markers;
 pub mod metrics;
 mod recovery;
 pub mod responses;

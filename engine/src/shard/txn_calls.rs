@@ -8,6 +8,7 @@ use crate::coord::txn::{
     TopicPartitions, TxnCoordinator, TxnCtx, TxnError, TxnOf,
 };
 use crate::coord::{CommitInTxn, GroupError, OffsetToCommit};
+use crate::error::PartitionError;
 use crate::rt;
 use crate::types::PartitionId;
 use std::collections::BTreeSet;
@@ -182,14 +183,44 @@ impl Shard {
         .await
     }
 
+    /// Has partitions in a transaction, as far as batches of it are not in them already.
     pub async fn join_transaction(
         self: &Rc<Self>,
         of: TxnOf,
         partitions: Vec<PartitionId>,
         membership: Membership,
     ) -> Vec<Result<(), TxnError>> {
+        // They are asked before the coordinator is, so that a marker that comes between is noticed.
+        let asked = partitions
+            .iter()
+            .map(|id| self.await_batch(*id, of.producer));
+        let open = rt::join_all(asked).await;
+        let to_join = partitions.iter().zip(&open);
+        let to_join = to_join.filter(|(_, open)| matches!(open, Ok(false)));
+        let to_join: Vec<PartitionId> = to_join.map(|(id, _)| *id).collect();
+        let mut joined = self.join_all(of, &to_join, membership).await.into_iter();
+        let result = |open: Result<bool, PartitionError>| match open {
+            Ok(true) => Ok(()),
+            Ok(false) => joined.next().expect("one result for each that is joined"),
+            // What is wrong is told when it is appended to.
+            Err(PartitionError::Unknown) => Ok(()),
+            Err(_) => Err(TxnError::NotAvailable),
+        };
+        open.into_iter().map(result).collect()
+    }
+
+    /// The coordinator's word on partitions that nothing of the transaction is in yet.
+    async fn join_all(
+        self: &Rc<Self>,
+        of: TxnOf,
+        partitions: &[PartitionId],
+        membership: Membership,
+    ) -> Vec<Result<(), TxnError>> {
+        if partitions.is_empty() {
+            return Vec::new();
+        }
         let all = |result: Result<(), TxnError>| vec![result; partitions.len()];
-        let Some(names) = self.names(&partitions) else {
+        let Some(names) = self.names(partitions) else {
             return all(Err(TxnError::TransactionAbortable));
         };
         match membership {

@@ -4,7 +4,7 @@
 
 use super::transactions::TxnSlot;
 use super::Shard;
-use crate::api::{Broker, TxnMarker};
+use crate::api::TxnMarker;
 use crate::coord::txn::{Prepared, TxnError};
 use crate::error::PartitionError;
 use crate::rt;
@@ -84,8 +84,7 @@ impl Shard {
                 commit: prepared.commit,
                 transaction_version: prepared.version,
             };
-            let broker = Broker::of(self.clone());
-            let error = match broker.write_txn_marker(marker).await {
+            let error = match self.write_txn_marker(marker).await {
                 Ok(_) => return true,
                 Err(error) => error,
             };
@@ -111,6 +110,7 @@ impl Shard {
                 | PartitionError::TooLarge { .. }
                 | PartitionError::OutOfOrderSequence { .. }
                 | PartitionError::DuplicateSequence { .. }
+                | PartitionError::InvalidTxnState { .. }
                 | PartitionError::Policy(_)
                 | PartitionError::InvalidRequest(_) => {
                     let id = &prepared.of.transactional_id;

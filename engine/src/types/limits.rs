@@ -106,6 +106,10 @@ pub const TXN_IDS_PER_COORDINATOR_MAX: usize = 20_000;
 pub const TXN_PARTITIONS_MAX: usize = 20_000;
 pub const TXN_PARTITIONS_BYTES_MAX: usize = 512 << 10;
 
+/// Aborted transactions that a partition remembers, in memory: some 4 MiB of them. Beyond it no transactions begin there,
+/// until retention has taken old ones.
+pub const TXN_ABORTED_PER_PARTITION_MAX: usize = 100_000;
+
 /// Markers that one transaction has under way at once.
 pub const TXN_MARKERS_TOGETHER_MAX: usize = 32;
 
