@@ -283,7 +283,7 @@ mod tests {
         begin(&mut t, 1, 10);
         t.ended(1, 11, false, 12, 0);
         begin(&mut t, 2, 12);
-        t.ended(2, 13, true, 14, 0);
+        t.ended(2, 13, true, 12, 0);
         begin(&mut t, 3, 14);
         t.ended(3, 15, false, 12, 0);
         begin(&mut t, 3, 16);
