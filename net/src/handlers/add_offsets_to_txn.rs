@@ -2,11 +2,12 @@
 //! Does not know how a transaction goes, nor groups.
 //! Invariant: what is added is the partition in which the group's coordinator will write.
 
-use super::Outcome;
+use super::{find_coordinator, Outcome};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 use crate::wire::ErrorCode;
+use millrace_engine::api::coord::GROUP_TOPIC;
 use millrace_engine::api::txn::{Producer, TxnOf};
 
 /// First version that knows PRODUCER_FENCED.
@@ -33,11 +34,15 @@ pub(crate) async fn handle(
             epoch: request.producer_epoch,
         },
     };
-    let broker = &shard.broker;
-    let added = broker.add_group_to_transaction(of, &request.group_id, LEVEL);
-    let code = match added.await {
-        Ok(()) => ErrorCode::None,
-        Err(error) => errors::txn_knowing(error, version >= FENCED_VERSION_MIN),
+    // Clients look for the group's coordinator only after this.
+    let code = match find_coordinator::make_topic(shard, GROUP_TOPIC).await {
+        Err(refusal) => refusal.code,
+        Ok(_) => {
+            let broker = &shard.broker;
+            let added = broker.add_group_to_transaction(of, &request.group_id, LEVEL);
+            let code = |error| errors::txn_knowing(error, version >= FENCED_VERSION_MIN);
+            added.await.map_or_else(code, |()| ErrorCode::None)
+        }
     };
     AddOffsetsToTxnResponse {
         error_code: code.code(),

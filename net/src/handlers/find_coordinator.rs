@@ -61,7 +61,10 @@ fn topic_of(key_type: i8, version: i16) -> Result<&'static str, Refusal> {
 }
 
 /// Makes a coordinators' topic where it is not there yet.
-async fn make_topic(shard: &ShardNet, name: &'static str) -> Result<&'static str, Refusal> {
+pub(super) async fn make_topic(
+    shard: &ShardNet,
+    name: &'static str,
+) -> Result<&'static str, Refusal> {
     if shard.broker.image().topic(name).is_some() {
         return Ok(name);
     }

@@ -176,7 +176,7 @@ pub const SERVED: &[Served] = &[
     row::<AddPartitionsToTxnRequest>(0, 0, 5),
     row::<AddOffsetsToTxnRequest>(0, 0, 4),
     row::<EndTxnRequest>(0, 0, 5),
-    row::<WriteTxnMarkersRequest>(0, 0, 1),
+    row::<WriteTxnMarkersRequest>(1, 1, 1),
     row::<TxnOffsetCommitRequest>(0, 0, 5),
     row::<DescribeConfigsRequest>(1, 1, 4),
     row::<AlterConfigsRequest>(0, 0, 2),
