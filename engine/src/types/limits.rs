@@ -98,6 +98,21 @@ pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
 /// Names of groups, instances and clients: a record has 15 bits for the length, and member ids are a name and more.
 pub const GROUP_TEXT_BYTES_MAX: usize = 30_000;
 
+/// Transactional ids of one partition of the transactions' topic, which has 50.
+pub const TXN_IDS_PER_COORDINATOR_MAX: usize = 20_000;
+
+/// Partitions of one transaction, and the bytes of their names and numbers: all of them are in one record, which fits the
+/// smallest `max.message.bytes` that is of use.
+pub const TXN_PARTITIONS_MAX: usize = 20_000;
+pub const TXN_PARTITIONS_BYTES_MAX: usize = 512 << 10;
+
+/// Aborted transactions that a partition remembers, in memory: some 4 MiB of them. Beyond it no transactions begin there,
+/// until retention has taken old ones.
+pub const TXN_ABORTED_PER_PARTITION_MAX: usize = 100_000;
+
+/// Markers that one transaction has under way at once.
+pub const TXN_MARKERS_TOGETHER_MAX: usize = 32;
+
 /// Bytes read at once of a coordinator's log when it is loaded.
 pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
 

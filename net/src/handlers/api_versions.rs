@@ -4,8 +4,10 @@
 
 use super::Outcome;
 use crate::out::Out;
-use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
-use crate::wire::{versions, ApiKey, ErrorCode, WireError};
+use crate::wire::api_versions::{
+    ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use crate::wire::{versions, ApiKey, ErrorCode, Str, WireError};
 
 impl Outcome for ApiVersionsResponse {
     fn failed(&self) -> bool {
@@ -23,13 +25,49 @@ pub(crate) async fn handle(request: ApiVersionsRequest, version: i16) -> ApiVers
             ..Default::default()
         };
     }
-    // No feature levels are finalized: no clients' behaviour hangs on one that is true here. Without levels there is
-    // no epoch of them either (-1, the default).
+    let features = FEATURES
+        .iter()
+        .filter(|f| f.min > 0 || version >= ZERO_VERSION_MIN);
+    let supported = features.map(|feature| SupportedFeatureKey {
+        name: Str::from_static(feature.name),
+        min_version: feature.min,
+        max_version: feature.max,
+    });
+    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
+        name: Str::from_static(feature.name),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
+    });
     ApiVersionsResponse {
         api_keys: versions::advertised(),
+        supported_features: supported.collect(),
+        finalized_features_epoch: FEATURES_EPOCH,
+        finalized_features: finalized.collect(),
         ..Default::default()
     }
 }
+
+/// First version that may carry features whose lowest level is 0.
+const ZERO_VERSION_MIN: i16 = 4;
+
+/// Levels are the same for as long as a broker runs: clients hear of them once.
+const FEATURES_EPOCH: i64 = 0;
+
+/// A feature on whose level clients' behaviour hangs.
+struct Feature {
+    name: &'static str,
+    min: i16,
+    max: i16,
+    level: i16,
+}
+
+/// By level 2 each end of a transaction bumps the epoch, and batches add their partitions to it (KIP-890).
+const FEATURES: &[Feature] = &[Feature {
+    name: "transaction.version",
+    min: 0,
+    max: 2,
+    level: 2,
+}];
 
 /// Letters, digits, dots and dashes, a letter or digit at both ends.
 fn is_software_name(name: &str) -> bool {
@@ -56,7 +94,7 @@ pub(crate) fn refuse(out: &mut Out, correlation_id: i32) -> Result<(), WireError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{api_versions, frame, Str};
+    use crate::wire::{api_versions, frame};
     use bytes::Bytes;
     use futures_lite::future::block_on;
 
@@ -107,6 +145,11 @@ mod tests {
             let (read, _) =
                 api_versions::decode_reply(Bytes::from(bytes).slice(4..), 5, version).unwrap();
             assert_eq!(read.api_keys, versions::advertised());
+            let levels = read.finalized_features.iter();
+            let levels: Vec<i16> = levels.map(|f| f.max_version_level).collect();
+            assert_eq!(levels, if version >= 3 { vec![2] } else { vec![] });
+            let supported = read.supported_features.len();
+            assert_eq!(supported, usize::from(version >= 4), "version {version}");
         }
         assert_eq!(frame::SIZE_PREFIX_BYTES, 4);
     }

@@ -25,7 +25,7 @@ use crate::support::{decode, encode};
 
 #[test]
 fn versions_outside_the_schema_are_refused() {
-    for version in [-1, 0, 2, 12, i16::MAX] {
+    for version in [-1, 0, 2, 13, i16::MAX] {
         let refused = WireError::UnsupportedVersion {
             message: "ProduceRequest",
             version,

@@ -15,3 +15,4 @@ mod placement;
 mod produce;
 mod support;
 mod topics;
+mod transactions;
