@@ -156,7 +156,10 @@ fn a_stop_leaves_to_the_journal_what_takes_too_long() {
             assert!(took < Duration::from_secs(8), "{took:?}");
         });
         let disk = sim.disk();
-        let made = (0..MANY).filter(|i| disk.read_raw(&folder(*i).join("partition.metadata")).is_some());
+        let made = (0..MANY).filter(|i| {
+            disk.read_raw(&folder(*i).join("partition.metadata"))
+                .is_some()
+        });
         let made = made.count();
         assert!((1..MANY as usize).contains(&made), "{made} folders");
         sim.crash(CrashPolicy::POWER_LOST);
