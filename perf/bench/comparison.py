@@ -24,7 +24,7 @@ GIB = 1 << 30
 OVERTIME_SECONDS = 900
 # Apache Kafka needs it: until its code is compiled it is another program.
 JIT_WARM_UP_SECONDS = 15
-# And it makes the files of a partition at its first record: a thousand of them took it more than half a minute.
+# And it makes the files of a partition at its first record: for a thousand, 15 seconds were too few and 75 enough.
 WARM_UP_SECONDS_PER_PARTITION = 0.06
 JIT_WARM_UP_SECONDS_QUICK = 5
 QUICK_SECONDS = 4

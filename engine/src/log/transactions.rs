@@ -161,6 +161,11 @@ impl Transactions {
         unsure.map(|ended| ended.span.first).chain(open).min()
     }
 
+    /// Whether there are any of which a reader of committed records has to be told.
+    pub fn has_aborted(&self) -> bool {
+        !self.aborted.is_empty() || self.recent.iter().any(|ended| !ended.committed)
+    }
+
     /// Aborted transactions with records in this range, by their first offset.
     pub fn aborted_in(&self, from: Offset, to: Offset) -> Vec<TxnSpan> {
         let begin = self.aborted.partition_point(|span| span.last < from);

@@ -547,18 +547,6 @@ impl Partition {
         (fetched, end)
     }
 
-    /// Readers of committed records are told what of them was aborted.
-    fn tell_aborted(&self, fetched: &mut Fetched, from: Offset, to: Offset) {
-        if fetched.aborted.is_some() {
-            let found = self.log.borrow().transactions.aborted_in(from, to);
-            let told = found.iter().map(|span| AbortedTransaction {
-                producer_id: span.producer_id,
-                first_offset: span.first,
-            });
-            fetched.aborted = Some(told.collect());
-        }
-    }
-
     /// Whether the reader's log left ours: its last epoch ended before where it wants to go on.
     fn divergence(&self, last_fetched_epoch: i32, offset: Offset) -> Option<Diverging> {
         if last_fetched_epoch < 0 {

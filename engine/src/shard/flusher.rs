@@ -28,7 +28,7 @@ const PASS_SHARE: f64 = 0.5 * FLUSHES_AT_ONCE as f64;
 const FILL_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a stop begins to move partitions to their segments: whoever stops a service waits ten seconds, often.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
-/// Partitions of one step of a stop: well below a second, also where each needs a folder and files of its own.
+/// Partitions of one step of a stop: about a second, where each needs a folder and files of its own.
 const CLOSED_AT_ONCE: usize = 64;
 
 /// Where a stop leaves the records that no segment has yet.

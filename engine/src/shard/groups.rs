@@ -461,19 +461,23 @@ impl Shard {
 
     async fn rewrite(self: &Rc<Self>, slot: &Rc<Slot>) -> Result<(), PartitionError> {
         let begin = slot.partition.log.borrow().next_offset;
+        let refused = |error: GroupError| PartitionError::Storage(error.to_string());
+        // Without a coordinator nothing is known to be written anew, and so nothing of before may go.
+        let gone = || refused(GroupError::NotAvailable);
         let ids = self.step(slot, |coordinator, _| coordinator.group_ids());
-        for some in ids.unwrap_or_default().chunks(REWRITTEN_TOGETHER_MAX) {
+        for some in ids.ok_or_else(gone)?.chunks(REWRITTEN_TOGETHER_MAX) {
             let room = self.room_for_own(REWRITE_BYTES_MIN as usize / 4).await;
+            room.map_err(refused)?;
             let written = self.step(slot, |coordinator, ctx| coordinator.rewrite(some, ctx));
-            room.and(written.unwrap_or(Err(GroupError::NotAvailable)))
-                .map_err(|error| PartitionError::Storage(error.to_string()))?;
+            written.ok_or_else(gone)?.map_err(refused)?;
             rt::yield_if_needed().await;
         }
         let durable = self.journal.wait_durable(slot.sequence.get()).await;
         durable.map_err(PartitionError::Storage)?;
         // What waits for the end of a transaction is not written anew: only its producer could.
         let open = self.step(slot, |coordinator, _| coordinator.first_open());
-        let begin = open.flatten().map_or(begin, |open| open.min(begin));
+        let open = open.ok_or_else(gone)?;
+        let begin = open.map_or(begin, |open| open.min(begin));
         slot.partition.release_before(begin).await
     }
 }

@@ -1,12 +1,15 @@
-//! Owns the ends of transactions in the partitions of a shard, and asking whether a batch may begin one.
+//! Owns the ends of transactions in the partitions of a shard: writing them, telling readers of them, and asking whether a
+//! batch may begin a transaction.
 //! Does not know coordinators of transactions; those of groups it tells of markers in their logs.
 //! Invariant: a marker is told to the partition's coordinator in the step in which it is appended.
 
 use super::append::clock_now;
 use super::Shard;
-use crate::api::TxnMarker;
+use crate::api::{AbortedTransaction, Fetched, RecordChunk, TxnMarker};
 use crate::coord::txn::Producer;
 use crate::error::PartitionError;
+use crate::log::Partition;
+use crate::types::batch::BatchHeader;
 use crate::types::{Offset, PartitionId};
 use std::rc::Rc;
 
@@ -64,4 +67,32 @@ impl Shard {
         });
         asked.await.unwrap_or(Err(PartitionError::Stopping))
     }
+}
+
+impl Partition {
+    /// Readers of committed records are told what of them was aborted.
+    pub(super) fn tell_aborted(&self, fetched: &mut Fetched, from: Offset, to: Offset) {
+        if fetched.aborted.is_none() || !self.log.borrow().transactions.has_aborted() {
+            return;
+        }
+        // Of all that were aborted, a reader far behind needs those that begin before its own batches end.
+        let to = end_of(&fetched.records).unwrap_or(to);
+        let found = self.log.borrow().transactions.aborted_in(from, to);
+        let told = found.iter().map(|span| AbortedTransaction {
+            producer_id: span.producer_id,
+            first_offset: span.first,
+        });
+        fetched.aborted = Some(told.collect());
+    }
+}
+
+/// Where the last of these batches ends; None where there are none.
+fn end_of(records: &[RecordChunk]) -> Option<Offset> {
+    let mut bytes: &[u8] = records.last()?.as_ref();
+    let mut end = None;
+    while let Ok(header) = BatchHeader::parse(bytes) {
+        end = Some(header.next_offset());
+        bytes = bytes.get(header.size..).unwrap_or_default();
+    }
+    end
 }

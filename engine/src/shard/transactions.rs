@@ -323,15 +323,17 @@ impl Shard {
         slot: &Rc<TxnSlot>,
     ) -> Result<(), PartitionError> {
         let begin = slot.partition.log.borrow().next_offset;
+        let refused = |error: TxnError| PartitionError::Storage(error.to_string());
+        // Without a coordinator nothing is known to be written anew, and so nothing of before may go.
+        let gone = || refused(TxnError::NotAvailable);
         let ids = self.txn_step(slot, None, |coordinator, _| coordinator.ids());
-        for some in ids.unwrap_or_default().chunks(REWRITTEN_TOGETHER_MAX) {
+        for some in ids.ok_or_else(gone)?.chunks(REWRITTEN_TOGETHER_MAX) {
             let room = self.room_for_own(REWRITE_BYTES_MIN as usize / 4).await;
+            room.map_err(|error| refused(error.into()))?;
             let written = self.txn_step(slot, None, |coordinator, ctx| {
                 coordinator.rewrite(some, ctx)
             });
-            room.map_err(TxnError::from)
-                .and(written.unwrap_or(Err(TxnError::NotAvailable)))
-                .map_err(|error| PartitionError::Storage(error.to_string()))?;
+            written.ok_or_else(gone)?.map_err(refused)?;
             rt::yield_if_needed().await;
         }
         let durable = self.journal.wait_durable(slot.sequence.get()).await;

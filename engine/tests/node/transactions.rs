@@ -11,7 +11,7 @@ use millrace_engine::api::txn::{
     AddPartitions, EndTxn, InitProducer, Membership, Producer, TopicPartitions, TxnError, TxnOf,
     TxnState, TXN_TOPIC,
 };
-use millrace_engine::api::{Broker, FetchItem, FetchOptions};
+use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
@@ -93,24 +93,28 @@ async fn write(
     node::append(broker, partition, batch(fill, producer, sequence)).await
 }
 
+async fn fetch(broker: &Broker, index: i32, offset: i64, max_bytes: usize) -> Fetched {
+    let item = FetchItem {
+        partition: PartitionId::new(TOPIC, index),
+        offset,
+        max_bytes,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+    };
+    let options = FetchOptions {
+        max_wait: Duration::ZERO,
+        min_bytes: 1,
+        max_bytes,
+        read_committed: true,
+    };
+    broker.fetch(vec![item], options).await.remove(0).unwrap()
+}
+
 /// First bytes of the values that a reader of committed records gets.
 async fn committed(broker: &Broker, index: i32) -> Vec<u8> {
     let (mut offset, mut fills) = (0, Vec::new());
     loop {
-        let item = FetchItem {
-            partition: PartitionId::new(TOPIC, index),
-            offset,
-            max_bytes: 1 << 20,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-        };
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            min_bytes: 1,
-            max_bytes: 1 << 20,
-            read_committed: true,
-        };
-        let fetched = broker.fetch(vec![item], options).await.remove(0).unwrap();
+        let fetched = fetch(broker, index, offset, 1 << 20).await;
         let mut aborted = fetched.aborted.clone().unwrap().into_iter().peekable();
         let mut dropped = BTreeSet::new();
         let before = offset;
@@ -208,6 +212,30 @@ fn what_was_committed_is_read_whenever_the_power_goes() {
             assert_eq!(committed(&brokers[0], 0).await, expected, "seed {seed}");
         });
     }
+}
+
+#[test]
+fn a_reader_far_behind_is_told_only_what_was_aborted_of_what_it_gets() {
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async {
+        let brokers = start(1).await;
+        let broker = &brokers[0];
+        let mut producer = init(broker, "id").await;
+        for fill in 0..5 {
+            write(broker, "id", producer, 0, fill, 0).await.unwrap();
+            producer = end(broker, "id", producer, false).await;
+            is_over(broker, "id").await;
+        }
+        let told = |fetched: Fetched| {
+            let aborted = fetched.aborted.unwrap().into_iter();
+            aborted.map(|one| one.first_offset).collect::<Vec<i64>>()
+        };
+        // Each is a batch and its marker; a fetch of a byte gets one batch.
+        assert_eq!(told(fetch(broker, 0, 0, 1 << 20).await), [0, 2, 4, 6, 8]);
+        assert_eq!(told(fetch(broker, 0, 0, 1).await), [0]);
+        assert_eq!(told(fetch(broker, 0, 3, 1).await), [2]);
+        assert_eq!(told(fetch(broker, 0, 4, 1 << 20).await), [4, 6, 8]);
+    });
 }
 
 #[test]

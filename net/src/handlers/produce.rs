@@ -242,7 +242,7 @@ fn one_batch(records: Option<Bytes>, version: i16) -> Result<Bytes, (ErrorCode, 
 
 const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
-const ATTRIBUTES_AT: usize = 21;
+pub(super) const ATTRIBUTES_AT: usize = 21;
 
 impl Reply {
     /// Writes the answer, if the client wants one. Gives whether anything failed.

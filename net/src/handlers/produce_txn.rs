@@ -2,7 +2,7 @@
 //! Does not know how batches are handed over, nor how a transaction goes.
 //! Invariant: a batch of a transaction is handed over only after the coordinator said that its partition is part of it.
 
-use super::produce::{is_closed, Refused};
+use super::produce::{is_closed, Refused, ATTRIBUTES_AT};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::produce::ProduceRequest;
@@ -16,6 +16,9 @@ use millrace_engine::types::PartitionId;
 const ADD_VERSION_MIN: i16 = 12;
 /// First version that knows TRANSACTION_ABORTABLE.
 const ABORTABLE_VERSION_MIN: i16 = 11;
+
+/// In the lower byte of a batch's attributes.
+const TRANSACTIONAL: u8 = 1 << 4;
 
 const NOBODY: &str = "a batch of a transaction needs a transactional id";
 const SEVERAL: &str = "one request has batches of one producer's transaction";
@@ -74,8 +77,14 @@ fn places(
     client_id: Option<&str>,
     refused: &Refused,
 ) -> Vec<Place> {
-    let image = shard.broker.image();
     let mut places = Vec::new();
+    let topics = request.topic_data.iter();
+    let mut batches = topics.flat_map(|topic| topic.partition_data.iter());
+    // Of most requests only one byte of each batch is looked at here.
+    if !batches.any(|data| data.records.as_ref().is_some_and(is_of_transaction)) {
+        return places;
+    }
+    let image = shard.broker.image();
     for (topic_at, topic) in request.topic_data.iter().enumerate() {
         for (partition_at, data) in topic.partition_data.iter().enumerate() {
             let at = (topic_at, partition_at);
@@ -101,6 +110,12 @@ fn places(
         }
     }
     places
+}
+
+fn is_of_transaction(batch: &Bytes) -> bool {
+    batch
+        .get(ATTRIBUTES_AT + 1)
+        .is_some_and(|bits| bits & TRANSACTIONAL != 0)
 }
 
 fn of_transaction(batch: &Bytes) -> Option<BatchHeader> {
