@@ -56,6 +56,7 @@ impl Conn {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millrace"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..Default::default()
         };
         for version in [API_VERSIONS_FIRST_TRY, 0] {
             self.send_at(&request, version)?;

@@ -140,7 +140,7 @@ pub(crate) async fn serve(
                 .await
         }
         ApiKey::ListGroups => call.answer(|r, _| list_groups::handle(shard, r)).await,
-        ApiKey::ApiVersions => call.answer(api_versions::handle).await,
+        ApiKey::ApiVersions => call.answer(|r, v| api_versions::handle(shard, r, v)).await,
         ApiKey::CreateTopics => call.answer(|r, v| create_topics::handle(shard, r, v)).await,
         ApiKey::DeleteTopics => call.answer(|r, v| delete_topics::handle(shard, r, v)).await,
         ApiKey::DeleteRecords => call.answer(|r, _| delete_records::handle(shard, r)).await,

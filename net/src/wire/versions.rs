@@ -153,7 +153,7 @@ pub const SERVED: &[Served] = &[
     row::<SyncGroupRequest>(0, 0, 5),
     row::<DescribeGroupsRequest>(0, 0, 6),
     row::<ListGroupsRequest>(0, 0, 5),
-    row::<ApiVersionsRequest>(0, 0, 4),
+    row::<ApiVersionsRequest>(0, 0, 5),
     row::<CreateTopicsRequest>(2, 2, 7),
     row::<DeleteTopicsRequest>(1, 1, 6),
     row::<DeleteRecordsRequest>(0, 0, 2),

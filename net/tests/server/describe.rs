@@ -96,8 +96,9 @@ fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
         let request = ApiVersionsRequest {
             client_software_name: "test".into(),
             client_software_version: "1".into(),
+            ..Default::default()
         };
-        for version in 0..=4 {
+        for version in 0..=5 {
             let response = client.call(&request, version).await;
             let range = |key| {
                 let found = response.api_keys.iter().find(|api| api.api_key == key);
