@@ -352,6 +352,7 @@ impl Client {
                         index: partition,
                         records: Some(batch.bytes.clone()),
                     }],
+                    ..Default::default()
                 }],
                 ..Default::default()
             },

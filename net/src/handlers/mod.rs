@@ -5,6 +5,7 @@
 mod admin;
 mod alter_configs;
 pub(crate) mod api_versions;
+mod called;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -22,6 +23,7 @@ mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
+mod leaders;
 mod leave_group;
 mod list_groups;
 mod list_offsets;

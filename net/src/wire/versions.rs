@@ -138,10 +138,10 @@ const fn row<R: Request>(min_advertised: i16, min: i16, max: i16) -> Served {
 /// What is served, by ascending key.
 pub const SERVED: &[Served] = &[
     // Clients of librdkafka take a minimum above 0 for a broker too old to compress (KAFKA-18659), so 0 is
-    // advertised although nothing below 3 is accepted. From 12 on transactions are version 2.
-    row::<ProduceRequest>(0, 3, 11),
-    // From 13 on topics are named by id.
-    row::<FetchRequest>(4, 4, 12),
+    // advertised although nothing below 3 is accepted. Produces of transactions need `transaction.version` 2 for 12 and
+    // more, which clients look for among the features.
+    row::<ProduceRequest>(0, 3, 13),
+    row::<FetchRequest>(4, 4, 18),
     row::<ListOffsetsRequest>(1, 1, 11),
     row::<MetadataRequest>(0, 0, 13),
     row::<OffsetCommitRequest>(2, 2, 10),
@@ -233,7 +233,7 @@ mod tests {
             ApiVersion {
                 api_key: 0,
                 min_version: 0,
-                max_version: 11
+                max_version: 13
             }
         );
     }

@@ -14,4 +14,5 @@ mod offsets;
 mod placement;
 mod produce;
 mod support;
+mod topic_ids;
 mod topics;

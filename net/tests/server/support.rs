@@ -362,6 +362,7 @@ pub fn produce(topic: &str, partition: i32, acks: i16, records: Option<Bytes>) -
                 index: partition,
                 records,
             }],
+            ..Default::default()
         }],
         ..Default::default()
     }
@@ -382,6 +383,7 @@ pub fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
                     ..Default::default()
                 })
                 .collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }
