@@ -665,7 +665,6 @@ mod tests {
                             log_start_offset: log_start(0),
                             ..Default::default()
                         }],
-                        ..Default::default()
                     },
                 ],
                 node_endpoints: nodes
