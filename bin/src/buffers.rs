@@ -9,7 +9,8 @@
 use std::ptr::null_mut;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-pub const SLICE_BYTES: usize = 64 << 10;
+/// Small enough that rounding up to it wastes little of the smallest buffers.
+pub const SLICE_BYTES: usize = 16 << 10;
 const PAGE_BYTES: usize = 2 << 20;
 const SLICES_PER_PAGE: usize = PAGE_BYTES / SLICE_BYTES;
 /// Addresses, not memory: more than the buffers of any budget.

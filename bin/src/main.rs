@@ -23,6 +23,7 @@ mod produce;
 mod serve;
 mod text;
 mod topic;
+mod txn;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
@@ -55,6 +56,8 @@ enum Command {
     Topic(topic::Args),
     /// List, describe, reset and delete consumer groups and what they committed
     Group(group::Args),
+    /// List, describe and abort transactions
+    Txn(txn::Args),
     /// Send lines of standard input to a topic
     Produce(produce::Args),
     /// Print the records of a topic
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(*args),
         Command::Topic(args) => topic::run(args),
         Command::Group(args) => group::run(args),
+        Command::Txn(args) => txn::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Adopt(args) => adopt::run(args),

@@ -28,9 +28,20 @@ pub mod coord {
     pub use crate::coord::{partition_of, GROUP_TOPIC};
 }
 
+/// What is asked of transaction coordinators, and where they are.
+pub mod txn {
+    pub use crate::coord::txn::types::*;
+    pub use crate::coord::txn::TXN_TOPIC;
+}
+
+use txn::{
+    AddPartitions, DescribedTxn, EndTxn, InitProducer, ListedTxn, Membership, Producer,
+    TopicPartitions, TxnError, TxnOf,
+};
+
 use coord::{
-    CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError, JoinGroup, Joined,
-    Leaver, ListedGroup, MemberOf, SyncGroup, Synced,
+    CommitInTxn, CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError,
+    JoinGroup, Joined, Leaver, ListedGroup, MemberOf, SyncGroup, Synced,
 };
 
 /// What a producer waits for.
@@ -54,6 +65,17 @@ pub struct Appended {
     /// Wall-clock milliseconds where the topic stamps LogAppendTime, else -1.
     pub log_append_time_ms: i64,
     pub log_start: Offset,
+}
+
+/// The end of a producer's transaction in one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct TxnMarker {
+    pub partition: PartitionId,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub coordinator_epoch: i32,
+    pub commit: bool,
+    pub transaction_version: i16,
 }
 
 pub type AppendResult = Result<Appended, PartitionError>;
@@ -305,6 +327,11 @@ impl Broker {
         self.shard.log_dirs().await
     }
 
+    /// Ends a producer's transaction in one partition; gives where the marker is, once it is durable.
+    pub async fn write_txn_marker(&self, marker: TxnMarker) -> Result<Offset, PartitionError> {
+        self.shard.write_txn_marker(marker).await
+    }
+
     /// A fresh producer id (idempotent producers; epoch 0).
     pub async fn new_producer_id(&self) -> Result<i64, meta::MetaError> {
         self.shard.new_producer_id().await
@@ -366,6 +393,67 @@ impl Broker {
         topics: Vec<(String, Vec<i32>)>,
     ) -> Result<Vec<Vec<Result<(), GroupError>>>, GroupError> {
         self.shard.delete_offsets(group, topics).await
+    }
+
+    /// TxnOffsetCommit; the results are in the order of the offsets.
+    pub async fn commit_in_transaction(&self, asked: CommitInTxn) -> Vec<Result<(), GroupError>> {
+        self.shard.commit_in_transaction(asked).await
+    }
+
+    /// A transactional producer: who asked before with the same id is fenced.
+    pub async fn init_producer(&self, asked: InitProducer) -> Result<Producer, TxnError> {
+        self.shard.init_producer(asked).await
+    }
+
+    /// Adds partitions to a transaction. Whether they exist is the caller's to know.
+    pub async fn add_to_transaction(&self, asked: AddPartitions) -> Result<(), TxnError> {
+        self.shard.add_to_transaction(asked).await
+    }
+
+    /// Adds the partition in which a group's offsets are.
+    pub async fn add_group_to_transaction(
+        &self,
+        of: TxnOf,
+        group: &str,
+        version: i16,
+    ) -> Result<(), TxnError> {
+        self.shard
+            .add_group_to_transaction(of, group, version)
+            .await
+    }
+
+    /// Which of these partitions a transaction does not have.
+    pub async fn missing_in_transaction(
+        &self,
+        of: TxnOf,
+        partitions: TopicPartitions,
+    ) -> Result<TopicPartitions, TxnError> {
+        self.shard.missing_in_transaction(of, partitions).await
+    }
+
+    /// Has partitions in a transaction before batches of it are appended to them; results in the order of the partitions.
+    pub async fn join_transaction(
+        &self,
+        of: TxnOf,
+        partitions: Vec<PartitionId>,
+        membership: Membership,
+    ) -> Vec<Result<(), TxnError>> {
+        self.shard
+            .join_transaction(of, partitions, membership)
+            .await
+    }
+
+    /// Commits or aborts a transaction; gives the producer from now on. Its markers are written behind.
+    pub async fn end_transaction(&self, asked: EndTxn) -> Result<Producer, TxnError> {
+        self.shard.end_transaction(asked).await
+    }
+
+    pub async fn list_transactions(&self) -> Result<Vec<ListedTxn>, TxnError> {
+        self.shard.list_transactions().await
+    }
+
+    pub async fn describe_transaction(&self, id: String) -> Result<DescribedTxn, TxnError> {
+        self.shard.describe_transaction(id).await
     }
 
     /// Runs `f` on another shard's thread (or this one's). False when that shard is stopping.

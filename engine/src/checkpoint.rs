@@ -5,9 +5,11 @@
 use crate::journal::entry::JournalId;
 use crate::log::producers::StoredBatch;
 use crate::log::segment::UnsavedSums;
+use crate::log::transactions::TxnSpan;
 use crate::rt;
 use crate::types::limits::{
     BLOCK_BYTES, LEADER_EPOCHS_MAX, PARTITIONS_MAX, PRODUCERS_PER_PARTITION_MAX, PRODUCER_BATCHES,
+    TXN_ABORTED_PER_PARTITION_MAX,
 };
 use crate::types::{LeaderEpoch, Offset, PartitionId, TopicId};
 use bytes::{Buf, BufMut};
@@ -15,9 +17,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = 0x4b43_4c4d; // "MLCK"
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The format without transactions, which is read as well: there were none.
+const FORMAT_PLAIN: u32 = 2;
 const BYTES_MAX: u64 = 2 << 30;
 const SEGMENTS_MAX: usize = 1 << 24;
+/// Open ones and aborted ones; the last to begin may have met the bound together.
+const TRANSACTIONS_MAX: usize = TXN_ABORTED_PER_PARTITION_MAX + 2 * PRODUCERS_PER_PARTITION_MAX;
 /// Positions in a segment have 31 bits.
 const SEGMENT_BLOCKS_MAX: usize = (1 << 31) / BLOCK_BYTES;
 
@@ -49,6 +55,8 @@ pub struct PartitionState {
     pub offline_from: Option<Offset>,
     pub epochs: Vec<(LeaderEpoch, Offset)>,
     pub producers: Vec<(i64, Vec<StoredBatch>)>,
+    /// In the order in which they ended, then those that are open.
+    pub transactions: Vec<TxnSpan>,
     /// What is wholly on disk; the journal goes on at the last one's `next_offset`.
     pub segments: Vec<SegmentState>,
     /// Where the journal goes on: the last segment's `next_offset`, also where there is none.
@@ -120,7 +128,8 @@ impl Checkpoint {
         if reader.u32()? != MAGIC {
             return Err("is not a checkpoint");
         }
-        if reader.u32()? != FORMAT {
+        let format = reader.u32()?;
+        if format != FORMAT && format != FORMAT_PLAIN {
             return Err("format is not known to this version: use the newer millrace");
         }
         let journal = JournalId(reader.u128()?);
@@ -129,7 +138,7 @@ impl Checkpoint {
         if replay_from == 0 {
             return Err("begins before the first commit");
         }
-        let partitions = reader.list(PARTITIONS_MAX, PartitionState::decode)?;
+        let partitions = reader.list(PARTITIONS_MAX, |r| PartitionState::decode(r, format))?;
         if !reader.0.is_empty() {
             return Err("has bytes behind its end");
         }
@@ -169,6 +178,13 @@ impl PartitionState {
                 out.put_i64_le(b.timestamp_ms);
             }
         }
+        out.put_u32_le(self.transactions.len() as u32);
+        for t in &self.transactions {
+            out.put_i64_le(t.producer_id);
+            out.put_i16_le(t.epoch);
+            out.put_i64_le(t.first);
+            out.put_i64_le(t.last);
+        }
         out.put_u32_le(self.segments.len() as u32);
         for s in &self.segments {
             out.put_i64_le(s.base);
@@ -183,7 +199,7 @@ impl PartitionState {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<PartitionState, &'static str> {
+    fn decode(reader: &mut Reader<'_>, format: u32) -> Result<PartitionState, &'static str> {
         let id = PartitionId::new(TopicId(reader.bytes()?), reader.i32()?);
         let (log_start, durable, resume) = (reader.i64()?, reader.i64()?, reader.i64()?);
         let truncation = reader.u32()?;
@@ -193,6 +209,10 @@ impl PartitionState {
             let id = r.i64()?;
             Ok((id, r.list(PRODUCER_BATCHES, decode_batch)?))
         })?;
+        let transactions = match format {
+            FORMAT_PLAIN => Vec::new(),
+            _ => reader.list(TRANSACTIONS_MAX, decode_span)?,
+        };
         let segments = reader.list(SEGMENTS_MAX, |r| {
             let segment = SegmentState {
                 base: r.i64()?,
@@ -221,6 +241,7 @@ impl PartitionState {
             offline_from,
             epochs,
             producers,
+            transactions,
             segments,
             resume,
         })
@@ -235,6 +256,15 @@ fn decode_batch(r: &mut Reader<'_>) -> Result<StoredBatch, &'static str> {
         base_offset: r.i64()?,
         last_offset: r.i64()?,
         timestamp_ms: r.i64()?,
+    })
+}
+
+fn decode_span(r: &mut Reader<'_>) -> Result<TxnSpan, &'static str> {
+    Ok(TxnSpan {
+        producer_id: r.i64()?,
+        epoch: i16::from_le_bytes(r.bytes()?),
+        first: r.i64()?,
+        last: r.i64()?,
     })
 }
 
@@ -317,6 +347,12 @@ mod tests {
             offline_from: Some(43),
             epochs: vec![(1, 10), (3, 20)],
             producers: vec![(9, vec![batch, batch])],
+            transactions: vec![TxnSpan {
+                producer_id: 9,
+                epoch: 1,
+                first: 41,
+                last: -1,
+            }],
             segments: vec![segment],
             resume: 40,
         };

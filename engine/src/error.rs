@@ -50,6 +50,8 @@ pub enum PartitionError {
         "producer {producer_id}: sequence {got} was stored before the batches still remembered"
     )]
     DuplicateSequence { producer_id: i64, got: i32 },
+    #[error("producer {producer_id}: a batch that fits no transaction of the partition")]
+    InvalidTxnState { producer_id: i64 },
     #[error("the topic's policy forbids this: {0}")]
     Policy(&'static str),
     #[error("the request is invalid: {0}")]

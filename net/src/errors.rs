@@ -5,6 +5,7 @@
 use crate::wire::ErrorCode;
 use millrace_engine::api::coord::GroupError;
 use millrace_engine::api::meta::{ApplyError, ConfigError, MetaError};
+use millrace_engine::api::txn::TxnError;
 use millrace_engine::api::PartitionError;
 use millrace_engine::types::batch::BatchError;
 
@@ -25,6 +26,7 @@ pub(crate) fn partition(error: &PartitionError) -> ErrorCode {
         PartitionError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         PartitionError::ProducerFenced { .. } => ErrorCode::InvalidProducerEpoch,
         PartitionError::DuplicateSequence { .. } => ErrorCode::DuplicateSequenceNumber,
+        PartitionError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
         PartitionError::Policy(_) => ErrorCode::PolicyViolation,
         PartitionError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         // The client tries again, for as long as it has patience: it is the code for a disk that fails, and for a full one.
@@ -140,6 +142,35 @@ pub(crate) fn group(error: GroupError) -> ErrorCode {
         GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         // Trying again would change nothing, and Kafka has no name for it.
         GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
+        GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
+        GroupError::Txn(error) => txn(error),
+    }
+}
+
+/// Code of what a transaction coordinator refuses.
+pub(crate) fn txn(error: TxnError) -> ErrorCode {
+    match error {
+        // Clients look for the coordinator again, for as long as they have patience.
+        TxnError::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        TxnError::InvalidRequest => ErrorCode::InvalidRequest,
+        TxnError::InvalidTimeout => ErrorCode::InvalidTransactionTimeout,
+        TxnError::ConcurrentTransactions => ErrorCode::ConcurrentTransactions,
+        TxnError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        TxnError::ProducerFenced => ErrorCode::ProducerFenced,
+        TxnError::InvalidProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        TxnError::TransactionAbortable => ErrorCode::TransactionAbortable,
+        TxnError::NotFound => ErrorCode::TransactionalIdNotFound,
+        // Kafka has no such limit, and trying again would change nothing.
+        TxnError::TooManyPartitions => ErrorCode::PolicyViolation,
+        TxnError::RecordTooLarge => ErrorCode::UnknownServerError,
+    }
+}
+
+/// The same for a request whose version may not know PRODUCER_FENCED: what its clients know says as much.
+pub(crate) fn txn_knowing(error: TxnError, knows_fenced: bool) -> ErrorCode {
+    match txn(error) {
+        ErrorCode::ProducerFenced if !knows_fenced => ErrorCode::InvalidProducerEpoch,
+        code => code,
     }
 }
 
@@ -203,6 +234,7 @@ mod tests {
             },
             46,
         );
+        check(PartitionError::InvalidTxnState { producer_id: 1 }, 48);
         check(PartitionError::Policy("compacted"), 44);
         check(PartitionError::InvalidRequest("x"), 42);
         check(PartitionError::Storage("EIO".into()), 56);
@@ -232,10 +264,24 @@ mod tests {
             (GroupError::InvalidCommitOffsetSize, 28),
             (GroupError::UnknownTopicOrPartition, 3),
             (GroupError::RecordTooLarge, -1),
+            (GroupError::UnstableOffsetCommit, 88),
+            (GroupError::Txn(TxnError::NotAvailable), 15),
+            (GroupError::Txn(TxnError::InvalidRequest), 42),
+            (GroupError::Txn(TxnError::InvalidTimeout), 50),
+            (GroupError::Txn(TxnError::ConcurrentTransactions), 51),
+            (GroupError::Txn(TxnError::InvalidTxnState), 48),
+            (GroupError::Txn(TxnError::ProducerFenced), 90),
+            (GroupError::Txn(TxnError::InvalidProducerIdMapping), 49),
+            (GroupError::Txn(TxnError::TransactionAbortable), 120),
+            (GroupError::Txn(TxnError::NotFound), 105),
+            (GroupError::Txn(TxnError::TooManyPartitions), 44),
+            (GroupError::Txn(TxnError::RecordTooLarge), -1),
         ];
         for (error, code) in all {
             assert_eq!(result(Err(error)).code(), code, "{error}");
         }
+        let fenced = |knows| txn_knowing(TxnError::ProducerFenced, knows).code();
+        assert_eq!((fenced(true), fenced(false)), (90, 47));
         assert_eq!(result(Ok(())), ErrorCode::None);
     }
 }

@@ -32,7 +32,10 @@ pub const fn feature(name: &'static str, min: i16, max: i16, level: i16) -> Feat
 const LEVEL_ZERO_VERSION_MIN: i16 = 4;
 
 /// Every feature, sorted by name.
-pub const FEATURES: &[Feature] = &[];
+pub const FEATURES: &[Feature] = &[
+    // By level 2 each end of a transaction bumps the epoch, and batches add their partitions to it (KIP-890).
+    feature("transaction.version", 0, 2, 2),
+];
 
 /// The feature of this name.
 pub fn find<'a>(features: &'a [Feature], name: &str) -> Option<&'a Feature> {

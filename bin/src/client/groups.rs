@@ -28,7 +28,27 @@ const FIND_MANY_VERSION: i16 = 4;
 const FETCH_MANY_VERSION: i16 = 8;
 
 /// What FindCoordinator looks for.
-const KEY_TYPE_GROUP: i8 = 0;
+#[derive(Clone, Copy)]
+pub(super) enum Coordinated {
+    Group,
+    Transaction,
+}
+
+impl Coordinated {
+    fn key_type(self) -> i8 {
+        match self {
+            Coordinated::Group => 0,
+            Coordinated::Transaction => 1,
+        }
+    }
+
+    fn named(self, key: &str) -> String {
+        match self {
+            Coordinated::Group => format!("the coordinator of group {key}"),
+            Coordinated::Transaction => format!("the coordinator of transactional id {key}"),
+        }
+    }
+}
 
 /// States that matter to us; brokers have more.
 pub const EMPTY: &str = "Empty";
@@ -94,7 +114,7 @@ fn text(s: &str) -> Str {
 }
 
 /// Errors after which nothing was done: the right broker was not there, or not ready.
-fn is_undone(error: &ClientError) -> bool {
+pub(super) fn is_undone(error: &ClientError) -> bool {
     match error {
         ClientError::Connect { .. } | ClientError::NoLeader(_) => true,
         ClientError::Broker { .. } => matches!(
@@ -115,26 +135,30 @@ fn is_undone(error: &ClientError) -> bool {
 }
 
 /// Errors after which a call is repeated that does no harm twice.
-fn is_worth_repeating(error: &ClientError) -> bool {
+pub(super) fn is_worth_repeating(error: &ClientError) -> bool {
     is_undone(error) || matches!(error, ClientError::Io { .. })
 }
 
-/// The broker that looks after a group; one try.
-fn find(cluster: &mut Cluster, group: &str) -> Result<Coordinator, ClientError> {
+/// The broker that looks after a group or a transactional id; one try.
+pub(super) fn find(
+    cluster: &mut Cluster,
+    kind: Coordinated,
+    key: &str,
+) -> Result<Coordinator, ClientError> {
     let answer = cluster.with_any(|conn| {
         let version = conn.version::<FindCoordinatorRequest>()?;
         let mut request = FindCoordinatorRequest {
-            key_type: KEY_TYPE_GROUP,
+            key_type: kind.key_type(),
             ..FindCoordinatorRequest::default()
         };
         if version < FIND_MANY_VERSION {
-            request.key = text(group);
+            request.key = text(key);
         } else {
-            request.coordinator_keys = vec![text(group)];
+            request.coordinator_keys = vec![text(key)];
         }
         conn.call_at(&request, version)
     })?;
-    let what = || format!("the coordinator of group {group}");
+    let what = || kind.named(key);
     ClientError::check(what, answer.error_code, answer.error_message.as_deref())?;
     let (node, host, port) = match answer.coordinators.into_iter().next() {
         None => (answer.node_id, answer.host, answer.port),
@@ -164,7 +188,7 @@ fn coordinated<T>(
     ask: impl Fn(&mut Cluster, Coordinator) -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {
     cluster.retry_if(worth, |cluster| {
-        let coordinator = find(cluster, group)?;
+        let coordinator = find(cluster, Coordinated::Group, group)?;
         ask(cluster, coordinator)
     })
 }

@@ -50,7 +50,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// What clients named themselves, as a terminal may show it: control characters are escaped, nothing is `-`.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     if text.is_empty() {
         "-".to_string()
     } else if text.chars().any(char::is_control) {
@@ -66,7 +66,7 @@ fn number(value: Option<i64>) -> String {
 }
 
 /// The first error becomes the command's; the others are told at once.
-fn first_of(errors: Vec<ClientError>) -> Result<(), Failure> {
+pub fn first_of(errors: Vec<ClientError>) -> Result<(), Failure> {
     let mut failures = errors.into_iter().map(Failure::from);
     let first = failures.next();
     failures.for_each(|failure| eprintln!("millrace: {failure}"));

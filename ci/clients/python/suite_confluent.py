@@ -464,6 +464,92 @@ def own_cases(suite, adapter):
             produce(adapter, other, 2, range(5))
             crew.until("the new topic is read", lambda: len(crew.read()) >= 10)
 
+    def transactional(name):
+        config = {"bootstrap.servers": adapter.bootstrap, "transactional.id": name, "log_level": 0}
+        producer = Producer(config)
+        producer.init_transactions(30)
+        return producer
+
+    def committed_values(topic, count):
+        """What a reader of committed records gets, and that nothing follows it."""
+        config = {"bootstrap.servers": adapter.bootstrap, "group.id": "assigned", "enable.partition.eof": True}
+        consumer = Consumer(config | {"isolation.level": "read_committed", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        values, ended = [], False
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not (ended and len(values) >= count):
+            message = consumer.poll(1)
+            if message is None:
+                continue
+            if message.error() is None:
+                values.append(message.value())
+            ended = message.error() is not None and message.error().code() == KafkaError._PARTITION_EOF
+        consumer.close()
+        return values
+
+    def transactions_commit_and_abort():
+        topic = cases.fresh(adapter, "transactions")
+        producer = transactional(topic)
+        for n in range(6):
+            producer.begin_transaction()
+            producer.produce(topic, str(n).encode(), partition=0)
+            check_equal(producer.flush(20), 0, "messages left after the flush")
+            if n % 3 == 1:
+                producer.abort_transaction(30)
+            else:
+                producer.commit_transaction(30)
+        check_equal(committed_values(topic, 4), [b"0", b"2", b"3", b"5"], "committed records")
+
+    def transactions_copy_exactly_once():
+        source, target, group = cases.fresh(adapter, "source"), cases.fresh(adapter, "target"), topic_name("group")
+        adapter.produce(source, [Record(str(n).encode()) for n in range(20)])
+        producer = transactional(target)
+        config = {"bootstrap.servers": adapter.bootstrap, "group.id": group, "auto.offset.reset": "earliest"}
+        consumer = Consumer(config | {"enable.auto.commit": False})
+        consumer.subscribe([source])
+        copied, aborted = 0, set()
+        until = time.monotonic() + 60
+        while copied < 20 and time.monotonic() < until:
+            message = consumer.poll(1)
+            if message is None or message.error() is not None:
+                continue
+            place = TopicPartition(source, 0, message.offset() + 1)
+            producer.begin_transaction()
+            producer.produce(target, message.value(), partition=0)
+            producer.send_offsets_to_transaction([place], consumer.consumer_group_metadata(), 30)
+            if message.offset() % 5 == 2 and message.offset() not in aborted:
+                aborted.add(message.offset())
+                producer.abort_transaction(30)
+                consumer.seek(TopicPartition(source, 0, message.offset()))
+                continue
+            producer.commit_transaction(30)
+            copied += 1
+        (committed,) = consumer.committed([TopicPartition(source, 0)], 20)
+        consumer.close()
+        check_equal(committed.offset, 20, "the committed offset")
+        check_equal(committed_values(target, 20), [str(n).encode() for n in range(20)], "copied records")
+
+    def transactions_fence_zombies():
+        topic = cases.fresh(adapter, "zombies")
+        zombie = transactional(topic)
+        zombie.begin_transaction()
+        zombie.produce(topic, b"zombie", partition=0)
+        check_equal(zombie.flush(20), 0, "messages left after the flush")
+        heir = transactional(topic)
+        heir.begin_transaction()
+        heir.produce(topic, b"heir", partition=0)
+        heir.commit_transaction(30)
+        try:
+            zombie.commit_transaction(30)
+        except KafkaException as error:
+            check_equal(error.args[0].code(), KafkaError._FENCED, "why the zombie is refused")
+        else:
+            raise runner.CheckFailed("the zombie committed")
+        check_equal(committed_values(topic, 1), [b"heir"], "committed records")
+
+    suite.add("transactions_commit_and_abort", transactions_commit_and_abort)
+    suite.add("transactions_copy_exactly_once", transactions_copy_exactly_once)
+    suite.add("transactions_fence_zombies", transactions_fence_zombies)
     suite.add("group_offsets_with_metadata", offsets_with_metadata)
     suite.add("group_list_by_state", groups_by_state)
     suite.add("group_offsets_of_some_partitions", offsets_of_one_partition)

@@ -3,6 +3,8 @@
 //! Invariant: a message that was read is written, and read again as the same.
 
 use bytes::Bytes;
+use millrace_net::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use millrace_net::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use millrace_net::wire::alter_configs::AlterConfigsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::create_partitions::CreatePartitionsRequest;
@@ -15,6 +17,8 @@ use millrace_net::wire::describe_configs::DescribeConfigsRequest;
 use millrace_net::wire::describe_groups::DescribeGroupsRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use millrace_net::wire::describe_transactions::DescribeTransactionsRequest;
+use millrace_net::wire::end_txn::EndTxnRequest;
 use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
 use millrace_net::wire::heartbeat::HeartbeatRequest;
@@ -24,6 +28,7 @@ use millrace_net::wire::join_group::JoinGroupRequest;
 use millrace_net::wire::leave_group::LeaveGroupRequest;
 use millrace_net::wire::list_groups::ListGroupsRequest;
 use millrace_net::wire::list_offsets::ListOffsetsRequest;
+use millrace_net::wire::list_transactions::ListTransactionsRequest;
 use millrace_net::wire::metadata::MetadataRequest;
 use millrace_net::wire::offset_commit::OffsetCommitRequest;
 use millrace_net::wire::offset_delete::OffsetDeleteRequest;
@@ -34,7 +39,9 @@ use millrace_net::wire::primitives::{
 };
 use millrace_net::wire::produce::ProduceRequest;
 use millrace_net::wire::sync_group::SyncGroupRequest;
+use millrace_net::wire::txn_offset_commit::TxnOffsetCommitRequest;
 use millrace_net::wire::versions::SERVED;
+use millrace_net::wire::write_txn_markers::WriteTxnMarkersRequest;
 use millrace_net::wire::{ApiKey, Message, Reader, Request, WireError, Writer};
 use std::fmt::Debug;
 
@@ -75,6 +82,11 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::DeleteRecords => either::<DeleteRecordsRequest>,
         ApiKey::InitProducerId => either::<InitProducerIdRequest>,
         ApiKey::OffsetForLeaderEpoch => either::<OffsetForLeaderEpochRequest>,
+        ApiKey::AddPartitionsToTxn => either::<AddPartitionsToTxnRequest>,
+        ApiKey::AddOffsetsToTxn => either::<AddOffsetsToTxnRequest>,
+        ApiKey::EndTxn => either::<EndTxnRequest>,
+        ApiKey::WriteTxnMarkers => either::<WriteTxnMarkersRequest>,
+        ApiKey::TxnOffsetCommit => either::<TxnOffsetCommitRequest>,
         ApiKey::DescribeConfigs => either::<DescribeConfigsRequest>,
         ApiKey::AlterConfigs => either::<AlterConfigsRequest>,
         ApiKey::DescribeLogDirs => either::<DescribeLogDirsRequest>,
@@ -83,6 +95,8 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::IncrementalAlterConfigs => either::<IncrementalAlterConfigsRequest>,
         ApiKey::OffsetDelete => either::<OffsetDeleteRequest>,
         ApiKey::DescribeCluster => either::<DescribeClusterRequest>,
+        ApiKey::DescribeTransactions => either::<DescribeTransactionsRequest>,
+        ApiKey::ListTransactions => either::<ListTransactionsRequest>,
         ApiKey::DescribeTopicPartitions => either::<DescribeTopicPartitionsRequest>,
     };
     read(version, response, body)

@@ -330,6 +330,8 @@ fn state(id: PartitionId, partition: &PlannedPartition) -> PartitionState {
         offline_from: None,
         epochs: scanned.epochs.pairs().to_vec(),
         producers: scanned.producers.durable_entries(i64::MAX),
+        // A log with aborted or open ones is not taken in.
+        transactions: Vec::new(),
         segments: scanned.segments.clone(),
         resume: scanned.end,
     }

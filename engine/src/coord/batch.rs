@@ -2,6 +2,7 @@
 //! Does not know what keys and values say, nor which topic they are in.
 //! Invariant: whatever a batch claims or inflates to, what is made of it in memory is bounded.
 
+use super::txn::Producer;
 use crate::log::inflate::inflate;
 use crate::types::batch::build::{self, zigzag};
 use crate::types::batch::{BatchHeader, Codec};
@@ -28,6 +29,19 @@ pub struct KeyValue {
 /// # Panics
 /// There is no record: Kafka has no batch for that.
 pub fn build(records: &[KeyValue], now_ms: i64) -> Bytes {
+    Bytes::from(built(records, now_ms, None))
+}
+
+/// The same as part of a producer's transaction, without a sequence, as coordinators write.
+///
+/// # Panics
+/// There is no record: Kafka has no batch for that.
+pub fn build_of_transaction(records: &[KeyValue], now_ms: i64, producer: Producer) -> Bytes {
+    let of = Some((producer.id, producer.epoch, -1));
+    Bytes::from(build::transactional(built(records, now_ms, of)))
+}
+
+fn built(records: &[KeyValue], now_ms: i64, of: Option<(i64, i16, i32)>) -> Vec<u8> {
     assert!(!records.is_empty(), "a batch has at least one record");
     let count = i32::try_from(records.len()).expect("so many records fit no memory");
     let mut body = Vec::new();
@@ -44,7 +58,7 @@ pub fn build(records: &[KeyValue], now_ms: i64) -> Bytes {
         zigzag(record.len() as i64, &mut body);
         body.extend_from_slice(&record);
     }
-    Bytes::from(build::batch(count, &body, now_ms, None))
+    build::batch(count, &body, now_ms, of)
 }
 
 fn put_nullable(bytes: Option<&[u8]>, out: &mut Vec<u8>) {

@@ -28,12 +28,21 @@ impl<'a> Reader<'a> {
 
     /// The version of a value, and a reader of what is behind it.
     pub fn of_value(value: &'a [u8]) -> Result<(i16, Reader<'a>), RecordError> {
+        Reader::of_versions(value, NEWEST, FLEXIBLE)
+    }
+
+    /// The same for a kind of values with other versions.
+    pub fn of_versions(
+        value: &'a [u8],
+        newest: i16,
+        flexible: i16,
+    ) -> Result<(i16, Reader<'a>), RecordError> {
         let mut r = Reader::plain(value);
         let version = r.i16()?;
-        if !(0..=NEWEST).contains(&version) {
+        if !(0..=newest).contains(&version) {
             return Err(RecordError::Version(version));
         }
-        r.flexible = version >= FLEXIBLE;
+        r.flexible = version >= flexible;
         Ok((version, r))
     }
 
@@ -46,6 +55,10 @@ impl<'a> Reader<'a> {
         let (array, rest) = chunk.ok_or(RecordError::Short)?;
         self.rest = rest;
         Ok(*array)
+    }
+
+    pub fn i8(&mut self) -> Result<i8, RecordError> {
+        self.array().map(i8::from_be_bytes)
     }
 
     pub fn i16(&mut self) -> Result<i16, RecordError> {
@@ -114,11 +127,22 @@ impl<'a> Reader<'a> {
 
     /// How many elements an array has, each of at least so many bytes.
     pub fn count(&mut self, element_bytes_min: usize) -> Result<usize, RecordError> {
-        let count = self.length(Self::i32)?.ok_or(RecordError::Null)?;
+        self.nullable_count(element_bytes_min)?
+            .ok_or(RecordError::Null)
+    }
+
+    /// None for null.
+    pub fn nullable_count(
+        &mut self,
+        element_bytes_min: usize,
+    ) -> Result<Option<usize>, RecordError> {
+        let Some(count) = self.length(Self::i32)? else {
+            return Ok(None);
+        };
         if count > self.rest.len() / element_bytes_min {
             return Err(RecordError::Count(count));
         }
-        Ok(count)
+        Ok(Some(count))
     }
 
     /// Tag and bytes of each tagged field go to `known`, which may leave them; older versions have none.

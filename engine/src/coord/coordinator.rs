@@ -4,12 +4,15 @@
 
 use super::batch::KeyValue;
 use super::group::Group;
+use super::pending::OpenTxn;
 use super::records::{GroupValue, Key, OffsetValue, RecordError};
+use super::txn::Producer;
 use super::types::{
     CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError, JoinGroup, Joined,
     Leaver, ListedGroup, MemberOf, SyncGroup, Synced,
 };
 use crate::types::limits::{GROUPS_PER_COORDINATOR_MAX, GROUP_TEXT_BYTES_MAX};
+use crate::types::Offset;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -29,6 +32,18 @@ pub trait Append {
     /// # Errors
     /// None of the records is in the log.
     fn append(&mut self, records: &[KeyValue]) -> Result<(), GroupError>;
+
+    /// The same as part of a transaction; gives the offset of the first. Only offsets are written so.
+    ///
+    /// # Errors
+    /// None of the records is in the log.
+    fn append_in_transaction(
+        &mut self,
+        _producer: Producer,
+        _records: &[KeyValue],
+    ) -> Result<Offset, GroupError> {
+        Err(GroupError::NotAvailable)
+    }
 }
 
 /// What a step has around it.
@@ -89,18 +104,20 @@ impl Memory {
         self.used.get() >= self.max
     }
 
-    fn replace(&self, before: usize, now: usize) {
+    pub(super) fn replace(&self, before: usize, now: usize) {
         self.used.set(self.used.get() - before + now);
     }
 }
 
 /// The groups of one partition.
 pub struct Coordinator {
-    config: GroupConfig,
-    memory: Rc<Memory>,
+    pub(super) config: GroupConfig,
+    pub(super) memory: Rc<Memory>,
     /// What of the memory each group has.
     weights: BTreeMap<String, usize>,
-    groups: BTreeMap<String, Group>,
+    pub(super) groups: BTreeMap<String, Group>,
+    /// By producer id.
+    pub(super) open_txns: BTreeMap<i64, OpenTxn>,
     /// When a group has something to do; an entry for each group that has.
     timers: BTreeSet<(u64, String)>,
     due: BTreeMap<String, u64>,
@@ -113,6 +130,7 @@ impl Coordinator {
             memory,
             weights: BTreeMap::new(),
             groups: BTreeMap::new(),
+            open_txns: BTreeMap::new(),
             timers: BTreeSet::new(),
             due: BTreeMap::new(),
         }
@@ -147,9 +165,11 @@ impl Coordinator {
                     // Its offsets went before it, each by a record of its own.
                     let known = self.group_of_log(group.clone());
                     let offsets = std::mem::take(&mut known.offsets);
+                    let pending_offsets = std::mem::take(&mut known.pending_offsets);
                     let offset_bytes = known.offset_bytes;
                     *known = Group {
                         offsets,
+                        pending_offsets,
                         offset_bytes,
                         ..Group::new(group, 0)
                     };
@@ -159,7 +179,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn group_of_log(&mut self, id: String) -> &mut Group {
+    pub(super) fn group_of_log(&mut self, id: String) -> &mut Group {
         let new = || Group::new(id.clone(), 0);
         self.groups.entry(id.clone()).or_insert_with(new)
     }
@@ -307,7 +327,9 @@ impl Coordinator {
             };
             let old = group.expired(ctx.wall_ms, retention_ms);
             let forgotten = group.forget(&old, ctx);
-            let bare = group.members.is_empty() && group.offsets.is_empty();
+            let bare = group.members.is_empty()
+                && group.offsets.is_empty()
+                && group.pending_offsets.is_empty();
             let over = ctx.wall_ms.saturating_sub(group.state_ms) >= retention_ms;
             let done = forgotten.and_then(|()| match bare && over {
                 true => match group.delete(ctx) {
@@ -336,9 +358,12 @@ impl Coordinator {
                 .offsets
                 .iter()
                 .filter(|(topic, _)| gone.contains(*topic));
-            let which: Vec<(String, i32)> = of_gone
+            let mut which: BTreeSet<(String, i32)> = of_gone
                 .flat_map(|(topic, partitions)| partitions.keys().map(|p| (topic.clone(), *p)))
                 .collect();
+            let pending = group.pending_partitions().into_iter();
+            which.extend(pending.filter(|(topic, _)| gone.contains(topic)));
+            let which: Vec<(String, i32)> = which.into_iter().collect();
             if let Err(error) = group.forget(&which, ctx) {
                 tracing::warn!(group = id, %error, "offsets of deleted topics cannot be forgotten");
             }
@@ -419,13 +444,13 @@ impl Coordinator {
 
     // ----------------------------------------------------------------------------------------------------------------
 
-    fn made(&mut self, id: &str, wall_ms: i64) -> &mut Group {
+    pub(super) fn made(&mut self, id: &str, wall_ms: i64) -> &mut Group {
         let new = || Group::new(id.to_string(), wall_ms);
         self.groups.entry(id.to_string()).or_insert_with(new)
     }
 
     /// After a group changed: forgets it where nothing is left of it, and notes when it is due.
-    fn settle(&mut self, id: &str) {
+    pub(super) fn settle(&mut self, id: &str) {
         if self.groups.get(id).is_some_and(Group::is_nothing) {
             self.groups.remove(id);
         }
@@ -454,7 +479,7 @@ impl Coordinator {
 }
 
 /// Whether a text of a client can be kept, and a member id be made of it.
-fn fits_records(text: &str) -> bool {
+pub(super) fn fits_records(text: &str) -> bool {
     text.len() <= GROUP_TEXT_BYTES_MAX
 }
 

@@ -4,7 +4,8 @@
 
 use super::batch::KeyValue;
 use super::coordinator::{Ctx, GroupConfig, Reply, Token};
-use super::records::{subscribed_topics, GroupValue, Key, MemberValue, OffsetValue};
+use super::pending::Offsets;
+use super::records::{subscribed_topics, GroupValue, Key, MemberValue};
 use super::types::{DescribedGroup, DescribedMember};
 use super::types::{GroupError, GroupState, Joined, JoinedMember, Synced};
 use bytes::Bytes;
@@ -81,7 +82,9 @@ pub struct Group {
     /// Wall-clock milliseconds of the last change of state.
     pub state_ms: i64,
     /// By topic and partition.
-    pub offsets: BTreeMap<String, BTreeMap<i32, OffsetValue>>,
+    pub offsets: Offsets,
+    /// Committed in transactions that are not over, by producer id.
+    pub pending_offsets: BTreeMap<i64, Offsets>,
     /// What they take, in bytes.
     pub offset_bytes: usize,
     /// What the log says of the group itself: while members come and go, the generation before.
@@ -106,6 +109,7 @@ impl Group {
             sync_deadline_ms: None,
             state_ms: wall_ms,
             offsets: BTreeMap::new(),
+            pending_offsets: BTreeMap::new(),
             offset_bytes: 0,
             kept: None,
         }
@@ -117,6 +121,7 @@ impl Group {
             && self.members.is_empty()
             && self.pending.is_empty()
             && self.offsets.is_empty()
+            && self.pending_offsets.is_empty()
             && self.kept.is_none()
     }
 

@@ -8,9 +8,11 @@ mod coordinator;
 mod group;
 mod join;
 mod offsets;
+mod pending;
 pub mod records;
 #[cfg(test)]
 mod tests;
+pub mod txn;
 pub mod types;
 
 pub use coordinator::{Append, Coordinator, Ctx, GroupConfig, Memory, Reply, Token};

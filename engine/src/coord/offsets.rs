@@ -23,6 +23,15 @@ const NONE: CommittedOffset = CommittedOffset {
     offset: -1,
     leader_epoch: -1,
     metadata: String::new(),
+    unstable: false,
+};
+
+/// A transaction is not over that may change it.
+const UNSTABLE: CommittedOffset = CommittedOffset {
+    offset: -1,
+    leader_epoch: -1,
+    metadata: String::new(),
+    unstable: true,
 };
 
 impl Group {
@@ -110,7 +119,7 @@ impl Group {
         asked.offsets.iter().map(result).collect()
     }
 
-    fn offset_key(&self, topic: &str, partition: i32) -> bytes::Bytes {
+    pub(super) fn offset_key(&self, topic: &str, partition: i32) -> bytes::Bytes {
         Key::Offset {
             group: self.id.clone(),
             topic: topic.to_string(),
@@ -134,6 +143,7 @@ impl Group {
                 }
             }
             None => {
+                self.drop_pending(topic, partition);
                 let Some(partitions) = self.offsets.get_mut(topic) else {
                     return;
                 };
@@ -152,14 +162,20 @@ impl Group {
             offset: value.offset,
             leader_epoch: value.leader_epoch,
             metadata: value.metadata.clone(),
+            unstable: false,
         };
+        let unstable =
+            |topic: &str, index: i32| asked.require_stable && self.is_unstable(topic, index);
         match &asked.topics {
             None => self
                 .offsets
                 .iter()
                 .map(|(topic, partitions)| {
-                    let all = partitions.iter().map(|(index, v)| (*index, committed(v)));
-                    (topic.clone(), all.collect())
+                    let one = |(index, v): (&i32, &OffsetValue)| match unstable(topic, *index) {
+                        true => (*index, UNSTABLE),
+                        false => (*index, committed(v)),
+                    };
+                    (topic.clone(), partitions.iter().map(one).collect())
                 })
                 .collect(),
             Some(topics) => topics
@@ -167,6 +183,9 @@ impl Group {
                 .map(|(topic, partitions)| {
                     let known = self.offsets.get(topic);
                     let one = |index: &i32| {
+                        if unstable(topic, *index) {
+                            return (*index, UNSTABLE);
+                        }
                         let value = known.and_then(|partitions| partitions.get(index));
                         (*index, value.map_or(NONE, committed))
                     };
@@ -190,6 +209,7 @@ impl Group {
         let known = |topic: &str, partition: i32| {
             let partitions = self.offsets.get(topic);
             partitions.is_some_and(|p| p.contains_key(&partition))
+                || self.is_unstable(topic, partition)
         };
         let records: Vec<KeyValue> = which
             .iter()
@@ -250,15 +270,15 @@ impl Group {
         if !self.pending.is_empty() {
             return Err(GroupError::NonEmptyGroup);
         }
-        let mut records = Vec::new();
+        let mut all = self.pending_partitions();
         for (topic, partitions) in &self.offsets {
-            for partition in partitions.keys() {
-                records.push(KeyValue {
-                    key: self.offset_key(topic, *partition),
-                    value: None,
-                });
-            }
+            all.extend(partitions.keys().map(|p| (topic.clone(), *p)));
         }
+        let gone = |(topic, partition): (String, i32)| KeyValue {
+            key: self.offset_key(&topic, partition),
+            value: None,
+        };
+        let mut records: Vec<KeyValue> = all.into_iter().map(gone).collect();
         if self.kept.is_some() {
             let group = self.id.clone();
             records.push(KeyValue {
@@ -270,6 +290,7 @@ impl Group {
             ctx.log.append(&records)?;
         }
         self.offsets.clear();
+        self.pending_offsets.clear();
         self.offset_bytes = 0;
         self.kept = None;
         Ok(())
@@ -322,7 +343,9 @@ impl Group {
             .filter(|(topic, _)| !read.contains(*topic));
         unread
             .flat_map(|(topic, partitions)| {
-                let old = partitions.iter().filter(|(_, value)| over(value));
+                let old = partitions
+                    .iter()
+                    .filter(|(index, value)| over(value) && !self.is_unstable(topic, **index));
                 old.map(|(index, _)| (topic.clone(), *index))
             })
             .collect()

@@ -49,6 +49,10 @@ pub enum RecordError {
     Count(usize),
     #[error("a topic id of {0} bytes")]
     TopicId(usize),
+    #[error("a field of {0} bytes that is not of its type")]
+    Field(usize),
+    #[error("state {0} of a transaction is not kept")]
+    State(i8),
 }
 
 /// What a record is about.

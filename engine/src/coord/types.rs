@@ -2,6 +2,7 @@
 //! Does not know Kafka's request schemas or error codes, nor how a group works.
 //! Invariant: times are milliseconds, generations and offsets are Kafka's numbers, -1 stands for "none" where it does there.
 
+use super::txn::{Membership, TxnError, TxnOf};
 use crate::types::TopicId;
 use bytes::Bytes;
 
@@ -42,6 +43,10 @@ pub enum GroupError {
     UnknownTopicOrPartition,
     #[error("the group is larger than a batch may be")]
     RecordTooLarge,
+    #[error("an offset of a transaction that is not over yet")]
+    UnstableOffsetCommit,
+    #[error("the transaction of the commit: {0}")]
+    Txn(TxnError),
 }
 
 /// JoinGroup.
@@ -162,6 +167,14 @@ pub struct CommitOffsets {
     pub offsets: Vec<OffsetToCommit>,
 }
 
+/// TxnOffsetCommit; the results are in the order of the offsets.
+#[derive(Clone, Debug)]
+pub struct CommitInTxn {
+    pub of: TxnOf,
+    pub membership: Membership,
+    pub commit: CommitOffsets,
+}
+
 /// OffsetFetch of one group.
 #[derive(Clone, Debug)]
 pub struct FetchOffsets {
@@ -171,6 +184,8 @@ pub struct FetchOffsets {
     pub member_epoch: i32,
     /// None: all of the group's. Otherwise topic and partitions, answered in this order.
     pub topics: Option<Vec<(String, Vec<i32>)>>,
+    /// Where a transaction is not over that may change an offset, nothing but that is told.
+    pub require_stable: bool,
 }
 
 /// What was committed for a partition; offset and epoch are -1 where nothing was.
@@ -179,6 +194,8 @@ pub struct CommittedOffset {
     pub offset: i64,
     pub leader_epoch: i32,
     pub metadata: String,
+    /// A transaction is not over that may change it; the rest is as where nothing was committed.
+    pub unstable: bool,
 }
 
 pub type FetchedOffsets = Vec<(String, Vec<(i32, CommittedOffset)>)>;

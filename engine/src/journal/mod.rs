@@ -484,7 +484,8 @@ impl State {
             .max(self.buffer_bytes - self.buffer_bytes / 8)
             .next_multiple_of(COMMIT_BYTES_MIN);
         let mut capacity = filling.buf.len();
-        let buf = if padded <= COMMIT_COPY_BYTES_MAX && capacity > padded {
+        let wasteful = capacity - padded > padded / 4;
+        let buf = if padded <= COMMIT_COPY_BYTES_MAX && wasteful {
             let mut exact = DirectBuf::with_len(padded);
             exact.copy_from_slice(&filling.buf[..padded]);
             capacity = padded;

@@ -317,3 +317,24 @@ fn an_owner_is_asked_with_the_sequence_its_entry_got() {
         assert!(sequences.len() > 2, "several commits began in between");
     });
 }
+
+#[test]
+fn single_batches_behind_a_burst_do_not_pin_its_large_buffers() {
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async {
+        let journal = journal(32).await;
+        let mut last = 0;
+        for offset in 0..40 {
+            last = append(&journal, offset, &[1; 20_000]);
+        }
+        journal.wait_durable(last).await.unwrap();
+        let (kept, mut written) = (journal.retained_bytes(), 0);
+        for offset in 40..60 {
+            let sequence = append(&journal, offset, &[2; 66_000]);
+            journal.wait_durable(sequence).await.unwrap();
+            written += 66_000;
+        }
+        let more = journal.retained_bytes() - kept;
+        assert!(more >= written && more < written * 5 / 4, "{more}");
+    });
+}

@@ -58,13 +58,6 @@ impl Partition {
                 "records of a compacted topic need keys",
             ));
         }
-        if header.is_transactional() {
-            return Err(PartitionError::InvalidRecord(
-                "transactions are not supported",
-            ));
-        }
-        let log_append_time_ms = if stamp_time { clock.wall_ms } else { -1 };
-        let now_ms = mono_ms(clock);
         if header.has_producer() {
             if let Verdict::Duplicate(stored) = log.producers.check(&header)? {
                 return Ok(Accepted {
@@ -82,14 +75,29 @@ impl Partition {
                 });
             }
         }
+        log.transactions.check(&header)?;
+        Ok(self.enter(&mut log, &config, header, None, bytes, clock))
+    }
 
+    /// Takes a batch that nothing is wrong with; `marker` is what it says of a transaction's end, if it does.
+    pub(super) fn enter(
+        self: &Rc<Self>,
+        log: &mut Log,
+        config: &TopicConfig,
+        header: BatchHeader,
+        marker: Option<bool>,
+        bytes: &[u8],
+        clock: Clock,
+    ) -> Accepted {
+        let stamp_time = config.message_timestamp_type == TimestampType::LogAppendTime;
+        let log_append_time_ms = if stamp_time { clock.wall_ms } else { -1 };
         let mut header = header;
         header.base_offset = log.next_offset;
         header.leader_epoch = self.leader_epoch();
         if stamp_time {
             header.max_timestamp = clock.wall_ms;
         }
-        log.roll_if_due(&config, &header, clock);
+        log.roll_if_due(config, &header, clock);
         let entry = EntryHeader {
             kind: EntryKind::Append,
             partition: self.id,
@@ -120,20 +128,20 @@ impl Partition {
         );
         if header.has_producer() {
             let durable = log.progress.durable();
-            log.producers.record(&header, now_ms, durable);
+            log.note_producer(&header, marker, mono_ms(clock), durable);
         }
-        let cached = config.write_caching && log.may_cache(&config, clock);
+        let cached = config.write_caching && log.may_cache(config, clock);
         let appended = Appended {
             base_offset: header.base_offset,
             log_append_time_ms,
             log_start: log.log_start,
         };
         log.check_order();
-        Ok(Accepted {
+        Accepted {
             appended,
             sequence: location.sequence,
             cached,
-        })
+        }
     }
 
     /// Remembers a batch that was refused for a reason that passes: its client sends it again, perhaps behind others that
@@ -157,6 +165,33 @@ fn mono_ms(clock: Clock) -> i64 {
 }
 
 impl Log {
+    /// What a batch that is in the log says of its producer and of its transaction, live or again while recovering.
+    pub(super) fn note_producer(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<bool>,
+        now_ms: i64,
+        durable: Offset,
+    ) {
+        let producers = &mut self.producers;
+        if header.base_sequence < 0 {
+            producers.record_without_sequence(header, now_ms, durable);
+        } else {
+            producers.record(header, now_ms, durable);
+        }
+        match marker {
+            Some(commit) => self.transactions.ended(
+                header.producer_id,
+                header.base_offset,
+                commit,
+                self.progress.durable(),
+                self.log_start,
+            ),
+            None if header.is_transactional() => self.transactions.appended(header),
+            None => {}
+        }
+    }
+
     /// Enters a batch that the journal just took (live, or again while recovering).
     pub(super) fn place(
         &mut self,
@@ -241,7 +276,7 @@ impl Log {
     }
 
     /// Journal sequence that makes the batch ending at `last_offset` durable; 0 if it is already.
-    fn sequence_of(&self, last_offset: Offset) -> u64 {
+    pub(super) fn sequence_of(&self, last_offset: Offset) -> u64 {
         self.pending
             .iter()
             .find(|p| p.end > last_offset)

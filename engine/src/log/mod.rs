@@ -9,6 +9,7 @@ pub mod flush;
 pub mod folder;
 pub mod index;
 pub mod inflate;
+pub mod marker;
 pub mod producers;
 pub mod read;
 pub mod records;
@@ -18,6 +19,7 @@ pub mod segment;
 #[cfg(test)]
 mod tests;
 pub mod time_lookup;
+pub mod transactions;
 
 use crate::api::RecordChunk;
 use crate::error::PartitionError;
@@ -35,6 +37,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use transactions::Transactions;
 
 /// A batch that is in the journal's memory: 48 bytes each.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +140,7 @@ pub struct Log {
     pub pending: VecDeque<Pending>,
     pub epochs: EpochHistory,
     pub producers: Producers,
+    pub transactions: Transactions,
     /// Ordered by base offset; the last one takes appends unless closed.
     pub segments: VecDeque<Segment>,
     pub tail: VecDeque<TailEntry>,
@@ -274,6 +278,7 @@ impl Log {
             pending: VecDeque::new(),
             epochs: EpochHistory::default(),
             producers: Producers::default(),
+            transactions: Transactions::default(),
             segments: VecDeque::new(),
             tail: VecDeque::new(),
             tail_flushed: 0,
@@ -286,9 +291,13 @@ impl Log {
         self.progress.high_watermark()
     }
 
-    /// Without transactions the last stable offset is the high watermark.
+    /// Below it nothing can be aborted any more.
     pub fn last_stable(&self) -> Offset {
-        self.progress.high_watermark()
+        let high_watermark = self.progress.high_watermark();
+        let unstable = self.transactions.first_unstable(high_watermark);
+        // Records may be deleted while their transaction is open.
+        let stable = unstable.map_or(high_watermark, |first| first.min(high_watermark));
+        stable.max(self.log_start)
     }
 
     /// First offset that is not wholly in a segment on disk.

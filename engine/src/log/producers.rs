@@ -100,6 +100,10 @@ impl Producers {
                 current,
             });
         }
+        // A coordinator's batch for the producer; the coordinator knows what it wrote.
+        if header.base_sequence < 0 {
+            return Ok(Verdict::Store);
+        }
         let got = header.base_sequence;
         if got_epoch > current {
             return match got {
@@ -158,6 +162,23 @@ impl Producers {
         {
             producer.batches.pop_front();
         }
+    }
+
+    /// The last batch or marker of a producer.
+    pub fn last_of(&self, producer_id: i64) -> Option<StoredBatch> {
+        self.by_id.get(&producer_id).map(|known| *known.last())
+    }
+
+    /// Remembers a batch that has no sequence, a marker or one of a coordinator's: it takes none of the producer's.
+    pub fn record_without_sequence(&mut self, header: &BatchHeader, now_ms: i64, durable: Offset) {
+        let known = self.by_id.get(&header.producer_id).map(Producer::last);
+        let same = known.filter(|last| last.epoch == header.producer_epoch);
+        let last_sequence = same.map_or(-1, |last| last.last_sequence);
+        self.record(header, now_ms, durable);
+        let producer = self.by_id.get_mut(&header.producer_id);
+        let stored = producer.and_then(|producer| producer.batches.back_mut());
+        let stored = stored.expect("it has just been recorded");
+        (stored.first_sequence, stored.last_sequence) = (-1, last_sequence);
     }
 
     /// Remembers that a batch was refused for a reason that passes: those behind it in its producer's sequence have to

@@ -4,6 +4,7 @@
 
 use super::append::Clock;
 use super::epochs::EpochHistory;
+use super::marker::outcome;
 use super::segment::{remove_files, SegmentFiles, UnsavedSums};
 use super::{Log, Partition, Segment};
 use crate::checkpoint::{PartitionState, SegmentState};
@@ -70,6 +71,7 @@ impl Partition {
             offline_from: log.offline_from,
             epochs: epochs.pairs().to_vec(),
             producers: log.producers.durable_entries(durable),
+            transactions: log.transactions.durable_spans(durable),
             segments,
             resume,
         }
@@ -109,14 +111,21 @@ impl Partition {
         );
         let forgets = plant::active(Plant::ReplayForgetsProducers);
         if header.has_producer() && header.base_offset >= known_below && !forgets {
-            log.producers.record(
-                &header,
-                (clock.mono.as_nanos() / 1_000_000) as i64,
-                Offset::MAX,
-            );
+            let now_ms = (clock.mono.as_nanos() / 1_000_000) as i64;
+            log.note_producer(&header, marker_of(&header, batch)?, now_ms, Offset::MAX);
         }
         Ok(Replayed::Entered)
     }
+}
+
+/// Whether a batch is a marker, and one that commits.
+fn marker_of(header: &BatchHeader, batch: &[u8]) -> io::Result<Option<bool>> {
+    if !header.is_control() {
+        return Ok(None);
+    }
+    let records = crate::coord::batch::records(batch)?;
+    let key = records.first().and_then(|(key, _)| key.as_ref());
+    Ok(key.and_then(|key| outcome(key)))
 }
 
 fn segment_state(segment: &Segment) -> SegmentState {
@@ -151,6 +160,7 @@ impl Log {
         for (id, batches) in &state.producers {
             log.producers.restore(*id, batches.clone(), now_ms);
         }
+        log.transactions.restore(&state.transactions);
         for s in &state.segments {
             log.segments.push_back(Segment {
                 bytes: s.bytes,

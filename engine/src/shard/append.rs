@@ -48,7 +48,7 @@ fn bytes_of(items: &[Handed]) -> u64 {
     items.iter().map(|item| item.batch.len() as u64).sum()
 }
 
-fn clock_now() -> Clock {
+pub(super) fn clock_now() -> Clock {
     Clock {
         wall_ms: rt::wall_ms(),
         mono: rt::now(),
@@ -186,21 +186,21 @@ impl Shard {
     }
 
     /// Appends a batch that the broker itself built to a partition of this shard, where it has taken the room for it
-    /// already; gives the journal sequence with which it is durable.
+    /// already; gives where it is, and the journal sequence with which it is durable.
     pub(super) fn append_own(
         self: &Rc<Self>,
         partition: PartitionId,
         batch: Bytes,
-    ) -> Result<u64, PartitionError> {
-        let header = BatchHeader::check_from_client(&batch).map_err(PartitionError::from_batch)?;
+    ) -> Result<Accepted, PartitionError> {
+        let header =
+            BatchHeader::check_from_coordinator(&batch).map_err(PartitionError::from_batch)?;
         let own = Handed {
             index: 0,
             partition,
             header,
             batch,
         };
-        let accepted = self.append_one(&own, Acks::All, clock_now())?;
-        Ok(accepted.sequence)
+        self.append_one(&own, Acks::All, clock_now())
     }
 
     fn append_one(

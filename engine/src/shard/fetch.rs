@@ -425,6 +425,7 @@ impl Shard {
                     self.count_read(&batches);
                     fetched.held = Some(Rc::new(held));
                     fetched.records = batches.records;
+                    partition.tell_aborted(&mut fetched, item.offset, end);
                     return Ok(fetched);
                 }
             }
@@ -454,6 +455,7 @@ impl Shard {
         self.count_read(&batches);
         fetched.held = Some(Rc::new(memory.resized(batches.bytes)));
         fetched.records = batches.records;
+        partition.tell_aborted(&mut fetched, item.offset, end);
         Ok(fetched)
     }
 
@@ -533,7 +535,7 @@ impl Partition {
             },
             last_stable: log.last_stable(),
             log_start: log.log_start,
-            // Readers of committed records are told that there were no aborted ones.
+            // Which there are, is found with the records.
             aborted: read_committed.then(Vec::new),
             ..Fetched::default()
         };

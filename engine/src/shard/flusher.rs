@@ -26,6 +26,18 @@ const FLUSHES_AT_ONCE: usize = 4;
 const PASS_SHARE: f64 = 0.5 * FLUSHES_AT_ONCE as f64;
 /// Beyond this a pass is gentle enough.
 const FILL_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a stop begins to move partitions to their segments: whoever stops a service waits ten seconds, often.
+const CLOSE_TIME: Duration = Duration::from_secs(3);
+/// Partitions of one step of a stop: about a second, where each needs a folder and files of its own.
+const CLOSED_AT_ONCE: usize = 64;
+
+/// Where a stop leaves the records that no segment has yet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Left {
+    Nothing,
+    /// There were too many partitions: the next start replays them.
+    InJournal,
+}
 
 impl Shard {
     /// Notes that the partition has bytes that are only in the journal.
@@ -198,13 +210,18 @@ impl Shard {
 
     /// The first checkpoint of a generation, after recovery.
     pub(super) async fn first_checkpoint(&self) -> io::Result<()> {
+        self.checkpoint_of_now(Ok(())).await
+    }
+
+    /// With all that the journal has for a segment still to be replayed.
+    async fn checkpoint_of_now(&self, flushed: io::Result<()>) -> io::Result<()> {
         let through = self
             .partitions
             .borrow()
             .values()
             .filter_map(|p| p.log.borrow().first_unflushed())
             .min();
-        self.write_checkpoint(through.unwrap_or(self.journal.next_sequence()), Ok(()))
+        self.write_checkpoint(through.unwrap_or(self.journal.next_sequence()), flushed)
             .await
     }
 
@@ -273,18 +290,31 @@ impl Shard {
         (rt::now().as_nanos() / 1_000_000) as i64
     }
 
-    /// Flushes everything for a clean stop. Appends are refused already.
-    pub async fn close(self: &Rc<Self>) -> io::Result<()> {
+    /// Flushes what it can for a clean stop. Appends are refused already.
+    pub async fn close(self: &Rc<Self>) -> io::Result<Left> {
         self.journal
             .wait_all_durable()
             .await
             .map_err(io::Error::other)?;
         let all: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
-        let flushed = self.flush_all(all, None).await;
-        self.write_checkpoint(self.journal.next_sequence(), flushed)
-            .await?;
+        let (due, mut flushed, mut steps) = (rt::now() + CLOSE_TIME, Ok(()), 0);
+        for group in all.chunks(CLOSED_AT_ONCE).take_while(|_| rt::now() < due) {
+            let done = self.flush_all(group.to_vec(), None).await;
+            flushed = flushed.and(done);
+            steps += 1;
+        }
+        let left = all.len().saturating_sub(steps * CLOSED_AT_ONCE);
+        self.checkpoint_of_now(flushed).await?;
         self.journal.stop();
-        Ok(())
+        if left == 0 {
+            return Ok(Left::Nothing);
+        }
+        tracing::info!(
+            shard = self.index,
+            partitions = left,
+            "left to the journal, for lack of time; the next start replays it"
+        );
+        Ok(Left::InJournal)
     }
 }
 

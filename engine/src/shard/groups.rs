@@ -2,16 +2,17 @@
 //! Does not know how a group works, nor the wire.
 //! Invariant: nobody hears of a state before every record it rests on is durable.
 
+use super::coordinator_log::{now_ms, Logged};
 use super::Shard;
-use crate::api::{FetchItem, FetchOptions, Fetched};
 use crate::coord::batch::{self, KeyValue};
+use crate::coord::txn::Producer;
 use crate::coord::{self, Append, Coordinator, Ctx, GroupConfig, GroupError, Memory, Reply, Token};
 use crate::error::PartitionError;
 use crate::log::Partition;
 use crate::rt::{self, Class, Mono, Notify, OneReceiver, OneSender};
 use crate::types::batch::BatchHeader;
-use crate::types::limits::COORDINATOR_READ_BYTES;
-use crate::types::PartitionId;
+use crate::types::{Offset, PartitionId};
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -20,7 +21,8 @@ use std::time::Duration;
 /// What a shard's coordinators share.
 pub struct Groups {
     slots: RefCell<BTreeMap<i32, Rc<Slot>>>,
-    memory: Rc<Memory>,
+    /// Transactions are kept within it as well.
+    pub(super) memory: Rc<Memory>,
 }
 
 /// One partition's coordinator.
@@ -53,15 +55,15 @@ struct SlotLog<'a> {
     wall_ms: i64,
 }
 
-impl Append for SlotLog<'_> {
-    fn append(&mut self, records: &[KeyValue]) -> Result<(), GroupError> {
-        let batch = batch::build(records, self.wall_ms);
+impl SlotLog<'_> {
+    /// Gives the offset of the first record.
+    fn put(&mut self, batch: Bytes) -> Result<Offset, GroupError> {
         let (id, bytes) = (self.slot.partition.id, batch.len() as u64);
         match self.shard.append_own(id, batch) {
-            Ok(sequence) => {
-                self.slot.sequence.set(sequence);
+            Ok(accepted) => {
+                self.slot.sequence.set(accepted.sequence);
                 self.slot.written.set(self.slot.written.get() + bytes);
-                Ok(())
+                Ok(accepted.appended.base_offset)
             }
             Err(PartitionError::TooLarge { .. }) => Err(GroupError::RecordTooLarge),
             Err(error) => {
@@ -69,6 +71,20 @@ impl Append for SlotLog<'_> {
                 Err(GroupError::NotAvailable)
             }
         }
+    }
+}
+
+impl Append for SlotLog<'_> {
+    fn append(&mut self, records: &[KeyValue]) -> Result<(), GroupError> {
+        self.put(batch::build(records, self.wall_ms)).map(|_| ())
+    }
+
+    fn append_in_transaction(
+        &mut self,
+        producer: Producer,
+        records: &[KeyValue],
+    ) -> Result<Offset, GroupError> {
+        self.put(batch::build_of_transaction(records, self.wall_ms, producer))
     }
 }
 
@@ -202,7 +218,7 @@ impl Shard {
     }
 
     /// Waits until there is room for records of the broker's own; none is needed for nothing.
-    async fn room_for_own(&self, bytes: usize) -> Result<(), GroupError> {
+    pub(super) async fn room_for_own(&self, bytes: usize) -> Result<(), GroupError> {
         if bytes == 0 {
             return Ok(());
         }
@@ -261,28 +277,59 @@ impl Shard {
     /// has to be noticed also where nobody asks.
     pub fn start_coordinators(self: &Rc<Self>) {
         for id in self.own_group_partitions() {
-            let known = self.partitions.borrow().get(&id).cloned();
-            let has_records = known.is_some_and(|p| {
-                let log = p.log.borrow();
-                log.next_offset > log.log_start
-            });
-            if has_records {
+            if self.has_records(id) {
                 // The partition is there; what else could be wrong is told when it is loaded.
                 let _slot = self.slot(id);
             }
         }
+        self.start_txn_coordinators();
     }
 
     /// The partitions of the groups' topic that this shard owns.
     pub fn own_group_partitions(&self) -> Vec<PartitionId> {
+        self.own_partitions(coord::GROUP_TOPIC)
+    }
+
+    /// Waits until a marker can be written to a partition of the groups' topic: its coordinator has to see it.
+    pub(super) async fn ready_for_marker(
+        self: &Rc<Self>,
+        id: PartitionId,
+    ) -> Result<(), PartitionError> {
+        if !self.is_group_partition(id) {
+            return Ok(());
+        }
+        match self.loaded_slot(id).await {
+            Ok(_) => Ok(()),
+            Err(_) if self.stopping.get() => Err(PartitionError::Stopping),
+            Err(error) => Err(PartitionError::Storage(error.to_string())),
+        }
+    }
+
+    /// A marker has just been appended. To be called in the same step, and after [`Shard::ready_for_marker`].
+    pub(super) fn marker_appended(
+        self: &Rc<Self>,
+        id: PartitionId,
+        producer_id: i64,
+        commit: bool,
+        sequence: u64,
+    ) {
+        if !self.is_group_partition(id) {
+            return;
+        }
+        let slot = self.groups.slots.borrow().get(&id.index).cloned();
+        // Where it has gone meanwhile, the next one reads the marker.
+        if let Some(slot) = slot.filter(|slot| slot.partition.id == id) {
+            slot.sequence.set(slot.sequence.get().max(sequence));
+            let _ready = self.step(&slot, |coordinator, _| {
+                coordinator.end_transaction(producer_id, commit)
+            });
+        }
+    }
+
+    fn is_group_partition(&self, id: PartitionId) -> bool {
         let image = self.image.borrow();
-        let Some(topic) = image.topic(coord::GROUP_TOPIC) else {
-            return Vec::new();
-        };
-        (0..topic.partitions.len() as i32)
-            .map(|index| PartitionId::new(topic.id, index))
-            .filter(|id| id.shard(self.shards) == self.index)
-            .collect()
+        let topic = image.topic(coord::GROUP_TOPIC);
+        topic.is_some_and(|topic| topic.id == id.topic)
     }
 
     /// Offsets of deleted topics mean nothing any more.
@@ -341,35 +388,25 @@ impl Shard {
     /// Reads the partition from its start to its end.
     async fn load(self: &Rc<Self>, slot: &Slot) -> Result<Coordinator, PartitionError> {
         let mut coordinator = Coordinator::new(self.group_config().0, self.groups.memory.clone());
-        let partition = slot.partition.id;
-        let (bounds, _) = slot.partition.bounds(false);
-        let mut offset = bounds.log_start;
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            min_bytes: 0,
-            max_bytes: COORDINATOR_READ_BYTES,
-            read_committed: false,
-        };
-        while offset < bounds.high_watermark {
-            let item = FetchItem {
-                partition,
-                offset,
-                max_bytes: COORDINATOR_READ_BYTES,
-                current_leader_epoch: -1,
-                last_fetched_epoch: -1,
+        let take = |header: &BatchHeader, record: Logged| {
+            let read = match record {
+                Logged::Marker { commit } => {
+                    coordinator.end_transaction(header.producer_id, commit);
+                    Ok(())
+                }
+                Logged::Record { key, value } if header.is_transactional() => {
+                    let (producer, offset) = (header.producer_id, header.base_offset);
+                    coordinator.replay_in_transaction(producer, offset, key, value)
+                }
+                Logged::Record { key, value } => coordinator.replay(key, value, now_ms()),
             };
-            let mut fetched = self.clone().fetch(vec![item], options).await;
-            let fetched = fetched.pop().expect("one result for one item")?;
-            slot.written
-                .set(slot.written.get() + fetched.bytes() as u64);
-            let next = replay(&mut coordinator, &fetched).await?;
-            match next {
-                Some(next) if next > offset => offset = next,
-                // A fetch that has to wait for memory may find nothing.
-                Some(_) | None if self.stopping.get() => return Err(PartitionError::Stopping),
-                Some(_) | None => rt::sleep(Duration::from_millis(10)).await,
+            if let Err(error) = read {
+                // Somebody else wrote it; what is of use is found behind it.
+                tracing::warn!(offset = header.base_offset, %error, "a record of a group cannot be read");
             }
-        }
+        };
+        let bytes = self.read_own(&slot.partition, take).await?;
+        slot.written.set(slot.written.get() + bytes);
         coordinator.loaded();
         Ok(coordinator)
     }
@@ -424,67 +461,33 @@ impl Shard {
 
     async fn rewrite(self: &Rc<Self>, slot: &Rc<Slot>) -> Result<(), PartitionError> {
         let begin = slot.partition.log.borrow().next_offset;
+        let refused = |error: GroupError| PartitionError::Storage(error.to_string());
+        // Without a coordinator nothing is known to be written anew, and so nothing of before may go.
+        let gone = || refused(GroupError::NotAvailable);
         let ids = self.step(slot, |coordinator, _| coordinator.group_ids());
-        for some in ids.unwrap_or_default().chunks(REWRITTEN_TOGETHER_MAX) {
+        for some in ids.ok_or_else(gone)?.chunks(REWRITTEN_TOGETHER_MAX) {
             let room = self.room_for_own(REWRITE_BYTES_MIN as usize / 4).await;
+            room.map_err(refused)?;
             let written = self.step(slot, |coordinator, ctx| coordinator.rewrite(some, ctx));
-            room.and(written.unwrap_or(Err(GroupError::NotAvailable)))
-                .map_err(|error| PartitionError::Storage(error.to_string()))?;
+            written.ok_or_else(gone)?.map_err(refused)?;
             rt::yield_if_needed().await;
         }
         let durable = self.journal.wait_durable(slot.sequence.get()).await;
         durable.map_err(PartitionError::Storage)?;
+        // What waits for the end of a transaction is not written anew: only its producer could.
+        let open = self.step(slot, |coordinator, _| coordinator.first_open());
+        let open = open.ok_or_else(gone)?;
+        let begin = open.map_or(begin, |open| open.min(begin));
         slot.partition.release_before(begin).await
     }
 }
 
 /// A log of a coordinator is written anew when it is at least so long, and so many times what it says.
-const REWRITE_BYTES_MIN: u64 = 4 << 20;
-const REWRITE_TIMES: u64 = 4;
+pub(super) const REWRITE_BYTES_MIN: u64 = 4 << 20;
+pub(super) const REWRITE_TIMES: u64 = 4;
 
 /// Groups written anew in one step.
 const REWRITTEN_TOGETHER_MAX: usize = 16;
 
 /// How long a coordinator with nothing to do sleeps at the most.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// Milliseconds of the monotonic clock.
-fn now_ms() -> u64 {
-    rt::now().as_nanos() / 1_000_000
-}
-
-/// Takes what was read into a coordinator; gives the offset behind it, if there was anything.
-async fn replay(
-    coordinator: &mut Coordinator,
-    fetched: &Fetched,
-) -> Result<Option<i64>, PartitionError> {
-    let mut next = None;
-    for chunk in &fetched.records {
-        let mut bytes: &[u8] = chunk.as_ref();
-        while !bytes.is_empty() {
-            let header = BatchHeader::parse(bytes).map_err(PartitionError::Corrupt)?;
-            if header.size > bytes.len() {
-                return Err(PartitionError::Storage(
-                    "a batch ends beyond what was read".into(),
-                ));
-            }
-            let (batch, rest) = bytes.split_at(header.size);
-            bytes = rest;
-            next = Some(header.next_offset());
-            if header.is_control() {
-                continue;
-            }
-            let records =
-                batch::records(batch).map_err(|e| PartitionError::Storage(e.to_string()))?;
-            for (key, value) in records {
-                let Some(key) = key else { continue };
-                if let Err(error) = coordinator.replay(&key, value.as_deref(), now_ms()) {
-                    // Somebody else wrote it; what is of use is found behind it.
-                    tracing::warn!(offset = header.base_offset, %error, "a record of a group cannot be read");
-                }
-            }
-            rt::yield_if_needed().await;
-        }
-    }
-    Ok(next)
-}
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60);

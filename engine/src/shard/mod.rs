@@ -5,17 +5,22 @@
 mod admin;
 mod append;
 pub mod config;
+mod coordinator_log;
 mod fetch;
 mod flusher;
 mod group_calls;
 mod groups;
 pub mod mail;
+mod markers;
 pub mod metrics;
 mod recovery;
 pub mod responses;
 mod scrub;
 pub mod space;
 mod start;
+mod transactions;
+mod txn_calls;
+mod txn_endings;
 mod unknown;
 
 use crate::error::PartitionError;
@@ -41,6 +46,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use transactions::Transactions;
 
 pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
 
@@ -82,6 +88,7 @@ pub struct Shard {
     meta: RefCell<Option<MetaHandle>>,
     producer_ids: RefCell<std::ops::Range<i64>>,
     groups: Groups,
+    transactions: Transactions,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }
@@ -148,6 +155,7 @@ impl Shard {
         }
         if !deleted.is_empty() {
             self.groups.wake();
+            self.transactions.wake();
             self.forget_topics(deleted);
         }
     }
@@ -162,6 +170,7 @@ impl Shard {
             .for_each(|p| p.wake_parked());
         self.watches.borrow().values().for_each(|w| w.notify_all());
         self.groups.wake();
+        self.transactions.wake();
     }
 
     pub async fn stopped(&self) {

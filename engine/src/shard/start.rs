@@ -3,11 +3,13 @@
 //! Invariant: no shard serves before the manifest names the new journals of all of them.
 
 use super::config::EngineConfig;
+use super::flusher::Left;
 use super::groups::Groups;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
 use super::responses::ResponseMemory;
 use super::space::{Space, SpaceBoard};
+use super::transactions::Transactions;
 use super::Shard;
 use crate::journal::entry::JournalId;
 use crate::journal::ring::{Ring, RingConfig};
@@ -53,7 +55,7 @@ enum Down {
 }
 
 type Up = (usize, Result<JournalRef, String>);
-type Closed = (usize, Result<(), String>);
+type Closed = (usize, Result<Left, String>);
 type Take<T> = Mutex<Option<T>>;
 
 /// Channels between the shards of a node, made before their threads.
@@ -364,6 +366,7 @@ async fn recover_shard(
         meta: RefCell::new(None),
         producer_ids: RefCell::new(0..0),
         groups: Groups::new(limits.group_bytes_max),
+        transactions: Transactions::default(),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,
@@ -564,18 +567,18 @@ pub struct ShardStop {
 }
 
 impl ShardStop {
-    /// Flushes the shard; on shard 0, once all shards have, marks the data directory clean.
+    /// Flushes the shard; on shard 0, once all shards have, marks the data directory clean if nothing is left in journals.
     pub async fn close(&self, shard: &Rc<Shard>) -> io::Result<()> {
         shard.begin_stop();
         let result = shard.close().await;
         let Some(lead) = &self.lead else {
             let _gone = self.boxes.closed.0.send((
                 shard.index,
-                result.as_ref().map(|_| ()).map_err(|e| e.to_string()),
+                result.as_ref().copied().map_err(|e| e.to_string()),
             ));
-            return result;
+            return result.map(|_| ());
         };
-        result?;
+        let mut all_left = result?;
         let closed = lead.closed.borrow_mut().take();
         let mut closed = closed.ok_or_else(|| io::Error::other("closed twice"))?;
         let mut left = shard.shards - 1;
@@ -587,11 +590,14 @@ impl ShardStop {
                 ));
             }
             for (_, result) in batch.drain(..) {
-                result.map_err(io::Error::other)?;
+                all_left = all_left.max(result.map_err(io::Error::other)?);
                 left -= 1;
             }
         }
         lead.meta.close().await.map_err(io::Error::other)?;
+        if all_left == Left::InJournal {
+            return Ok(());
+        }
         let clean = Manifest {
             clean: true,
             metadata: lead.meta.image().version,

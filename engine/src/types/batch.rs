@@ -117,6 +117,18 @@ impl BatchHeader {
     /// Checks a batch as a client sent it: complete, intact, and one the broker may store. Compressed records are taken
     /// as they are. `bytes` must be exactly one batch.
     pub fn check_from_client(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+        let header = BatchHeader::check_from_coordinator(bytes)?;
+        if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
+            return Err(BatchError::Producer(header.producer_id));
+        }
+        Ok(header)
+    }
+
+    /// The same for one of the broker's own, which may be in a transaction without having a sequence.
+    ///
+    /// # Errors
+    /// As for a client's.
+    pub fn check_from_coordinator(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         let header = BatchHeader::parse(bytes)?;
         if header.size != bytes.len() {
             return Err(BatchError::Short {
@@ -138,9 +150,6 @@ impl BatchHeader {
                 count: header.record_count,
                 last_delta: header.last_offset_delta,
             });
-        }
-        if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
-            return Err(BatchError::Producer(header.producer_id));
         }
         if codec == Codec::None {
             let records = &bytes[BATCH_HEADER_BYTES..];
@@ -297,6 +306,20 @@ pub mod build {
         let crc = crc32c(&b[CRC_START..]);
         b[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
         b
+    }
+
+    /// The same batch with more attributes.
+    pub fn with_attributes(mut b: Vec<u8>, attributes: i16) -> Vec<u8> {
+        let all = i16_at(&b, at::ATTRIBUTES) | attributes;
+        b[at::ATTRIBUTES..at::ATTRIBUTES + 2].copy_from_slice(&all.to_be_bytes());
+        let crc = crc32c(&b[CRC_START..]);
+        b[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        b
+    }
+
+    /// The same batch as part of a transaction.
+    pub fn transactional(b: Vec<u8>) -> Vec<u8> {
+        with_attributes(b, 1 << 4)
     }
 }
 

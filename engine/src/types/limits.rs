@@ -23,9 +23,9 @@ pub const COMMIT_BYTES: usize = 1 << 20;
 /// Commit buffers have at least this size, and sizes that are multiples of it.
 pub const COMMIT_BYTES_MIN: usize = 64 << 10;
 
-/// Commits of up to this size are copied to an exact size when sealed, so that a stream of small
-/// commits does not pin large buffers (a copy of this size costs about 2 us).
-pub const COMMIT_COPY_BYTES_MAX: usize = 48 << 10;
+/// Commits of up to this size that leave much of their buffer unused are copied to an exact size when sealed, so that a
+/// stream of small commits does not pin large buffers (a copy of this size took 35 us).
+pub const COMMIT_COPY_BYTES_MAX: usize = 256 << 10;
 
 /// Bytes of commits written concurrently before one flush covers them.
 pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
@@ -98,6 +98,21 @@ pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
 /// Names of groups, instances and clients: a record has 15 bits for the length, and member ids are a name and more.
 pub const GROUP_TEXT_BYTES_MAX: usize = 30_000;
 
+/// Transactional ids of one partition of the transactions' topic, which has 50.
+pub const TXN_IDS_PER_COORDINATOR_MAX: usize = 20_000;
+
+/// Partitions of one transaction, and the bytes of their names and numbers: all of them are in one record, which fits the
+/// smallest `max.message.bytes` that is of use.
+pub const TXN_PARTITIONS_MAX: usize = 20_000;
+pub const TXN_PARTITIONS_BYTES_MAX: usize = 512 << 10;
+
+/// Aborted transactions that a partition remembers, in memory: some 4 MiB of them. Beyond it no transactions begin there,
+/// until retention has taken old ones.
+pub const TXN_ABORTED_PER_PARTITION_MAX: usize = 100_000;
+
+/// Markers that one transaction has under way at once.
+pub const TXN_MARKERS_TOGETHER_MAX: usize = 32;
+
 /// Bytes read at once of a coordinator's log when it is loaded.
 pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
 
@@ -105,7 +120,7 @@ const _: () = {
     assert!(BLOCK_BYTES.is_power_of_two());
     assert!(COMMIT_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(IO_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
-    assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES_MIN && COMMIT_BYTES_MIN < COMMIT_BYTES);
+    assert!(COMMIT_COPY_BYTES_MAX < COMMIT_BYTES && COMMIT_BYTES_MIN < COMMIT_BYTES);
     assert!(SCRUB_READ_BYTES.is_multiple_of(BLOCK_BYTES) && SCRUB_READ_BYTES <= IO_BYTES_MAX);
     assert!((BATCH_BYTES_MAX + COMMIT_BYTES) as u64 <= JOURNAL_FILE_BYTES);
     assert!(COMMIT_BYTES as u64 <= JOURNAL_FIRST_FILE_BYTES);

@@ -134,3 +134,42 @@ fn a_crash_among_many_new_folders_loses_nothing() {
     }
     assert!(begun > 0 && ended > 0, "{begun} begun, {ended} ended");
 }
+
+#[test]
+fn a_stop_leaves_to_the_journal_what_takes_too_long() {
+    const MANY: i32 = 600;
+    for (seed, shards) in [(1, 1), (2, 2), (3, 3)] {
+        let sim = Sim::new(seed, SimConfig::default());
+        sim.block_on(async move {
+            let brokers = node::try_start(2).await.unwrap();
+            node::create_topic(&brokers[0], TOPIC, "t", MANY, 1 << 20).await;
+            for index in 0..MANY {
+                let id = PartitionId::new(TOPIC, index);
+                let batch = Batch::new(index as u8, 100).encode();
+                node::append(&brokers[0], id, batch).await.unwrap();
+            }
+            let (spike, lasting) = (Duration::from_millis(10), Duration::from_secs(100_000));
+            Sim::handle().disk().latency_spike(spike, lasting);
+            let begun = rt::now();
+            node::close(&brokers).await;
+            let took = rt::now().since(begun);
+            assert!(took < Duration::from_secs(8), "{took:?}");
+        });
+        let disk = sim.disk();
+        let made = (0..MANY).filter(|i| {
+            disk.read_raw(&folder(*i).join("partition.metadata"))
+                .is_some()
+        });
+        let made = made.count();
+        assert!((1..MANY as usize).contains(&made), "{made} folders");
+        sim.crash(CrashPolicy::POWER_LOST);
+        sim.block_on(async move {
+            let brokers = node::try_start(shards).await.unwrap();
+            for index in 0..MANY {
+                let id = PartitionId::new(TOPIC, index);
+                let batches = node::fetch(&brokers[0], id, 0).await.unwrap();
+                assert_eq!(batches.len(), 1, "{index}");
+            }
+        });
+    }
+}

@@ -93,6 +93,7 @@ async fn committed(broker: &Broker, group: &str) -> i64 {
         group: group.into(),
         member: None,
         member_epoch: -1,
+        require_stable: false,
         topics: Some(vec![("t".into(), vec![3])]),
     };
     broker.fetch_offsets(asked).await.unwrap()[0].1[0].1.offset

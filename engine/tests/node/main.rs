@@ -15,3 +15,4 @@ mod node;
 mod settings;
 mod space;
 mod times;
+mod transactions;

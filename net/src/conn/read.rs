@@ -288,11 +288,10 @@ impl Conn {
         match key {
             ApiKey::Produce => {
                 let request = decode(&mut body, version)?;
-                let keyless = self
-                    .unless_aborted(produce::keyless(&self.shard, &request))
-                    .await?;
                 let client = client_id.as_deref();
-                let (results, reply) = produce::start(self, request, version, client, &keyless);
+                let ahead = produce::look_ahead(&self.shard, &request, version, client);
+                let refused = self.unless_aborted(ahead).await?;
+                let (results, reply) = produce::start(self, request, version, client, &refused);
                 self.push(in_flight(Work::Produce { results, reply }, 0));
             }
             ApiKey::Fetch => {
@@ -328,6 +327,11 @@ impl Conn {
             | ApiKey::DeleteRecords
             | ApiKey::InitProducerId
             | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::AddOffsetsToTxn
+            | ApiKey::EndTxn
+            | ApiKey::WriteTxnMarkers
+            | ApiKey::TxnOffsetCommit
             | ApiKey::DescribeConfigs
             | ApiKey::AlterConfigs
             | ApiKey::DescribeLogDirs
@@ -336,6 +340,8 @@ impl Conn {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
+            | ApiKey::DescribeTransactions
+            | ApiKey::ListTransactions
             | ApiKey::DescribeTopicPartitions => {
                 // It sees the effects of everything before it, and is answered after it.
                 if !self.until(|| self.is_answered()).await {

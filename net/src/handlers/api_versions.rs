@@ -143,6 +143,12 @@ mod tests {
             let (epoch, levels) = if version >= 3 { (77, 2) } else { (-1, 0) };
             assert_eq!(read.finalized_features_epoch, epoch);
             assert_eq!(read.finalized_features.len(), levels);
+            let supported = read.supported_features.len();
+            assert_eq!(
+                supported,
+                [0, 0, 0, 1, 3, 3][version as usize],
+                "version {version}"
+            );
         }
         assert_eq!(answer(&[], 77, 4).finalized_features_epoch, -1);
         assert_eq!(frame::SIZE_PREFIX_BYTES, 4);

@@ -1,5 +1,5 @@
-//! Owns FindCoordinator: where the coordinators of groups are, and making the topic they live in when first asked.
-//! Does not know groups; of transactions and share groups it knows that nobody coordinates them here.
+//! Owns FindCoordinator: where coordinators of groups and transactions are, and making their topics when first asked.
+//! Does not know groups or transactions; of share groups it knows that nobody coordinates them here.
 //! Invariant: every key asked for is answered, each with its own error or the broker that serves it.
 
 use super::admin::{self, NewTopic, Refusal};
@@ -10,14 +10,15 @@ use crate::wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoo
 use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::coord::{partition_of, GROUP_TOPIC};
 use millrace_engine::api::meta::Overrides;
+use millrace_engine::api::txn::TXN_TOPIC;
 
 /// First version that asks for several keys.
 const BATCH_VERSION_MIN: i16 = 4;
 /// First version with share groups.
 const SHARE_VERSION_MIN: i16 = 6;
 
-/// Partitions of the groups' topic, as in Kafka: so many coordinators share the groups.
-const GROUP_PARTITIONS: i32 = 50;
+/// Partitions of a coordinators' topic, as in Kafka: so many coordinators share the groups, or the transactional ids.
+const COORDINATORS: i32 = 50;
 
 impl Outcome for FindCoordinatorResponse {
     fn failed(&self) -> bool {
@@ -34,23 +35,20 @@ pub(crate) async fn handle(
     request: FindCoordinatorRequest,
     version: i16,
 ) -> FindCoordinatorResponse {
-    let known = match check(request.key_type, version) {
-        Ok(()) => make_group_topic(shard).await,
+    let known = match topic_of(request.key_type, version) {
+        Ok(topic) => make_topic(shard, topic).await,
         Err(refusal) => Err(refusal),
     };
     let image = shard.broker.image();
     answer(&shard.faces(&image), request, version, known)
 }
 
-/// Whether that is what has coordinators here: groups.
-fn check(key_type: i8, version: i16) -> Result<(), Refusal> {
+/// The topic of what has coordinators here: groups and transactions.
+fn topic_of(key_type: i8, version: i16) -> Result<&'static str, Refusal> {
     let refused = |code, message: &str| Err(Refusal::new(code, message));
     match key_type {
-        0 => Ok(()),
-        1 => refused(
-            ErrorCode::CoordinatorNotAvailable,
-            "This broker does not coordinate transactions.",
-        ),
+        0 => Ok(GROUP_TOPIC),
+        1 => Ok(TXN_TOPIC),
         2 if version >= SHARE_VERSION_MIN => refused(
             ErrorCode::CoordinatorNotAvailable,
             "This broker does not coordinate share groups.",
@@ -62,23 +60,26 @@ fn check(key_type: i8, version: i16) -> Result<(), Refusal> {
     }
 }
 
-/// Makes the groups' topic where it is not there yet.
-async fn make_group_topic(shard: &ShardNet) -> Result<(), Refusal> {
-    if shard.broker.image().topic(GROUP_TOPIC).is_some() {
-        return Ok(());
+/// Makes a coordinators' topic where it is not there yet.
+pub(super) async fn make_topic(
+    shard: &ShardNet,
+    name: &'static str,
+) -> Result<&'static str, Refusal> {
+    if shard.broker.image().topic(name).is_some() {
+        return Ok(name);
     }
-    match admin::create_topic(shard, group_topic()).await {
-        Ok(_) => Ok(()),
+    match admin::create_topic(shard, new_topic(name)).await {
+        Ok(_) => Ok(name),
         // Somebody else was faster.
-        Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => Ok(()),
+        Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => Ok(name),
         Err(refusal) => {
-            tracing::error!(code = %refusal.code, refusal.message, "no topic for groups can be made");
+            tracing::error!(topic = name, code = %refusal.code, refusal.message, "no topic for coordinators can be made");
             Err(unavailable(refusal.message))
         }
     }
 }
 
-fn group_topic() -> NewTopic {
+fn new_topic(name: &str) -> NewTopic {
     let settings = [
         ("cleanup.policy", "compact"),
         ("compression.type", "producer"),
@@ -86,8 +87,8 @@ fn group_topic() -> NewTopic {
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     NewTopic {
-        name: GROUP_TOPIC.to_owned(),
-        partitions: GROUP_PARTITIONS,
+        name: name.to_owned(),
+        partitions: COORDINATORS,
         replication_factor: 1,
         assigned: Assigned::default(),
         overrides: Overrides::from(settings),
@@ -99,15 +100,16 @@ fn unavailable(message: impl Into<String>) -> Refusal {
     Refusal::new(ErrorCode::CoordinatorNotAvailable, message)
 }
 
-/// The broker that coordinates a group: the one that has the group's partition, by the id that clients know.
+/// The broker that coordinates a group or a transactional id: the one that has its partition, by the id that clients know.
 fn coordinator<'a>(
     faces: &Faces<'_>,
     brokers: &'a [Endpoint],
-    group: &str,
+    topic: &str,
+    key: &str,
 ) -> Result<&'a Endpoint, Refusal> {
     let nobody = || unavailable("The coordinator is not available.");
-    let topic = faces.image.topic(GROUP_TOPIC).ok_or_else(nobody)?;
-    let partition = partition_of(group, topic.partitions.len() as i32) as usize;
+    let topic = faces.image.topic(topic).ok_or_else(nobody)?;
+    let partition = partition_of(key, topic.partitions.len() as i32) as usize;
     let leader = faces
         .held(topic, partition, &topic.partitions[partition])
         .leader;
@@ -119,12 +121,12 @@ fn answer(
     faces: &Faces<'_>,
     request: FindCoordinatorRequest,
     version: i16,
-    known: Result<(), Refusal>,
+    known: Result<&'static str, Refusal>,
 ) -> FindCoordinatorResponse {
     let brokers = faces.brokers();
     let one = |key: Str| {
         let found = match &known {
-            Ok(()) => coordinator(faces, &brokers, &key),
+            Ok(topic) => coordinator(faces, &brokers, topic, &key),
             Err(refusal) => Err(refusal.clone()),
         };
         match found {
@@ -190,7 +192,7 @@ mod tests {
         faces: &Faces<'_>,
         keys: &[&'static str],
         version: i16,
-        known: Result<(), Refusal>,
+        known: Result<&'static str, Refusal>,
     ) -> Vec<Coordinator> {
         let response = answer(faces, asked(keys), version, known);
         encodes(&response, version);
@@ -209,12 +211,15 @@ mod tests {
 
     #[test]
     fn every_version_can_carry_its_answer() {
-        let (config, image) = (NetConfig::default(), image(&[(GROUP_TOPIC, 50)]));
+        let (config, image) = (
+            NetConfig::default(),
+            image(&[(GROUP_TOPIC, 50), (TXN_TOPIC, 50)]),
+        );
         let faces = Faces::new(&config, 1, &image);
-        let refusals = [(0, 0), (1, 15), (2, 15), (9, 42)];
+        let refusals = [(0, 0), (1, 0), (2, 15), (9, 42)];
         for version in 0..=6 {
             for (key_type, code) in refusals {
-                let known = check(key_type, version);
+                let known = topic_of(key_type, version);
                 let code = if key_type == 2 && version < 6 {
                     42
                 } else {
@@ -234,9 +239,9 @@ mod tests {
 
     #[test]
     fn kinds_that_exist_are_unavailable_and_others_invalid() {
-        let code = |key_type, version| check(key_type, version).map_err(|refusal| refusal.code);
-        assert_eq!(code(0, 0), Ok(()));
-        assert_eq!(code(1, 1), Err(ErrorCode::CoordinatorNotAvailable));
+        let code = |key_type, version| topic_of(key_type, version).map_err(|refusal| refusal.code);
+        assert_eq!(code(0, 0), Ok(GROUP_TOPIC));
+        assert_eq!(code(1, 1), Ok(TXN_TOPIC));
         assert_eq!(code(2, 5), Err(ErrorCode::InvalidRequest));
         assert_eq!(code(2, 6), Err(ErrorCode::CoordinatorNotAvailable));
         assert_eq!(code(-1, 6), Err(ErrorCode::InvalidRequest));
@@ -253,7 +258,7 @@ mod tests {
         let faces = Faces::new(&config, 3, &image);
         let topic = image.topic(GROUP_TOPIC).unwrap();
         let keys = ["", "a", "group", "another group", "ž"];
-        let found = coordinators(&faces, &keys, 6, Ok(()));
+        let found = coordinators(&faces, &keys, 6, Ok(GROUP_TOPIC));
         let mut seen = std::collections::BTreeSet::new();
         for (key, found) in keys.iter().zip(found) {
             let partition = PartitionId::new(topic.id, partition_of(key, 50));
@@ -270,18 +275,20 @@ mod tests {
         let code = |image: &Image| {
             let config = NetConfig::default();
             let faces = Faces::new(&config, 1, image);
-            coordinators(&faces, &["g"], 6, Ok(()))[0].error_code
+            coordinators(&faces, &["g"], 6, Ok(GROUP_TOPIC))[0].error_code
         };
         assert_eq!(code(&image(&[])), 15);
         assert_eq!(code(&image(&[(GROUP_TOPIC, 1)])), 0);
     }
 
     #[test]
-    fn the_topic_is_kafkas() {
+    fn the_topics_are_kafkas() {
         use millrace_engine::api::meta::names;
-        let topic = group_topic();
-        assert!(names::is_internal(&topic.name));
-        assert_eq!((topic.partitions, topic.replication_factor), (50, 1));
-        assert_eq!(topic.overrides["cleanup.policy"], "compact");
+        for name in [GROUP_TOPIC, TXN_TOPIC] {
+            let topic = new_topic(name);
+            assert!(names::is_internal(&topic.name));
+            assert_eq!((topic.partitions, topic.replication_factor), (50, 1));
+            assert_eq!(topic.overrides["cleanup.policy"], "compact");
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! Does not know sockets or connections (Produce and Fetch excepted, which run concurrently).
 //! Invariant: every key that is served has its arm here; a key without one does not compile.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod admin;
 mod alter_configs;
 pub(crate) mod api_versions;
@@ -16,6 +18,8 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod fetch_session;
 mod find_coordinator;
@@ -27,13 +31,17 @@ mod leaders;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 pub(crate) mod produce;
+mod produce_txn;
 mod sync_group;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 use crate::conn::CloseReason;
 use crate::out::Out;
@@ -146,9 +154,29 @@ pub(crate) async fn serve(
         ApiKey::CreateTopics => call.answer(|r, v| create_topics::handle(shard, r, v)).await,
         ApiKey::DeleteTopics => call.answer(|r, v| delete_topics::handle(shard, r, v)).await,
         ApiKey::DeleteRecords => call.answer(|r, _| delete_records::handle(shard, r)).await,
-        ApiKey::InitProducerId => call.answer(|r, _| init_producer_id::handle(shard, r)).await,
+        ApiKey::InitProducerId => {
+            call.answer(|r, v| init_producer_id::handle(shard, r, v))
+                .await
+        }
         ApiKey::OffsetForLeaderEpoch => {
             call.answer(|r, _| offset_for_leader_epoch::handle(shard, r))
+                .await
+        }
+        ApiKey::AddPartitionsToTxn => {
+            call.answer(|r, v| add_partitions_to_txn::handle(shard, r, v))
+                .await
+        }
+        ApiKey::AddOffsetsToTxn => {
+            call.answer(|r, v| add_offsets_to_txn::handle(shard, r, v))
+                .await
+        }
+        ApiKey::EndTxn => call.answer(|r, v| end_txn::handle(shard, r, v)).await,
+        ApiKey::WriteTxnMarkers => {
+            call.answer(|r, _| write_txn_markers::handle(shard, r))
+                .await
+        }
+        ApiKey::TxnOffsetCommit => {
+            call.answer(|r, v| txn_offset_commit::handle(shard, r, v))
                 .await
         }
         ApiKey::DescribeConfigs => {
@@ -171,6 +199,14 @@ pub(crate) async fn serve(
         }
         ApiKey::OffsetDelete => call.answer(|r, _| offset_delete::handle(shard, r)).await,
         ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
+        ApiKey::DescribeTransactions => {
+            call.answer(|r, _| describe_transactions::handle(shard, r))
+                .await
+        }
+        ApiKey::ListTransactions => {
+            call.answer(|r, _| list_transactions::handle(shard, r))
+                .await
+        }
         ApiKey::DescribeTopicPartitions => {
             call.answer(|r, _| describe_topic_partitions::handle(shard, r))
                 .await

@@ -40,9 +40,11 @@ pub(crate) async fn handle(
 ) -> OffsetFetchResponse {
     let image = shard.broker.image();
     let image = &*image;
-    // Whether only stable offsets are wanted does not matter: without transactions all of them are.
+    let stable = request.require_stable;
     let one = |group: OffsetFetchRequestGroup| async move {
-        let fetched = shard.broker.fetch_offsets(asked(image, &group, version));
+        let fetched = shard
+            .broker
+            .fetch_offsets(asked(image, &group, stable, version));
         answer(image, group, fetched.await, version)
     };
     let groups = super::for_each(groups(request, version), one).await;
@@ -85,7 +87,12 @@ fn name<'a>(image: &'a Image, topic: &'a OffsetFetchRequestTopic, version: i16) 
     known.map(|topic| &*topic.name)
 }
 
-fn asked(image: &Image, group: &OffsetFetchRequestGroup, version: i16) -> FetchOffsets {
+fn asked(
+    image: &Image,
+    group: &OffsetFetchRequestGroup,
+    require_stable: bool,
+    version: i16,
+) -> FetchOffsets {
     let topic = |topic: &OffsetFetchRequestTopic| {
         let name = name(image, topic, version)?;
         Some((name.to_owned(), topic.partition_indexes.clone()))
@@ -96,6 +103,7 @@ fn asked(image: &Image, group: &OffsetFetchRequestGroup, version: i16) -> FetchO
         member: group.member_id.as_ref().map(|id| id.to_string()),
         member_epoch: group.member_epoch,
         topics: topics.map(|topics| topics.iter().filter_map(topic).collect()),
+        require_stable,
     }
 }
 
@@ -169,7 +177,10 @@ fn partition((index, committed): (i32, CommittedOffset)) -> OffsetFetchResponseP
         committed_offset: committed.offset,
         committed_leader_epoch: committed.leader_epoch,
         metadata: Some(committed.metadata.into()),
-        error_code: ErrorCode::None.code(),
+        error_code: match committed.unstable {
+            true => ErrorCode::UnstableOffsetCommit.code(),
+            false => ErrorCode::None.code(),
+        },
     }
 }
 
@@ -197,6 +208,7 @@ mod tests {
 
     fn committed(offset: i64) -> CommittedOffset {
         CommittedOffset {
+            unstable: false,
             offset,
             leader_epoch: 7,
             metadata: "text".into(),
@@ -261,7 +273,7 @@ mod tests {
             let groups = groups(request(&image, true, version), version);
             assert_eq!(groups.len(), if version < 8 { 1 } else { 2 });
             let one = |group: OffsetFetchRequestGroup| {
-                let asked = asked(&image, &group, version);
+                let asked = asked(&image, &group, true, version);
                 assert_eq!(asked.member.is_some(), version >= 8);
                 let fetched = asked.topics.unwrap().into_iter().map(|(name, indexes)| {
                     let offsets = indexes
@@ -301,7 +313,7 @@ mod tests {
         let image = image(&[("s", 1), ("t", 3)]);
         for version in 2..=10 {
             let group = groups(request(&image, false, version), version).remove(0);
-            assert_eq!(asked(&image, &group, version).topics, None);
+            assert_eq!(asked(&image, &group, true, version).topics, None);
             let fetched = ["gone", "t"].map(|name| (name.to_owned(), vec![(2, committed(5))]));
             let answered = answer(&image, group, Ok(fetched.to_vec()), version);
             let names: Vec<&str> = answered.topics.iter().map(|topic| &*topic.name).collect();

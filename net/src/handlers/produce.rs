@@ -3,6 +3,7 @@
 //! Invariant: the engine has every batch of a request before the next request of the connection is looked at.
 
 use super::leaders::{self, Leaders};
+use super::produce_txn;
 use crate::conn::{CloseReason, Conn};
 use crate::cores::Faces;
 use crate::errors;
@@ -19,7 +20,7 @@ use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError
 use millrace_engine::types::batch::LOG_OVERHEAD;
 use millrace_engine::types::limits::BATCH_HEADER_BYTES;
 use millrace_engine::types::{PartitionId, TopicId};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,13 +48,25 @@ pub(crate) struct Reply {
 
 type Results = Pin<Box<dyn Future<Output = Vec<AppendResult>>>>;
 
-/// Places in a request (topic, partition) of batches that cannot go where they are sent.
-pub(crate) type Keyless = BTreeSet<(usize, usize)>;
+/// Places in a request (topic, partition) of batches that cannot go where they are sent, and why.
+pub(crate) type Refused = BTreeMap<(usize, usize), (ErrorCode, &'static str)>;
 
-/// Looks for keys in compressed batches for compacted topics. That may take long, and so only this connection waits for it:
+/// What has to be found out before batches are handed over. That may take long, and so only this connection waits for it:
 /// the order in which its batches are handed over stays as it is.
-pub(crate) async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Keyless {
-    let mut keyless = Keyless::new();
+pub(crate) async fn look_ahead(
+    shard: &ShardNet,
+    request: &ProduceRequest,
+    version: i16,
+    client_id: Option<&str>,
+) -> Refused {
+    let mut refused = keyless(shard, request).await;
+    produce_txn::join(shard, request, version, client_id, &mut refused).await;
+    refused
+}
+
+/// Looks for keys in compressed batches for compacted topics.
+async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Refused {
+    let mut keyless = Refused::new();
     for (topic_at, topic) in request.topic_data.iter().enumerate() {
         for (partition_at, data) in topic.partition_data.iter().enumerate() {
             let Some(batch) = data.records.as_ref().filter(|batch| is_compressed(batch)) else {
@@ -66,7 +79,8 @@ pub(crate) async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Keyle
                 break;
             }
             if !broker.all_keyed(batch).await {
-                keyless.insert((topic_at, partition_at));
+                let why = (ErrorCode::InvalidRecord, KEYLESS);
+                keyless.insert((topic_at, partition_at), why);
             }
         }
     }
@@ -74,7 +88,7 @@ pub(crate) async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Keyle
 }
 
 /// The topic that a request means; of name and id it has only one.
-fn find<'a>(image: &'a Image, asked: &TopicProduceData) -> Option<&'a Arc<Topic>> {
+pub(super) fn find<'a>(image: &'a Image, asked: &TopicProduceData) -> Option<&'a Arc<Topic>> {
     if asked.topic_id.is_nil() {
         image.topic(&asked.name)
     } else {
@@ -88,28 +102,17 @@ fn is_compressed(batch: &Bytes) -> bool {
         .is_some_and(|bits| bits & 7 != 0)
 }
 
-/// Hands the request's batches over, but for those without keys, and gives what will become of them.
+/// Hands the request's batches over, but for those that are refused, and gives what will become of them.
 pub(crate) fn start(
     conn: &Conn,
     request: ProduceRequest,
     version: i16,
     client_id: Option<&str>,
-    keyless: &Keyless,
+    refused: &Refused,
 ) -> (Results, Reply) {
     let broker = &conn.shard.broker;
     let image = broker.image();
     let acks = acks(request.acks);
-    let refused = if acks.is_none() {
-        Some((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
-    } else if request.transactional_id.is_some() {
-        // Nobody can have begun a transaction here.
-        Some((
-            ErrorCode::InvalidTxnState,
-            "this broker does not serve transactions",
-        ))
-    } else {
-        None
-    };
     let partitions = request
         .topic_data
         .iter()
@@ -127,13 +130,13 @@ pub(crate) fn start(
                 base_offset: -1,
                 ..Default::default()
             };
-            let checked = match refused {
-                Some(refused) => Err(refused),
+            let checked = match refused.get(&(topic_at, partition_at)) {
+                _ if acks.is_none() => {
+                    Err((ErrorCode::InvalidRequiredAcks, "acks must be -1, 0 or 1"))
+                }
+                Some(refused) => Err(*refused),
                 None if known.is_some_and(|topic| is_closed(topic, client_id)) => {
                     Err((ErrorCode::InvalidTopicException, INTERNAL))
-                }
-                None if keyless.contains(&(topic_at, partition_at)) => {
-                    Err((ErrorCode::InvalidRecord, KEYLESS))
                 }
                 None => known
                     .filter(|topic| {
@@ -192,7 +195,7 @@ pub(crate) fn start(
 }
 
 /// Whether a client may not write to the topic, as the broker does.
-fn is_closed(topic: &Topic, client_id: Option<&str>) -> bool {
+pub(super) fn is_closed(topic: &Topic, client_id: Option<&str>) -> bool {
     topic.internal && client_id != Some(INTERNAL_WRITER)
 }
 
@@ -269,7 +272,7 @@ fn one_batch(records: Option<Bytes>, version: i16) -> Result<Bytes, (ErrorCode, 
 
 const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
-const ATTRIBUTES_AT: usize = 21;
+pub(super) const ATTRIBUTES_AT: usize = 21;
 
 impl Reply {
     /// Writes the answer, if the client wants one. Gives whether anything failed.

@@ -1,6 +1,8 @@
 //! Owns the one table of what is served: every API key with its versions.
 //! Does not know handlers or how a version differs from another.
 //! Keeps: whatever is advertised comes from this table, and the codec can decode all that the table serves.
+use super::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use super::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use super::alter_configs::AlterConfigsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::create_partitions::CreatePartitionsRequest;
@@ -13,6 +15,8 @@ use super::describe_configs::DescribeConfigsRequest;
 use super::describe_groups::DescribeGroupsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use super::describe_transactions::DescribeTransactionsRequest;
+use super::end_txn::EndTxnRequest;
 use super::error_code::ErrorCode;
 use super::fetch::FetchRequest;
 use super::find_coordinator::FindCoordinatorRequest;
@@ -23,6 +27,7 @@ use super::join_group::JoinGroupRequest;
 use super::leave_group::LeaveGroupRequest;
 use super::list_groups::ListGroupsRequest;
 use super::list_offsets::ListOffsetsRequest;
+use super::list_transactions::ListTransactionsRequest;
 use super::metadata::MetadataRequest;
 use super::offset_commit::OffsetCommitRequest;
 use super::offset_delete::OffsetDeleteRequest;
@@ -31,6 +36,8 @@ use super::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use super::produce::ProduceRequest;
 use super::schema::Request;
 use super::sync_group::SyncGroupRequest;
+use super::txn_offset_commit::TxnOffsetCommitRequest;
+use super::write_txn_markers::WriteTxnMarkersRequest;
 
 macro_rules! api_keys {
     ($($key:ident = $code:literal),* $(,)?) => {
@@ -87,6 +94,11 @@ api_keys! {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    AddPartitionsToTxn = 24,
+    AddOffsetsToTxn = 25,
+    EndTxn = 26,
+    WriteTxnMarkers = 27,
+    TxnOffsetCommit = 28,
     DescribeConfigs = 32,
     AlterConfigs = 33,
     DescribeLogDirs = 35,
@@ -95,6 +107,8 @@ api_keys! {
     IncrementalAlterConfigs = 44,
     OffsetDelete = 47,
     DescribeCluster = 60,
+    DescribeTransactions = 65,
+    ListTransactions = 66,
     DescribeTopicPartitions = 75,
 }
 
@@ -138,8 +152,8 @@ const fn row<R: Request>(min_advertised: i16, min: i16, max: i16) -> Served {
 /// What is served, by ascending key.
 pub const SERVED: &[Served] = &[
     // Clients of librdkafka take a minimum above 0 for a broker too old to compress (KAFKA-18659), so 0 is
-    // advertised although nothing below 3 is accepted. Produces of transactions need `transaction.version` 2 for 12 and
-    // more, which clients look for among the features.
+    // Clients of librdkafka take a minimum above 0 for a broker too old to compress (KAFKA-18659), so 0 is
+    // advertised although nothing below 3 is accepted. From 13 on both name topics by id.
     row::<ProduceRequest>(0, 3, 13),
     row::<FetchRequest>(4, 4, 18),
     row::<ListOffsetsRequest>(1, 1, 11),
@@ -159,6 +173,11 @@ pub const SERVED: &[Served] = &[
     row::<DeleteRecordsRequest>(0, 0, 2),
     row::<InitProducerIdRequest>(0, 0, 5),
     row::<OffsetForLeaderEpochRequest>(2, 2, 4),
+    row::<AddPartitionsToTxnRequest>(0, 0, 5),
+    row::<AddOffsetsToTxnRequest>(0, 0, 4),
+    row::<EndTxnRequest>(0, 0, 5),
+    row::<WriteTxnMarkersRequest>(1, 1, 1),
+    row::<TxnOffsetCommitRequest>(0, 0, 5),
     row::<DescribeConfigsRequest>(1, 1, 4),
     row::<AlterConfigsRequest>(0, 0, 2),
     row::<DescribeLogDirsRequest>(1, 1, 5),
@@ -167,6 +186,8 @@ pub const SERVED: &[Served] = &[
     row::<IncrementalAlterConfigsRequest>(0, 0, 1),
     row::<OffsetDeleteRequest>(0, 0, 0),
     row::<DescribeClusterRequest>(0, 0, 2),
+    row::<DescribeTransactionsRequest>(0, 0, 0),
+    row::<ListTransactionsRequest>(0, 0, 1),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
 ];
 

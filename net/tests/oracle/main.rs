@@ -9,3 +9,4 @@ mod hostile;
 mod records;
 mod refusals;
 mod support;
+mod txn_apis;

@@ -16,3 +16,4 @@ mod produce;
 mod support;
 mod topic_ids;
 mod topics;
+mod transactions;

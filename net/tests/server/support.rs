@@ -291,6 +291,11 @@ impl Client {
             DeleteRecords delete_records DeleteRecordsRequest,
             InitProducerId init_producer_id InitProducerIdRequest,
             OffsetForLeaderEpoch offset_for_leader_epoch OffsetForLeaderEpochRequest,
+            AddPartitionsToTxn add_partitions_to_txn AddPartitionsToTxnRequest,
+            AddOffsetsToTxn add_offsets_to_txn AddOffsetsToTxnRequest,
+            EndTxn end_txn EndTxnRequest,
+            WriteTxnMarkers write_txn_markers WriteTxnMarkersRequest,
+            TxnOffsetCommit txn_offset_commit TxnOffsetCommitRequest,
             DescribeConfigs describe_configs DescribeConfigsRequest,
             AlterConfigs alter_configs AlterConfigsRequest,
             DescribeLogDirs describe_log_dirs DescribeLogDirsRequest,
@@ -299,6 +304,8 @@ impl Client {
             IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest,
             OffsetDelete offset_delete OffsetDeleteRequest,
             DescribeCluster describe_cluster DescribeClusterRequest,
+            DescribeTransactions describe_transactions DescribeTransactionsRequest,
+            ListTransactions list_transactions ListTransactionsRequest,
             DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest,
         }
     }

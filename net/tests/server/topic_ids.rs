@@ -60,7 +60,7 @@ fn records_go_in_and_out_by_id() {
             assert_eq!(answer.responses[0].topic_id, id);
             assert_eq!(partitions(&answer), [(1, 0, records.len()), (2, 3, 0)]);
         }
-        // By name as before; version 12 of a produce is one without transactions.
+        // By name as before.
         let by_name = client.call(&produce("t", 1, -1, Some(records)), 12).await;
         assert_eq!(by_name.responses[0].partition_responses[0].base_offset, 1);
     });

@@ -173,6 +173,7 @@ fn check(bench: &Bench, actors: &[Actor], seed: u64) {
             group: "g".into(),
             member: None,
             member_epoch: -1,
+            require_stable: false,
             topics: None,
         })
     };

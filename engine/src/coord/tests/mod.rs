@@ -203,6 +203,7 @@ impl Bench {
             group: "g".into(),
             member: None,
             member_epoch: -1,
+            require_stable: false,
             topics: Some(vec![("t".into(), vec![0])]),
         };
         self.coordinator.fetch(&asked)[0].1[0].1.offset
@@ -573,6 +574,7 @@ fn offsets_are_forgotten_once_nobody_has_needed_them_for_long() {
         group: "g".into(),
         member: None,
         member_epoch: -1,
+        require_stable: false,
         topics: None,
     };
     let topics = |bench: &Bench| -> Vec<String> {

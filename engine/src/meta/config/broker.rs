@@ -62,6 +62,9 @@ pub struct BrokerConfig {
     pub offsets_retention_minutes: i32,
     pub producer_id_expiration_ms: i32,
     pub socket_request_max_bytes: i32,
+    pub transaction_max_timeout_ms: i32,
+    pub transaction_remove_expired_cleanup_interval_ms: i32,
+    pub transactional_id_expiration_ms: i32,
 }
 
 impl BrokerConfig {
@@ -110,6 +113,11 @@ impl BrokerConfig {
             offsets_retention_minutes: number32("offsets.retention.minutes")?,
             producer_id_expiration_ms: number32("producer.id.expiration.ms")?,
             socket_request_max_bytes: number32("socket.request.max.bytes")?,
+            transaction_max_timeout_ms: number32("transaction.max.timeout.ms")?,
+            transaction_remove_expired_cleanup_interval_ms: number32(
+                "transaction.remove.expired.transaction.cleanup.interval.ms",
+            )?,
+            transactional_id_expiration_ms: number32("transactional.id.expiration.ms")?,
         })
     }
 }
@@ -312,6 +320,30 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(1),
         ReadOnly,
         "The largest request accepted."
+    ),
+    row!(
+        "transaction.max.timeout.ms",
+        Int,
+        Some("900000"),
+        AtLeast(1),
+        ReadOnly,
+        "The longest that a producer may ask for its transactions to take."
+    ),
+    row!(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        Int,
+        Some("3600000"),
+        AtLeast(1),
+        ReadOnly,
+        "How often transactional ids that nobody uses are looked for."
+    ),
+    row!(
+        "transactional.id.expiration.ms",
+        Int,
+        Some("604800000"),
+        AtLeast(1),
+        ReadOnly,
+        "How long a transactional id that nobody uses is kept."
     ),
 ];
 

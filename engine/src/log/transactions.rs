@@ -1,0 +1,320 @@
+//! Owns what a partition knows of transactions: which are open, which were aborted, and who may begin one.
+//! Does not know coordinators, clocks or files; a checkpoint takes `durable_spans`.
+//! Invariant: what lies at or above the first batch of a transaction without a durable marker is not stable.
+
+use crate::error::PartitionError;
+use crate::types::batch::BatchHeader;
+use crate::types::limits::{PRODUCERS_PER_PARTITION_MAX, TXN_ABORTED_PER_PARTITION_MAX};
+use crate::types::Offset;
+use hashbrown::HashMap;
+use std::collections::{BTreeSet, VecDeque};
+
+/// A transaction of which a checkpoint tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TxnSpan {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub first: Offset,
+    /// Where its marker is, which aborted it; -1 where it is open.
+    pub last: Offset,
+}
+
+/// A transaction that has a marker.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    span: TxnSpan,
+    committed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    epoch: i16,
+    first: Offset,
+}
+
+#[derive(Clone, Default, Debug)]
+pub struct Transactions {
+    open: HashMap<i64, Open>,
+    /// First offset and producer of all that are open.
+    firsts: BTreeSet<(Offset, i64)>,
+    /// With markers that may not be durable yet, in their order.
+    recent: VecDeque<Ended>,
+    /// Those of before that were aborted, in the order of their markers.
+    aborted: VecDeque<TxnSpan>,
+    /// Producers whose coordinator is being asked whether the partition is in their transaction, or said so: a marker ends
+    /// that, so that no batch that was late begins a transaction that nobody would end. Lost with the process, as are the
+    /// requests.
+    awaited: HashMap<i64, i16>,
+}
+
+impl Transactions {
+    /// Whether the producer has an open transaction of this epoch; where it has not, it may begin one until the next marker.
+    pub fn await_batch(&mut self, producer_id: i64, epoch: i16) -> bool {
+        if self.is_open(producer_id, epoch) {
+            return true;
+        }
+        if self.awaited.len() >= PRODUCERS_PER_PARTITION_MAX {
+            // Whoever is left out is told to begin anew.
+            self.awaited.clear();
+        }
+        self.awaited.insert(producer_id, epoch);
+        false
+    }
+
+    fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
+        let open = self.open.get(&producer_id);
+        open.is_some_and(|open| open.epoch == epoch)
+    }
+
+    /// Whether a batch of a producer may be appended now.
+    pub fn check(&self, header: &BatchHeader) -> Result<(), PartitionError> {
+        let id = header.producer_id;
+        let refused = PartitionError::InvalidTxnState { producer_id: id };
+        if !header.is_transactional() {
+            // It would become part of what may still be aborted.
+            return match self.open.contains_key(&id) {
+                true => Err(refused),
+                false => Ok(()),
+            };
+        }
+        if !header.has_producer() {
+            return Err(PartitionError::InvalidRecord(
+                "a transaction needs a producer id",
+            ));
+        }
+        if self.is_open(id, header.producer_epoch) {
+            return Ok(());
+        }
+        if self.awaited.get(&id) != Some(&header.producer_epoch) {
+            return Err(refused);
+        }
+        let aborted = self.aborted.len() + self.recent.len();
+        if aborted >= TXN_ABORTED_PER_PARTITION_MAX {
+            return Err(PartitionError::Policy(
+                "the partition has as many aborted transactions as it may have",
+            ));
+        }
+        if self.open.len() >= PRODUCERS_PER_PARTITION_MAX {
+            return Err(PartitionError::Policy(
+                "the partition has as many open transactions as it may have",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A batch of a transaction is in the log.
+    pub fn appended(&mut self, header: &BatchHeader) {
+        let (id, epoch) = (header.producer_id, header.producer_epoch);
+        match self.open.get_mut(&id) {
+            Some(open) => open.epoch = epoch,
+            None => {
+                let first = header.base_offset;
+                self.open.insert(id, Open { epoch, first });
+                self.firsts.insert((first, id));
+            }
+        }
+    }
+
+    /// A marker is in the log. What lies below `durable` and `log_start` is forgotten as far as that can be.
+    pub fn ended(
+        &mut self,
+        producer_id: i64,
+        marker: Offset,
+        committed: bool,
+        durable: Offset,
+        log_start: Offset,
+    ) {
+        self.awaited.remove(&producer_id);
+        if let Some(open) = self.open.remove(&producer_id) {
+            self.firsts.remove(&(open.first, producer_id));
+            let span = TxnSpan {
+                producer_id,
+                epoch: open.epoch,
+                first: open.first,
+                last: marker,
+            };
+            self.recent.push_back(Ended { span, committed });
+        }
+        while let Some(ended) = self.recent.front() {
+            if ended.span.last >= durable {
+                break;
+            }
+            if !ended.committed {
+                self.aborted.push_back(ended.span);
+            }
+            self.recent.pop_front();
+        }
+        while self.aborted.front().is_some_and(|s| s.last < log_start) {
+            self.aborted.pop_front();
+        }
+    }
+
+    pub fn has_open(&self, producer_id: i64) -> bool {
+        self.open.contains_key(&producer_id)
+    }
+
+    /// The first offset that may still be aborted, as far as markers below `high_watermark` tell.
+    pub fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
+        let open = self.firsts.first().map(|(first, _)| *first);
+        let unsure = self.recent.iter().rev();
+        let unsure = unsure.take_while(|ended| ended.span.last >= high_watermark);
+        unsure.map(|ended| ended.span.first).chain(open).min()
+    }
+
+    /// Whether there are any of which a reader of committed records has to be told.
+    pub fn has_aborted(&self) -> bool {
+        !self.aborted.is_empty() || self.recent.iter().any(|ended| !ended.committed)
+    }
+
+    /// Aborted transactions with records in this range, by their first offset.
+    pub fn aborted_in(&self, from: Offset, to: Offset) -> Vec<TxnSpan> {
+        let begin = self.aborted.partition_point(|span| span.last < from);
+        let recent = self.recent.iter().filter(|ended| !ended.committed);
+        let mut found: Vec<TxnSpan> = self
+            .aborted
+            .range(begin..)
+            .chain(recent.map(|ended| &ended.span))
+            .filter(|span| span.last >= from && span.first < to)
+            .copied()
+            .collect();
+        found.sort_unstable_by_key(|span| (span.first, span.producer_id));
+        found
+    }
+
+    /// What a checkpoint keeps: how it was with the records below `durable`.
+    pub fn durable_spans(&self, durable: Offset) -> Vec<TxnSpan> {
+        let open = self.open.iter().map(|(id, open)| TxnSpan {
+            producer_id: *id,
+            epoch: open.epoch,
+            first: open.first,
+            last: -1,
+        });
+        let recent = self.recent.iter().filter_map(|ended| {
+            let sure = ended.span.last < durable;
+            match (sure, ended.committed) {
+                (true, true) => None,
+                (true, false) => Some(ended.span),
+                (false, _) => Some(TxnSpan {
+                    last: -1,
+                    ..ended.span
+                }),
+            }
+        });
+        let all = self.aborted.iter().copied().chain(recent).chain(open);
+        // A producer may have one that is not durable behind one whose marker is not.
+        let mut seen = BTreeSet::new();
+        let mut spans: Vec<TxnSpan> = all.filter(|span| span.first < durable).collect();
+        spans.retain(|span| span.last >= 0 || seen.insert(span.producer_id));
+        spans
+    }
+
+    /// Puts back what a checkpoint kept.
+    pub fn restore(&mut self, spans: &[TxnSpan]) {
+        for span in spans {
+            match span.last {
+                0.. => self.aborted.push_back(*span),
+                ..0 => {
+                    let open = Open {
+                        epoch: span.epoch,
+                        first: span.first,
+                    };
+                    self.open.insert(span.producer_id, open);
+                    self.firsts.insert((span.first, span.producer_id));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::batch::build;
+
+    fn header(producer_id: i64, offset: Offset) -> BatchHeader {
+        let batch = build::transactional(build::batch(1, b"", 1, Some((producer_id, 0, 0))));
+        let mut header = BatchHeader::parse(&batch).unwrap();
+        header.base_offset = offset;
+        header
+    }
+
+    fn begin(transactions: &mut Transactions, producer_id: i64, offset: Offset) {
+        let header = header(producer_id, offset);
+        transactions.await_batch(producer_id, 0);
+        transactions.check(&header).unwrap();
+        transactions.appended(&header);
+    }
+
+    fn spans(transactions: &Transactions, from: Offset, to: Offset) -> Vec<(i64, Offset)> {
+        let found = transactions.aborted_in(from, to);
+        found.iter().map(|s| (s.producer_id, s.first)).collect()
+    }
+
+    #[test]
+    fn what_may_be_aborted_is_not_stable_until_its_marker_is_durable() {
+        let mut t = Transactions::default();
+        assert_eq!(t.first_unstable(100), None);
+        begin(&mut t, 1, 10);
+        begin(&mut t, 2, 20);
+        assert_eq!(t.first_unstable(21), Some(10));
+        t.ended(1, 30, true, 25, 0);
+        assert_eq!(t.first_unstable(25), Some(10), "the marker may be lost");
+        assert_eq!(t.first_unstable(31), Some(20));
+        t.ended(2, 31, false, 31, 0);
+        assert_eq!(t.first_unstable(32), None);
+        assert_eq!(spans(&t, 0, 100), [(2, 20)]);
+        assert_eq!(spans(&t, 32, 100), []);
+        assert_eq!(spans(&t, 0, 20), []);
+    }
+
+    #[test]
+    fn a_late_batch_begins_nothing() {
+        let mut t = Transactions::default();
+        let refused = |t: &Transactions| t.check(&header(1, 40)).is_err();
+        assert!(refused(&t), "nobody asked its coordinator");
+        assert!(!t.await_batch(1, 0));
+        t.ended(1, 10, false, 10, 0);
+        assert!(refused(&t), "a marker came between");
+        begin(&mut t, 1, 11);
+        assert!(t.await_batch(1, 0) && !refused(&t));
+        let mut plain = header(1, 12);
+        plain.attributes = 0;
+        assert!(t.check(&plain).is_err(), "not of the transaction");
+    }
+
+    #[test]
+    fn a_checkpoint_keeps_what_is_durable() {
+        let mut t = Transactions::default();
+        begin(&mut t, 1, 10);
+        t.ended(1, 11, false, 12, 0);
+        begin(&mut t, 2, 12);
+        t.ended(2, 13, true, 12, 0);
+        begin(&mut t, 3, 14);
+        t.ended(3, 15, false, 12, 0);
+        begin(&mut t, 3, 16);
+        begin(&mut t, 4, 17);
+        for (durable, aborted, first) in [
+            (12, vec![(1, 10)], None),
+            (13, vec![(1, 10)], Some(12)),
+            (15, vec![(1, 10)], Some(14)),
+            (17, vec![(1, 10), (3, 14)], Some(16)),
+            (18, vec![(1, 10), (3, 14)], Some(16)),
+        ] {
+            let mut back = Transactions::default();
+            back.restore(&t.durable_spans(durable));
+            assert_eq!(spans(&back, 0, 100), aborted, "durable {durable}");
+            assert_eq!(back.first_unstable(durable), first, "durable {durable}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_log_any_more_is_forgotten() {
+        let mut t = Transactions::default();
+        for i in 0..10 {
+            begin(&mut t, i, i * 10);
+            t.ended(i, i * 10 + 5, false, i * 10 + 6, (i - 3) * 10);
+        }
+        assert_eq!(t.aborted.len(), 4);
+        assert_eq!(spans(&t, 0, 72), [(6, 60), (7, 70)]);
+    }
+}
