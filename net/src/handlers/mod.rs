@@ -6,6 +6,7 @@ mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod admin;
 mod alter_configs;
+mod alter_partition_reassignments;
 pub(crate) mod api_versions;
 mod called;
 mod create_partitions;
@@ -19,6 +20,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod fetch_session;
@@ -29,8 +31,10 @@ mod init_producer_id;
 mod join_group;
 mod leaders;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 mod metadata;
 mod offset_commit;
@@ -47,6 +51,7 @@ use crate::conn::CloseReason;
 use crate::out::Out;
 use crate::shard::ShardNet;
 use crate::shared::Door;
+use crate::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::wire::{ApiKey, Reader, Request, Str};
 use millrace_engine::api::meta::{Image, Topic};
 use millrace_engine::rt;
@@ -193,9 +198,20 @@ pub(crate) async fn serve(
                 .await
         }
         ApiKey::DeleteGroups => call.answer(|r, _| delete_groups::handle(shard, r)).await,
+        ApiKey::ElectLeaders => call.answer(|r, _| elect_leaders::handle(shard, r)).await,
         ApiKey::IncrementalAlterConfigs => {
             call.answer(|r, _| incremental_alter_configs::handle(shard, r))
                 .await
+        }
+        ApiKey::AlterPartitionReassignments => {
+            call.answer(|r, _| alter_partition_reassignments::handle(shard, r))
+                .await
+        }
+        ApiKey::ListPartitionReassignments => {
+            call.answer(|_: ListPartitionReassignmentsRequest, _| {
+                list_partition_reassignments::handle()
+            })
+            .await
         }
         ApiKey::OffsetDelete => call.answer(|r, _| offset_delete::handle(shard, r)).await,
         ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
@@ -205,6 +221,10 @@ pub(crate) async fn serve(
         }
         ApiKey::ListTransactions => {
             call.answer(|r, _| list_transactions::handle(shard, r))
+                .await
+        }
+        ApiKey::ListConfigResources => {
+            call.answer(|r, v| list_config_resources::handle(shard, r, v))
                 .await
         }
         ApiKey::DescribeTopicPartitions => {

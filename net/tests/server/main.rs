@@ -9,6 +9,7 @@ mod cores;
 mod describe;
 mod fetch;
 mod groups;
+mod leaders_and_moves;
 mod metadata;
 mod offsets;
 mod placement;
