@@ -152,6 +152,7 @@ impl Client {
             topic_data: vec![TopicProduceData {
                 name: Str::from("t"),
                 partition_data: vec![data],
+                ..Default::default()
             }],
             ..Default::default()
         };

@@ -6,6 +6,8 @@ mod config;
 mod conn;
 mod cores;
 mod errors;
+/// What levels of features clients find here.
+pub mod features;
 mod handlers;
 mod inbuf;
 mod ledger;

@@ -82,6 +82,7 @@ fn produce(partition: i32, records: Bytes) -> ProduceRequest {
     let topic = TopicProduceData {
         name: "t".into(),
         partition_data: vec![data],
+        ..Default::default()
     };
     ProduceRequest {
         acks: -1,
@@ -220,6 +221,7 @@ fn two_connections_keep_two_shards_busy_wherever_their_partitions_are() {
                     topics: vec![FetchTopic {
                         topic: "t".into(),
                         partitions: vec![asked],
+                        ..Default::default()
                     }],
                     ..Default::default()
                 };

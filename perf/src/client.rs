@@ -86,6 +86,7 @@ impl Client {
         let request = ApiVersionsRequest {
             client_software_name: CLIENT_ID.into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
+            ..Default::default()
         };
         let mut version = max;
         loop {
@@ -351,6 +352,7 @@ impl Client {
                         index: partition,
                         records: Some(batch.bytes.clone()),
                     }],
+                    ..Default::default()
                 }],
                 ..Default::default()
             },

@@ -224,6 +224,7 @@ mod tests {
         let topic = |name, partition_responses| TopicProduceResponse {
             name,
             partition_responses,
+            ..Default::default()
         };
         let response = ProduceResponse {
             responses: vec![
@@ -255,6 +256,7 @@ mod tests {
                         ..Default::default()
                     },
                 ],
+                ..Default::default()
             }],
             ..Default::default()
         };

@@ -207,6 +207,7 @@ impl Template {
             topic_data: vec![TopicProduceData {
                 name: Str::from(topic.to_string()),
                 partition_data,
+                ..Default::default()
             }],
         };
         let pieces = encode_request_pieces(0, Some(CLIENT_ID.into()), &request, PRODUCE_VERSION)?;
@@ -259,6 +260,7 @@ impl FetchTemplate {
             topics: vec![FetchTopic {
                 topic: Str::from(topic.to_string()),
                 partitions: partition_list,
+                ..Default::default()
             }],
             ..Default::default()
         };

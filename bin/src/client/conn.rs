@@ -18,6 +18,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The largest answer that is read; a fetch asks for far less.
 const ANSWER_BYTES_MAX: usize = 160 << 20;
 
+/// Newest version of Produce and Fetch in which topics go by name.
+const NAMES_VERSION_MAX: i16 = 12;
+
 /// ApiVersions of this version has been understood by every broker since Kafka 2.4; older ones say
 /// so in version 0.
 const API_VERSIONS_FIRST_TRY: i16 = 3;
@@ -56,6 +59,7 @@ impl Conn {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("millrace"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
+            ..Default::default()
         };
         for version in [API_VERSIONS_FIRST_TRY, 0] {
             self.send_at(&request, version)?;
@@ -81,9 +85,14 @@ impl Conn {
         ))
     }
 
-    /// The highest version that both sides speak.
+    /// The highest version that both sides speak and in which topics have names, as they have for this client.
     pub fn version<R: Request>(&self) -> Result<i16, ClientError> {
-        self.version_up_to::<R>(i16::MAX)
+        let ids_come_later = [ApiKey::Produce, ApiKey::Fetch].contains(&R::KEY);
+        self.version_up_to::<R>(if ids_come_later {
+            NAMES_VERSION_MAX
+        } else {
+            i16::MAX
+        })
     }
 
     /// The highest version that both sides speak and that is none above `max`.

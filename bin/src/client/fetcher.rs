@@ -164,6 +164,7 @@ impl Fetcher {
             topics: vec![FetchTopic {
                 topic: Str::from(self.topic.clone()),
                 partitions,
+                ..Default::default()
             }],
             ..FetchRequest::default()
         }

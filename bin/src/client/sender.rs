@@ -219,6 +219,7 @@ impl Sender {
             topic_data: vec![TopicProduceData {
                 name: Str::from(self.topic.name.clone()),
                 partition_data: data,
+                ..Default::default()
             }],
         };
         if self.options.acks == 0 {

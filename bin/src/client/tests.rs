@@ -154,6 +154,7 @@ fn produced(code: ErrorCode) -> ProduceResponse {
                 error_code: code.code(),
                 ..PartitionProduceResponse::default()
             }],
+            ..Default::default()
         }],
         ..ProduceResponse::default()
     }
@@ -384,6 +385,7 @@ fn reading_broker(stored: Bytes) -> (HostPort, Topic) {
                         }),
                         ..PartitionData::default()
                     }],
+                    ..Default::default()
                 }],
                 ..FetchResponse::default()
             })

@@ -5,6 +5,8 @@ import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
@@ -12,6 +14,8 @@ import java.util.stream.LongStream;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
+import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -25,12 +29,16 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.InvalidRecordException;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
+import org.apache.kafka.common.errors.InvalidReplicaAssignmentException;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
 import org.apache.kafka.common.errors.InvalidTopicException;
+import org.apache.kafka.common.errors.NoReassignmentInProgressException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
@@ -367,8 +375,37 @@ public final class Suite {
             Runner.check(nodes.contains(Client.get(cluster.controller())), "the controller is a node");
             Runner.check(!Client.get(cluster.clusterId()).isEmpty(), "has an id");
         });
+        runner.add("leaders_and_moves", this::leadersAndMoves);
+        runner.add("list_config_resources", () -> {
+            String topic = client.fresh("listed");
+            var listed = Client.get(client.admin.listConfigResources().all());
+            var resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+            Runner.check(listed.contains(resource), "the topic is listed");
+            var brokers = Client.get(client.admin
+                .listConfigResources(Set.of(ConfigResource.Type.BROKER), new ListConfigResourcesOptions()).all());
+            Runner.checkEqual(brokers.size(), 1, "brokers");
+        });
         runner.add("log_dirs", this::logDirs);
         runner.add("delete_topic_and_create_again", this::deleteTopic);
+    }
+
+    private void leadersAndMoves() throws Exception {
+        var partition = new TopicPartition(client.fresh("stays"), 0);
+        for (ElectionType type : ElectionType.values()) {
+            var elected = Client.get(client.admin.electLeaders(type, Set.of(partition)).partitions());
+            Throwable why = elected.get(partition).orElseThrow();
+            Runner.check(why instanceof ElectionNotNeededException, type + ": " + why);
+        }
+        int here = Client.get(client.admin.describeCluster().nodes()).iterator().next().id();
+        moveTo(partition, Optional.of(here));
+        Runner.expectError(InvalidReplicaAssignmentException.class, () -> moveTo(partition, Optional.of(here + 77)));
+        Runner.expectError(NoReassignmentInProgressException.class, () -> moveTo(partition, Optional.empty()));
+        Runner.checkEqual(Client.get(client.admin.listPartitionReassignments().reassignments()), Map.of(), "moves");
+    }
+
+    private Void moveTo(TopicPartition partition, Optional<Integer> broker) throws Exception {
+        var to = broker.map(id -> new NewPartitionReassignment(List.of(id)));
+        return Client.get(client.admin.alterPartitionReassignments(Map.of(partition, to)).all());
     }
 
     private void describeConfigs() throws Exception {

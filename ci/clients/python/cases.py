@@ -6,7 +6,7 @@ An adapter is a module's class with these methods (a client that lacks one leave
     beginning_offsets / end_offsets(topic, partitions) -> {partition: offset}
     offsets_for_times(topic, {partition: ms}) -> {partition: (offset, ms) or None}
     create_topic, delete_topic, topics, partitions_of, create_partitions, describe_config, alter_config,
-    incremental_alter, delete_records, describe_cluster, log_dirs
+    incremental_alter, delete_records, describe_cluster, elect_leaders, log_dirs
 Errors of the broker surface as `BrokerError` with Kafka's code.
 """
 
@@ -21,6 +21,7 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 MESSAGE_TOO_LARGE = 10
 INVALID_TOPIC = 17
 TOPIC_ALREADY_EXISTS = 36
+ELECTION_NOT_NEEDED = 84
 INVALID_PARTITIONS = 37
 INVALID_REPLICATION_FACTOR = 38
 INVALID_CONFIG = 40
@@ -374,6 +375,14 @@ def register_admin(case, adapter):
         check_equal(len(cluster["nodes"]), int(os.environ.get("BROKERS", "1")), "nodes")
         check(cluster["controller"] in cluster["nodes"], "the controller is a node")
         check_equal(adapter.describe_cluster()["cluster_id"], cluster["cluster_id"], "the id stays")
+
+    @case("elect_leaders", "elect_leaders")
+    def elect_leaders():
+        topic = fresh(adapter, "led", 2)
+        for preferred in (True, False):
+            codes = adapter.elect_leaders(topic, [0, 1, 2], preferred)
+            wanted = {0: ELECTION_NOT_NEEDED, 1: ELECTION_NOT_NEEDED, 2: UNKNOWN_TOPIC_OR_PARTITION}
+            check_equal(codes, wanted, f"preferred: {preferred}")
 
     @case("log_dirs", "log_dirs")
     def log_dirs():

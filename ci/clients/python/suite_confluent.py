@@ -15,6 +15,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
+    ElectionType,
     KafkaError,
     KafkaException,
     Producer,
@@ -128,7 +129,7 @@ class Adapter:
     committed_at_once = 10
     features = frozenset(
         "headers null_both idempotent out_of_range validate_only create_partitions describe_configs describe_errors "
-        "alter_configs incremental_alter delete_records describe_cluster zero_partitions invalid_record "
+        "alter_configs incremental_alter delete_records describe_cluster elect_leaders zero_partitions invalid_record "
         "join_errors static fencing alter_group_offsets delete_group".split()
     )
     poll_all = staticmethod(cases_groups.poll_in_turn)
@@ -309,6 +310,12 @@ class Adapter:
             "controller": found.controller.id,
             "nodes": {node.id for node in found.nodes},
         }
+
+    def elect_leaders(self, topic, partitions, preferred):
+        kind = ElectionType.PREFERRED if preferred else ElectionType.UNCLEAN
+        asked = [TopicPartition(topic, partition) for partition in partitions]
+        found = self.admin.elect_leaders(kind, asked).result(20)
+        return {of.partition: error.code() if error else 0 for of, error in found.items()}
 
     def member(
         self,

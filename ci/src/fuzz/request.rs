@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_net::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use millrace_net::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use millrace_net::wire::alter_configs::AlterConfigsRequest;
+use millrace_net::wire::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::create_partitions::CreatePartitionsRequest;
 use millrace_net::wire::create_topics::CreateTopicsRequest;
@@ -18,6 +19,7 @@ use millrace_net::wire::describe_groups::DescribeGroupsRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use millrace_net::wire::describe_transactions::DescribeTransactionsRequest;
+use millrace_net::wire::elect_leaders::ElectLeadersRequest;
 use millrace_net::wire::end_txn::EndTxnRequest;
 use millrace_net::wire::fetch::FetchRequest;
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
@@ -26,8 +28,10 @@ use millrace_net::wire::incremental_alter_configs::IncrementalAlterConfigsReques
 use millrace_net::wire::init_producer_id::InitProducerIdRequest;
 use millrace_net::wire::join_group::JoinGroupRequest;
 use millrace_net::wire::leave_group::LeaveGroupRequest;
+use millrace_net::wire::list_config_resources::ListConfigResourcesRequest;
 use millrace_net::wire::list_groups::ListGroupsRequest;
 use millrace_net::wire::list_offsets::ListOffsetsRequest;
+use millrace_net::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use millrace_net::wire::list_transactions::ListTransactionsRequest;
 use millrace_net::wire::metadata::MetadataRequest;
 use millrace_net::wire::offset_commit::OffsetCommitRequest;
@@ -92,11 +96,15 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::DescribeLogDirs => either::<DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => either::<CreatePartitionsRequest>,
         ApiKey::DeleteGroups => either::<DeleteGroupsRequest>,
+        ApiKey::ElectLeaders => either::<ElectLeadersRequest>,
         ApiKey::IncrementalAlterConfigs => either::<IncrementalAlterConfigsRequest>,
+        ApiKey::AlterPartitionReassignments => either::<AlterPartitionReassignmentsRequest>,
+        ApiKey::ListPartitionReassignments => either::<ListPartitionReassignmentsRequest>,
         ApiKey::OffsetDelete => either::<OffsetDeleteRequest>,
         ApiKey::DescribeCluster => either::<DescribeClusterRequest>,
         ApiKey::DescribeTransactions => either::<DescribeTransactionsRequest>,
         ApiKey::ListTransactions => either::<ListTransactionsRequest>,
+        ApiKey::ListConfigResources => either::<ListConfigResourcesRequest>,
         ApiKey::DescribeTopicPartitions => either::<DescribeTopicPartitionsRequest>,
     };
     read(version, response, body)

@@ -52,6 +52,7 @@ fn request() -> FetchRequest {
         topics: vec![FetchTopic {
             topic: Str::from_static("orders"),
             partitions: (0..PARTITIONS).map(partition).collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }
@@ -70,6 +71,7 @@ fn response(records: Records) -> FetchResponse {
         responses: vec![FetchableTopicResponse {
             topic: Str::from_static("orders"),
             partitions: (0..PARTITIONS).map(partition).collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }

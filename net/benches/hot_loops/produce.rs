@@ -46,6 +46,7 @@ fn request(partitions: i32) -> ProduceRequest {
         topic_data: vec![TopicProduceData {
             name: Str::from_static("orders"),
             partition_data: (0..partitions).map(data).collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }
@@ -61,6 +62,7 @@ fn response(partitions: i32) -> ProduceResponse {
         responses: vec![TopicProduceResponse {
             name: Str::from_static("orders"),
             partition_responses: (0..partitions).map(answer).collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }

@@ -337,11 +337,15 @@ impl Conn {
             | ApiKey::DescribeLogDirs
             | ApiKey::CreatePartitions
             | ApiKey::DeleteGroups
+            | ApiKey::ElectLeaders
             | ApiKey::IncrementalAlterConfigs
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
             | ApiKey::OffsetDelete
             | ApiKey::DescribeCluster
             | ApiKey::DescribeTransactions
             | ApiKey::ListTransactions
+            | ApiKey::ListConfigResources
             | ApiKey::DescribeTopicPartitions => {
                 // It sees the effects of everything before it, and is answered after it.
                 if !self.until(|| self.is_answered()).await {

@@ -1,13 +1,14 @@
 //! Owns ApiVersions: what this broker serves.
-//! Does not know the table itself (`wire::versions`).
+//! Does not know the tables themselves (`wire::versions`, `features`).
 //! Invariant: a request of any version is answered, in a form that its client can read.
 
 use super::Outcome;
+use crate::cores::Faces;
+use crate::features::{self, Feature, FEATURES};
 use crate::out::Out;
-use crate::wire::api_versions::{
-    ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
-};
-use crate::wire::{versions, ApiKey, ErrorCode, Str, WireError};
+use crate::shard::ShardNet;
+use crate::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::{versions, ApiKey, ErrorCode, WireError};
 
 impl Outcome for ApiVersionsResponse {
     fn failed(&self) -> bool {
@@ -15,59 +16,56 @@ impl Outcome for ApiVersionsResponse {
     }
 }
 
-pub(crate) async fn handle(request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
-    let named = |name: &str| is_software_name(name);
-    if version >= 3
-        && !(named(&request.client_software_name) && named(&request.client_software_version))
-    {
-        return ApiVersionsResponse {
-            error_code: ErrorCode::InvalidRequest.code(),
+pub(crate) async fn handle(
+    shard: &ShardNet,
+    request: ApiVersionsRequest,
+    version: i16,
+) -> ApiVersionsResponse {
+    let image = shard.broker.image();
+    match refused(&shard.faces(&image), &request, version) {
+        Some(error) => ApiVersionsResponse {
+            error_code: error.code(),
             ..Default::default()
-        };
+        },
+        None => answer(FEATURES, image.version, version),
     }
-    let features = FEATURES
-        .iter()
-        .filter(|f| f.min > 0 || version >= ZERO_VERSION_MIN);
-    let supported = features.map(|feature| SupportedFeatureKey {
-        name: Str::from_static(feature.name),
-        min_version: feature.min,
-        max_version: feature.max,
-    });
-    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
-        name: Str::from_static(feature.name),
-        max_version_level: feature.level,
-        min_version_level: feature.level,
-    });
+}
+
+fn answer(features: &[Feature], image_version: u64, version: i16) -> ApiVersionsResponse {
+    let finalized_features = features::finalized(features);
+    // Clients take levels over only with a later epoch than the last they saw, and the metadata's version only grows. Without
+    // levels there is no epoch of them either.
+    let finalized_features_epoch = match finalized_features.is_empty() {
+        true => -1,
+        false => i64::try_from(image_version).unwrap_or(i64::MAX),
+    };
     ApiVersionsResponse {
         api_keys: versions::advertised(),
-        supported_features: supported.collect(),
-        finalized_features_epoch: FEATURES_EPOCH,
-        finalized_features: finalized.collect(),
+        supported_features: features::supported(features, version),
+        finalized_features_epoch,
+        finalized_features,
         ..Default::default()
     }
 }
 
-/// First version that may carry features whose lowest level is 0.
-const ZERO_VERSION_MIN: i16 = 4;
-
-/// Levels are the same for as long as a broker runs: clients hear of them once.
-const FEATURES_EPOCH: i64 = 0;
-
-/// A feature on whose level clients' behaviour hangs.
-struct Feature {
-    name: &'static str,
-    min: i16,
-    max: i16,
-    level: i16,
+/// What is wrong with a request: names that are none, or another broker than this one (KIP-1242).
+fn refused(faces: &Faces<'_>, request: &ApiVersionsRequest, version: i16) -> Option<ErrorCode> {
+    let named = |name: &str| is_software_name(name);
+    if version >= 3
+        && !(named(&request.client_software_name) && named(&request.client_software_version))
+    {
+        return Some(ErrorCode::InvalidRequest);
+    }
+    match (&request.cluster_id, request.node_id) {
+        (None, -1) => None,
+        (None, _) | (Some(_), -1) => Some(ErrorCode::InvalidRequest),
+        (Some(cluster), node) => {
+            let image = faces.image;
+            let is_here = *cluster == *image.cluster_id && faces.node(node) == image.node_id;
+            (!is_here).then_some(ErrorCode::RebootstrapRequired)
+        }
+    }
 }
-
-/// By level 2 each end of a transaction bumps the epoch, and batches add their partitions to it (KIP-890).
-const FEATURES: &[Feature] = &[Feature {
-    name: "transaction.version",
-    min: 0,
-    max: 2,
-    level: 2,
-}];
 
 /// Letters, digits, dots and dashes, a letter or digit at both ends.
 fn is_software_name(name: &str) -> bool {
@@ -94,13 +92,14 @@ pub(crate) fn refuse(out: &mut Out, correlation_id: i32) -> Result<(), WireError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{api_versions, frame};
+    use crate::config::NetConfig;
+    use crate::features::tests::SOME;
+    use crate::wire::{api_versions, frame, Str};
     use bytes::Bytes;
-    use futures_lite::future::block_on;
 
     #[test]
     fn an_unknown_version_is_answered_in_version_0_with_error_35() {
-        for version in [-1i16, 5, 6, i16::MAX] {
+        for version in [-1i16, 6, 7, i16::MAX] {
             let mut request = Vec::new();
             request.extend(18i16.to_be_bytes());
             request.extend(version.to_be_bytes());
@@ -127,12 +126,8 @@ mod tests {
 
     #[test]
     fn the_response_header_is_version_0_even_where_the_body_is_flexible() {
-        let request = ApiVersionsRequest {
-            client_software_name: "test".into(),
-            client_software_version: "1.0-rc1".into(),
-        };
-        for version in 0..=4 {
-            let response = block_on(handle(request.clone(), version));
+        for version in 0..=5 {
+            let response = answer(SOME, 77, version);
             let mut out = Out::default();
             out.respond::<ApiVersionsRequest>(5, version, &response)
                 .unwrap();
@@ -145,30 +140,69 @@ mod tests {
             let (read, _) =
                 api_versions::decode_reply(Bytes::from(bytes).slice(4..), 5, version).unwrap();
             assert_eq!(read.api_keys, versions::advertised());
-            let levels = read.finalized_features.iter();
-            let levels: Vec<i16> = levels.map(|f| f.max_version_level).collect();
-            assert_eq!(levels, if version >= 3 { vec![2] } else { vec![] });
+            let (epoch, levels) = if version >= 3 { (77, 2) } else { (-1, 0) };
+            assert_eq!(read.finalized_features_epoch, epoch);
+            assert_eq!(read.finalized_features.len(), levels);
             let supported = read.supported_features.len();
-            assert_eq!(supported, usize::from(version >= 4), "version {version}");
+            assert_eq!(
+                supported,
+                [0, 0, 0, 1, 3, 3][version as usize],
+                "version {version}"
+            );
         }
+        assert_eq!(answer(&[], 77, 4).finalized_features_epoch, -1);
         assert_eq!(frame::SIZE_PREFIX_BYTES, 4);
     }
 
     #[test]
     fn malformed_software_names_are_refused_from_version_3_on() {
-        let code = |name: &'static str, version| {
-            let request = ApiVersionsRequest {
-                client_software_name: Str::from(name),
-                client_software_version: Str::from("1"),
-            };
-            block_on(handle(request, version)).error_code
-        };
+        let code =
+            |name: &'static str, version| refusal(&NetConfig::default(), name, None, -1, version);
         for good in ["a", "apache-kafka-java", "librdkafka", "a.b-c.9"] {
-            assert_eq!(code(good, 3), 0, "{good}");
+            assert_eq!(code(good, 3), None, "{good}");
         }
         for bad in ["", "-a", "a-", "a b", "a_b", "\u{e4}", ".a"] {
-            assert_eq!(code(bad, 3), 42, "{bad}");
-            assert_eq!(code(bad, 2), 0, "{bad}: the field does not exist yet");
+            assert_eq!(code(bad, 3), Some(ErrorCode::InvalidRequest), "{bad}");
+            assert_eq!(code(bad, 2), None, "{bad}: the field does not exist yet");
+        }
+    }
+
+    fn refusal(
+        config: &NetConfig,
+        name: &'static str,
+        cluster: Option<&str>,
+        node: i32,
+        version: i16,
+    ) -> Option<ErrorCode> {
+        let image = crate::handlers::tests::image(&[]);
+        let request = ApiVersionsRequest {
+            client_software_name: Str::from(name),
+            client_software_version: Str::from("1"),
+            cluster_id: cluster.map(|id| Str::from(id.to_owned())),
+            node_id: node,
+        };
+        refused(&Faces::new(config, 2, &image), &request, version)
+    }
+
+    #[test]
+    fn who_means_another_broker_is_told_to_start_over() {
+        let here = "c".repeat(22);
+        let code = |config, cluster, node| refusal(config, "a", cluster, node, 5);
+        let wrong = Some(ErrorCode::RebootstrapRequired);
+        let node = NetConfig::default();
+        assert_eq!(code(&node, None, -1), None, "a client that knows nothing");
+        assert_eq!(code(&node, Some(&here), 1), None);
+        assert_eq!(code(&node, Some(&here), 2), wrong);
+        assert_eq!(code(&node, Some("other"), 1), wrong);
+        for (cluster, id) in [(Some(&*here), -1), (None, 1)] {
+            assert_eq!(code(&node, cluster, id), Some(ErrorCode::InvalidRequest));
+        }
+        let cores = NetConfig {
+            core_ports: vec![1, 2],
+            ..NetConfig::default()
+        };
+        for (id, expected) in [(1_000, None), (1_001, None), (1, None), (1_002, wrong)] {
+            assert_eq!(code(&cores, Some(&here), id), expected, "{id}");
         }
     }
 }

@@ -2,13 +2,16 @@
 //! Does not know where records come from, and never copies more than a short run of them.
 //! Invariant: the answer names partitions in the order they were asked for, and tells a session only what is new.
 
+use super::called::{Called, Kept, ID_VERSION_MIN};
 use super::fetch_session::Plan;
+use super::leaders::{self, Leader, Leaders};
 use crate::conn::{CloseReason, Conn};
+use crate::cores::Endpoint;
 use crate::errors;
 use crate::out::{Body, Out};
 use crate::shard::ShardNet;
-use crate::wire::fetch::{FetchPartition, FetchRequest};
-use crate::wire::{ApiKey, ErrorCode, Message, WireError};
+use crate::wire::fetch::{FetchPartition, FetchRequest, NodeEndpoint};
+use crate::wire::{ApiKey, ErrorCode, Message, WireError, Writer};
 use futures_lite::future::or;
 use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{FetchItem, FetchOptions, FetchResult, Fetched, Image};
@@ -18,9 +21,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// First version with sessions.
 const SESSION_VERSION_MIN: i16 = 7;
+
+/// First version that tells the leader to those who believe in another (KIP-951).
+const LEADER_VERSION_MIN: i16 = 16;
 
 /// Longest park of a fetch, whatever the client asks for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -28,14 +35,32 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 /// A topic as the answer names it.
 enum Named {
     Known(Arc<Topic>),
-    Unknown(Arc<str>),
+    Unknown(Kept),
 }
 
 impl Named {
-    fn name(&self) -> &str {
+    fn is(&self, called: Called<'_>) -> bool {
+        match (self, called) {
+            (Named::Known(topic), Called::Name(name)) => topic.name == name,
+            (Named::Known(topic), Called::Id(id)) => topic.id == id,
+            (Named::Unknown(kept), called) => kept.called() == called,
+        }
+    }
+
+    /// As the answer calls it.
+    fn called(&self, version: i16) -> Called<'_> {
         match self {
-            Named::Known(topic) => &topic.name,
-            Named::Unknown(name) => name,
+            Named::Known(topic) if version < ID_VERSION_MIN => Called::Name(&topic.name),
+            Named::Known(topic) => Called::Id(topic.id),
+            Named::Unknown(kept) => kept.called(),
+        }
+    }
+
+    /// What is wrong where there is no such topic.
+    fn unknown(called: Called<'_>) -> ErrorCode {
+        match called {
+            Called::Name(_) => ErrorCode::UnknownTopicOrPartition,
+            Called::Id(_) => ErrorCode::UnknownTopicId,
         }
     }
 }
@@ -105,7 +130,10 @@ pub(crate) fn start(
     let plan = if version < SESSION_VERSION_MIN {
         Plan::Sessionless
     } else {
-        shard.sessions.borrow_mut().begin(&request, rt::now())
+        shard
+            .sessions
+            .borrow_mut()
+            .begin(&request, version, rt::now())
     };
     if let Plan::Full(id) | Plan::Incremental(id) = plan {
         if let Some(other) = conn.session.replace(Some(id)).filter(|other| *other != id) {
@@ -117,15 +145,16 @@ pub(crate) fn start(
         Plan::Refused(_) => {}
         Plan::Sessionless => {
             for topic in &request.topics {
+                let called = Called::of(&topic.topic, &topic.topic_id, version);
                 for partition in &topic.partitions {
-                    gather.add(&topic.topic, partition, 0);
+                    gather.add(called, partition, 0);
                 }
             }
         }
         Plan::Full(id) | Plan::Incremental(id) => {
             let sessions = shard.sessions.borrow();
             for (slot, remembered) in sessions.partitions(id) {
-                gather.add(&remembered.topic, &remembered.asked, slot);
+                gather.add(remembered.topic(), &remembered.asked, slot);
             }
         }
     }
@@ -179,25 +208,31 @@ impl Gather {
         }
     }
 
-    fn add(&mut self, name: &str, asked: &FetchPartition, slot: u32) {
+    fn add(&mut self, called: Called<'_>, asked: &FetchPartition, slot: u32) {
         // Partitions of one topic mostly follow each other: one look-up for all of them.
-        if self.topics.last().is_none_or(|last| last.name() != name) {
-            self.topics.push(match self.image.topic(name) {
+        if self.topics.last().is_none_or(|last| !last.is(called)) {
+            let known = match called {
+                Called::Name(name) => self.image.topic(name),
+                Called::Id(id) => self.image.topic_by_id(id),
+            };
+            self.topics.push(match known {
                 Some(topic) => Named::Known(topic.clone()),
-                None => Named::Unknown(name.into()),
+                None => Named::Unknown(called.into()),
             });
         }
         let found = match self.topics.last().expect("just pushed") {
-            Named::Unknown(_) => None,
+            Named::Unknown(_) => Err(Named::unknown(called)),
             Named::Known(topic) => {
                 let exists = usize::try_from(asked.partition)
                     .is_ok_and(|index| index < topic.partitions.len());
-                exists.then_some(topic.id)
+                exists
+                    .then_some(topic.id)
+                    .ok_or(ErrorCode::UnknownTopicOrPartition)
             }
         };
         let error = match found {
-            None => Some(ErrorCode::UnknownTopicOrPartition),
-            Some(topic) => {
+            Err(error) => Some(error),
+            Ok(topic) => {
                 self.items.push(FetchItem {
                     partition: PartitionId::new(topic, asked.partition),
                     offset: asked.fetch_offset,
@@ -224,6 +259,7 @@ struct Answer {
     partition: i32,
     slot: u32,
     error: ErrorCode,
+    leader: Option<Leader>,
     fetched: Fetched,
 }
 
@@ -267,6 +303,7 @@ impl Reply {
                 partition,
                 slot,
                 error,
+                leader: None,
                 fetched,
             });
         }
@@ -280,18 +317,38 @@ impl Reply {
                 (ErrorCode::None, id)
             }
         };
-        encode(
-            out,
-            correlation_id,
-            version,
+        let nodes = match version >= LEADER_VERSION_MIN {
+            true => name_leaders(shard, &topics, &mut answers),
+            false => Vec::new(),
+        };
+        let head = Head {
             error,
             session,
-            &topics,
-            answers,
-        )
-        .map_err(CloseReason::Response)?;
+            topics: &topics,
+            nodes: &nodes,
+        };
+        encode(out, correlation_id, version, head, answers).map_err(CloseReason::Response)?;
         Ok(failed || error.is_error())
     }
+}
+
+/// Says who leads the partitions whose leader the client does not know; gives where those are.
+fn name_leaders(shard: &ShardNet, topics: &[Named], answers: &mut [Answer]) -> Vec<Endpoint> {
+    if !answers.iter().any(|a| leaders::is_about_leaders(a.error)) {
+        return Vec::new();
+    }
+    let image = shard.broker.image();
+    let mut leaders = Leaders::new(shard.faces(&image));
+    for answer in answers {
+        let Named::Known(topic) = &topics[answer.topic as usize] else {
+            continue;
+        };
+        // As it is now: that it changed is why the client was wrong.
+        if let Some(topic) = image.topic_by_id(topic.id) {
+            answer.leader = leaders.beside(answer.error, topic, answer.partition);
+        }
+    }
+    leaders.endpoints()
 }
 
 /// Drops what the client of a session knows already.
@@ -325,23 +382,29 @@ fn nothing() -> Fetched {
     }
 }
 
+/// An answer but for its partitions.
+struct Head<'a> {
+    error: ErrorCode,
+    session: i32,
+    topics: &'a [Named],
+    nodes: &'a [Endpoint],
+}
+
 /// Writes the response as `wire::fetch` declares it, but with records by reference: the engine's buffers belong to
 /// this shard and cannot become `Bytes`. A test compares the two.
 fn encode(
     out: &mut Out,
     correlation_id: i32,
     version: i16,
-    error: ErrorCode,
-    session: i32,
-    topics: &[Named],
+    head: Head<'_>,
     answers: Vec<Answer>,
 ) -> Result<(), WireError> {
     let flexible = version >= FetchRequest::FLEXIBLE;
     out.frame(correlation_id, flexible, |body| {
         body.writer.i32(0); // throttle time
         if version >= SESSION_VERSION_MIN {
-            body.writer.i16(error.code());
-            body.writer.i32(session);
+            body.writer.i16(head.error.code());
+            body.writer.i32(head.session);
         }
         let groups = answers
             .chunk_by(|a, b| a.topic == b.topic)
@@ -352,8 +415,10 @@ fn encode(
         for count in groups {
             let mut group = answers.by_ref().take(count).peekable();
             let topic = group.peek().expect("groups are not empty").topic;
-            body.writer
-                .string(flexible, Some(topics[topic as usize].name()))?;
+            match head.topics[topic as usize].called(version) {
+                Called::Name(name) => body.writer.string(flexible, Some(name))?,
+                Called::Id(id) => body.writer.uuid(&Uuid::from_bytes(id.0)),
+            }
             body.writer.length(flexible, Some(count))?;
             for answer in group {
                 encode_partition(body, version, flexible, answer)?;
@@ -362,11 +427,37 @@ fn encode(
                 body.writer.uvarint(0);
             }
         }
-        if flexible {
-            body.writer.uvarint(0);
+        match endpoints(head.nodes, version)? {
+            Some(nodes) => {
+                body.writer.uvarint(1); // one tagged field,
+                body.writer.uvarint(0); // number 0
+                body.writer.uvarint(nodes.len() as u32);
+                body.writer.raw(&nodes.into_bytes());
+            }
+            None if flexible => body.writer.uvarint(0),
+            None => {}
         }
         Ok(())
     })
+}
+
+/// Where nodes are, as an array of the response; nothing without any.
+fn endpoints(nodes: &[Endpoint], version: i16) -> Result<Option<Writer>, WireError> {
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let mut writer = Writer::new();
+    writer.length(true, Some(nodes.len()))?;
+    for node in nodes {
+        let endpoint = NodeEndpoint {
+            node_id: node.id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+        };
+        endpoint.encode(&mut writer, version)?;
+    }
+    Ok(Some(writer))
 }
 
 fn encode_partition(
@@ -407,16 +498,20 @@ fn encode_partition(
     body.records(flexible, records)?;
     if flexible {
         let writer = &mut body.writer;
-        match diverging {
-            None => writer.uvarint(0),
-            Some(diverging) => {
-                writer.uvarint(1); // one tagged field,
-                writer.uvarint(0); // number 0,
-                writer.uvarint(13); // of an epoch, an offset and no tagged fields
-                writer.i32(diverging.epoch);
-                writer.i64(diverging.end_offset);
-                writer.uvarint(0);
-            }
+        writer.uvarint(u32::from(diverging.is_some()) + u32::from(answer.leader.is_some()));
+        if let Some(diverging) = diverging {
+            writer.uvarint(0); // tagged field 0,
+            writer.uvarint(13); // of an epoch, an offset and no tagged fields
+            writer.i32(diverging.epoch);
+            writer.i64(diverging.end_offset);
+            writer.uvarint(0);
+        }
+        if let Some(leader) = answer.leader {
+            writer.uvarint(1); // tagged field 1,
+            writer.uvarint(9); // of a node, an epoch and no tagged fields
+            writer.i32(leader.id);
+            writer.i32(leader.epoch);
+            writer.uvarint(0);
         }
     }
     Ok(())
@@ -426,11 +521,13 @@ fn encode_partition(
 mod tests {
     use super::*;
     use crate::wire::fetch::{
-        AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+        AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse,
+        LeaderIdAndEpoch, PartitionData,
     };
-    use crate::wire::{frame, Records};
+    use crate::wire::{frame, Records, Str};
     use bytes::Bytes;
     use millrace_engine::api::{self, Diverging, RecordChunk};
+    use millrace_engine::types::TopicId;
 
     fn chunk(byte: u8, length: usize) -> RecordChunk {
         RecordChunk::Owned(Bytes::from(vec![byte; length]))
@@ -438,16 +535,35 @@ mod tests {
 
     #[test]
     fn every_version_reads_back_through_the_wire_codec() {
-        for version in 4..=12 {
-            let topics = [
-                Named::Unknown("first".into()),
-                Named::Unknown("second".into()),
-            ];
+        for version in 4..=18 {
+            let by_id = version >= 13;
+            let named = |name: &str, id: u8| {
+                Named::Unknown(match by_id {
+                    true => Called::Id(TopicId([id; 16])).into(),
+                    false => Called::Name(name).into(),
+                })
+            };
+            let topics = [named("first", 1), named("second", 2)];
+            let topic = |name: &'static str, id: u8| match by_id {
+                true => (Str::default(), Uuid::from_bytes([id; 16])),
+                false => (name.into(), Uuid::nil()),
+            };
+            let tells_leaders = version >= 16;
+            let leader = tells_leaders.then_some(Leader { id: 7, epoch: 8 });
+            let nodes: Vec<Endpoint> = (0..2 * i32::from(tells_leaders))
+                .map(|n| Endpoint {
+                    id: 7 + n,
+                    host: "h".into(),
+                    port: 9,
+                    rack: (n == 1).then(|| "r".into()),
+                })
+                .collect();
             let answer = |topic, partition, error, fetched| Answer {
                 topic,
                 partition,
                 slot: 0,
                 error,
+                leader: None,
                 fetched,
             };
             let full = Fetched {
@@ -465,7 +581,7 @@ mod tests {
                 records: vec![chunk(1, 700), chunk(2, 10), chunk(3, 900)],
                 held: None,
             };
-            let answers = vec![
+            let mut answers = vec![
                 answer(0, 0, ErrorCode::None, full),
                 answer(0, 5, ErrorCode::OffsetOutOfRange, nothing()),
                 answer(
@@ -478,17 +594,15 @@ mod tests {
                     },
                 ),
             ];
+            answers[1].leader = leader;
             let mut out = Out::default();
-            encode(
-                &mut out,
-                33,
-                version,
-                ErrorCode::None,
-                if version >= 7 { 12 } else { 0 },
-                &topics,
-                answers,
-            )
-            .unwrap();
+            let head = Head {
+                error: ErrorCode::None,
+                session: if version >= 7 { 12 } else { 0 },
+                topics: &topics,
+                nodes: &nodes,
+            };
+            encode(&mut out, 33, version, head, answers).unwrap();
             let bytes = Bytes::from(out.pieces().concat());
             let response =
                 frame::decode_response::<FetchRequest>(bytes.slice(4..), 33, version).unwrap();
@@ -501,7 +615,8 @@ mod tests {
                 session_id: if version >= 7 { 12 } else { 0 },
                 responses: vec![
                     FetchableTopicResponse {
-                        topic: "first".into(),
+                        topic: topic("first", 1).0,
+                        topic_id: topic("first", 1).1,
                         partitions: vec![
                             PartitionData {
                                 partition_index: 0,
@@ -529,12 +644,20 @@ mod tests {
                                 high_watermark: -1,
                                 last_stable_offset: -1,
                                 log_start_offset: -1,
+                                current_leader: leader.map_or_else(
+                                    LeaderIdAndEpoch::default,
+                                    |leader| LeaderIdAndEpoch {
+                                        leader_id: leader.id,
+                                        leader_epoch: leader.epoch,
+                                    },
+                                ),
                                 ..Default::default()
                             },
                         ],
                     },
                     FetchableTopicResponse {
-                        topic: "second".into(),
+                        topic: topic("second", 2).0,
+                        topic_id: topic("second", 2).1,
                         partitions: vec![PartitionData {
                             partition_index: 1,
                             high_watermark: 1,
@@ -544,6 +667,15 @@ mod tests {
                         }],
                     },
                 ],
+                node_endpoints: nodes
+                    .iter()
+                    .map(|node| NodeEndpoint {
+                        node_id: node.id,
+                        host: node.host.clone(),
+                        port: node.port,
+                        rack: node.rack.clone(),
+                    })
+                    .collect(),
                 ..Default::default()
             };
             assert_eq!(response, expected, "version {version}");

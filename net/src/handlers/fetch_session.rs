@@ -3,12 +3,12 @@
 //! Invariant: sessions and the partitions they remember stay within their bounds; whoever finds no room is served
 //! without a session, which every client understands.
 
+use super::called::{Called, Kept, ID_VERSION_MIN};
 use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::ErrorCode;
 use hashbrown::{Equivalent, HashMap};
 use millrace_engine::api::{plant, Plant};
 use millrace_engine::rt::{self, Mono};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A session unused for this long may be evicted for a new one.
@@ -21,17 +21,25 @@ const EPOCH_FINAL: i32 = -1;
 /// What a session remembers of one partition. Offsets and bytes are as the client last said.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Remembered {
-    pub(crate) topic: Arc<str>,
+    topic: Kept,
     pub(crate) asked: FetchPartition,
     /// What the client was last told; -1 before that and after an error.
     high_watermark: i64,
     log_start: i64,
 }
 
+impl Remembered {
+    pub(crate) fn topic(&self) -> Called<'_> {
+        self.topic.called()
+    }
+}
+
 /// One session. `Send`, so that it can move with its connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: i32,
+    /// Whether its topics go by id: that is settled when it begins.
+    by_id: bool,
     /// Epoch that the next request must carry.
     epoch: i32,
     last_used: Mono,
@@ -43,14 +51,14 @@ pub(crate) struct Session {
 }
 
 #[derive(PartialEq, Eq, Hash, Debug)]
-struct Key(Arc<str>, i32);
+struct Key(Kept, i32);
 
 #[derive(Hash)]
-struct KeyRef<'a>(&'a str, i32);
+struct KeyRef<'a>(Called<'a>, i32);
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        *self.0 == *key.0 && self.1 == key.1
+        self.0 == key.0.called() && self.1 == key.1
     }
 }
 
@@ -97,7 +105,7 @@ impl SessionCache {
     }
 
     /// Decides what a request (of version 7 or later) asks for and remembers what it says.
-    pub(crate) fn begin(&mut self, request: &FetchRequest, now: Mono) -> Plan {
+    pub(crate) fn begin(&mut self, request: &FetchRequest, version: i16, now: Mono) -> Plan {
         match request.session_epoch {
             EPOCH_FINAL => {
                 self.remove(request.session_id);
@@ -105,22 +113,31 @@ impl SessionCache {
             }
             EPOCH_INITIAL => {
                 self.remove(request.session_id);
-                self.open(request, now)
+                self.open(request, version, now)
                     .map_or(Plan::Sessionless, Plan::Full)
             }
-            epoch => self.continue_session(request, epoch, now),
+            epoch => self.continue_session(request, version, epoch, now),
         }
     }
 
-    fn continue_session(&mut self, request: &FetchRequest, epoch: i32, now: Mono) -> Plan {
+    fn continue_session(
+        &mut self,
+        request: &FetchRequest,
+        version: i16,
+        epoch: i32,
+        now: Mono,
+    ) -> Plan {
         let Some(session) = self.sessions.get_mut(&request.session_id) else {
             return Plan::Refused(ErrorCode::FetchSessionIdNotFound);
         };
         if session.epoch != epoch {
             return Plan::Refused(ErrorCode::InvalidFetchSessionEpoch);
         }
+        if session.by_id != (version >= ID_VERSION_MIN) {
+            return Plan::Refused(ErrorCode::FetchSessionTopicIdError);
+        }
         let before = session.order.len();
-        session.update(request);
+        session.update(request, version);
         session.epoch = next_epoch(epoch);
         session.last_used = now;
         let after = session.order.len();
@@ -137,7 +154,7 @@ impl SessionCache {
         Plan::Incremental(request.session_id)
     }
 
-    fn open(&mut self, request: &FetchRequest, now: Mono) -> Option<i32> {
+    fn open(&mut self, request: &FetchRequest, version: i16, now: Mono) -> Option<i32> {
         let partitions: usize = request
             .topics
             .iter()
@@ -149,6 +166,7 @@ impl SessionCache {
         let id = self.free_id();
         let mut session = Session {
             id,
+            by_id: version >= ID_VERSION_MIN,
             epoch: next_epoch(EPOCH_INITIAL),
             last_used: now,
             order: Vec::with_capacity(partitions),
@@ -156,7 +174,7 @@ impl SessionCache {
             free: Vec::new(),
             index: HashMap::with_capacity(partitions),
         };
-        session.update(request);
+        session.update(request, version);
         self.partitions += session.order.len();
         self.sessions.insert(id, session);
         Some(id)
@@ -256,31 +274,31 @@ impl SessionCache {
 }
 
 impl Session {
-    fn update(&mut self, request: &FetchRequest) {
+    fn update(&mut self, request: &FetchRequest, version: i16) {
         for topic in &request.forgotten_topics_data {
+            let called = Called::of(&topic.topic, &topic.topic_id, version);
             for partition in &topic.partitions {
-                self.forget(&topic.topic, *partition);
+                self.forget(called, *partition);
             }
         }
         for topic in &request.topics {
-            let mut name: Option<Arc<str>> = None;
+            let called = Called::of(&topic.topic, &topic.topic_id, version);
+            let mut kept: Option<Kept> = None;
             for asked in &topic.partitions {
-                if let Some(slot) = self.index.get(&KeyRef(&topic.topic, asked.partition)) {
+                if let Some(slot) = self.index.get(&KeyRef(called, asked.partition)) {
                     let remembered = self.slots[*slot as usize]
                         .as_mut()
                         .expect("indexed slots are used");
                     remembered.asked = asked.clone();
                     continue;
                 }
-                let name = name
-                    .get_or_insert_with(|| Arc::from(topic.topic.as_str()))
-                    .clone();
-                self.remember(name, asked.clone());
+                let kept = kept.get_or_insert_with(|| Kept::from(called)).clone();
+                self.remember(kept, asked.clone());
             }
         }
     }
 
-    fn remember(&mut self, topic: Arc<str>, asked: FetchPartition) {
+    fn remember(&mut self, topic: Kept, asked: FetchPartition) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
@@ -295,7 +313,7 @@ impl Session {
         });
     }
 
-    fn forget(&mut self, topic: &str, partition: i32) {
+    fn forget(&mut self, topic: Called<'_>, partition: i32) {
         if let Some(slot) = self.index.remove(&KeyRef(topic, partition)) {
             self.slots[slot as usize] = None;
             self.free.push(slot);
@@ -316,7 +334,9 @@ fn next_epoch(epoch: i32) -> i32 {
 mod tests {
     use super::*;
     use crate::wire::fetch::{FetchTopic, ForgottenTopic};
+    use crate::wire::Str;
     use millrace_engine::rt::sim::{Sim, SimConfig};
+    use uuid::Uuid;
 
     fn request(id: i32, epoch: i32, partitions: &[(&'static str, i32, i64)]) -> FetchRequest {
         let mut request = FetchRequest {
@@ -332,15 +352,25 @@ mod tests {
                     fetch_offset: *offset,
                     ..Default::default()
                 }],
+                ..Default::default()
             });
         }
         request
     }
 
+    /// Any version in which topics go by name.
+    const BY_NAME: i16 = 12;
+
     fn asked(cache: &SessionCache, id: i32) -> Vec<(String, i32, i64)> {
         cache
             .partitions(id)
-            .map(|(_, p)| (p.topic.to_string(), p.asked.partition, p.asked.fetch_offset))
+            .map(|(_, p)| {
+                let topic = match p.topic() {
+                    Called::Name(name) => name.to_string(),
+                    Called::Id(id) => id.0[15].to_string(),
+                };
+                (topic, p.asked.partition, p.asked.fetch_offset)
+            })
             .collect()
     }
 
@@ -349,7 +379,7 @@ mod tests {
     }
 
     fn opened(cache: &mut SessionCache, partitions: &[(&'static str, i32, i64)], now: Mono) -> i32 {
-        match cache.begin(&request(0, 0, partitions), now) {
+        match cache.begin(&request(0, 0, partitions), BY_NAME, now) {
             Plan::Full(id) => id,
             other => panic!("no session: {other:?}"),
         }
@@ -369,13 +399,61 @@ mod tests {
             second.forgotten_topics_data.push(ForgottenTopic {
                 topic: "b".into(),
                 partitions: vec![0, 9],
+                ..Default::default()
             });
-            assert_eq!(cache.begin(&second, Mono(1)), Plan::Incremental(id));
+            assert_eq!(
+                cache.begin(&second, BY_NAME, Mono(1)),
+                Plan::Incremental(id)
+            );
             assert_eq!(
                 asked(&cache, id),
                 [("a".into(), 0, 5), ("a".into(), 1, 60), ("c".into(), 0, 8)]
             );
             assert_eq!(cache.partitions, 3);
+        });
+    }
+
+    /// The same request with ids for names: the last byte of an id is the name's first.
+    fn by_id(mut request: FetchRequest) -> FetchRequest {
+        let id = |name: &Str| Uuid::from_u128(name.as_bytes()[0].into());
+        for topic in &mut request.topics {
+            topic.topic_id = id(&topic.topic);
+            topic.topic = Str::default();
+        }
+        for topic in &mut request.forgotten_topics_data {
+            topic.topic_id = id(&topic.topic);
+            topic.topic = Str::default();
+        }
+        request
+    }
+
+    #[test]
+    fn a_session_by_id_tells_topics_apart_that_have_no_names() {
+        in_sim(|| {
+            let mut cache = SessionCache::new(0, 2, 10, 100);
+            let first = by_id(request(0, 0, &[("a", 0, 5), ("a", 1, 6), ("b", 0, 7)]));
+            let Plan::Full(id) = cache.begin(&first, 13, Mono(0)) else {
+                panic!("no session")
+            };
+            let mut second = request(id, 1, &[("b", 0, 70), ("c", 0, 8)]);
+            second.forgotten_topics_data.push(ForgottenTopic {
+                topic: "a".into(),
+                partitions: vec![1],
+                ..Default::default()
+            });
+            let second = by_id(second);
+            assert_eq!(
+                cache.begin(&second, 12, Mono(1)),
+                Plan::Refused(ErrorCode::FetchSessionTopicIdError)
+            );
+            assert_eq!(cache.begin(&second, 18, Mono(1)), Plan::Incremental(id));
+            let (a, b, c) = ("97".to_string(), "98".to_string(), "99".to_string());
+            assert_eq!(asked(&cache, id), [(a, 0, 5), (b, 0, 70), (c, 0, 8)]);
+            let named = opened(&mut cache, &[("a", 0, 5)], Mono(0));
+            assert_eq!(
+                cache.begin(&by_id(request(named, 1, &[])), 13, Mono(1)),
+                Plan::Refused(ErrorCode::FetchSessionTopicIdError)
+            );
         });
     }
 
@@ -386,27 +464,27 @@ mod tests {
             let id = opened(&mut cache, &[("a", 0, 5)], Mono(0));
             let refused = |error| Plan::Refused(error);
             assert_eq!(
-                cache.begin(&request(id + 2, 1, &[]), Mono(0)),
+                cache.begin(&request(id + 2, 1, &[]), BY_NAME, Mono(0)),
                 refused(ErrorCode::FetchSessionIdNotFound)
             );
             assert_eq!(
-                cache.begin(&request(id, 2, &[]), Mono(0)),
+                cache.begin(&request(id, 2, &[]), BY_NAME, Mono(0)),
                 refused(ErrorCode::InvalidFetchSessionEpoch)
             );
             assert_eq!(
-                cache.begin(&request(id, 1, &[]), Mono(0)),
+                cache.begin(&request(id, 1, &[]), BY_NAME, Mono(0)),
                 Plan::Incremental(id)
             );
             assert_eq!(
-                cache.begin(&request(id, 1, &[]), Mono(0)),
+                cache.begin(&request(id, 1, &[]), BY_NAME, Mono(0)),
                 refused(ErrorCode::InvalidFetchSessionEpoch)
             );
             assert_eq!(
-                cache.begin(&request(id, -1, &[("a", 0, 5)]), Mono(0)),
+                cache.begin(&request(id, -1, &[("a", 0, 5)]), BY_NAME, Mono(0)),
                 Plan::Sessionless
             );
             assert_eq!(
-                cache.begin(&request(id, 2, &[]), Mono(0)),
+                cache.begin(&request(id, 2, &[]), BY_NAME, Mono(0)),
                 refused(ErrorCode::FetchSessionIdNotFound)
             );
             assert_eq!(cache.partitions, 0);
@@ -418,18 +496,19 @@ mod tests {
         in_sim(|| {
             let mut cache = SessionCache::new(0, 1, 1, 100);
             let first = opened(&mut cache, &[("a", 0, 5)], Mono(0));
-            let Plan::Full(second) = cache.begin(&request(first, 0, &[("b", 0, 1)]), Mono(0))
+            let Plan::Full(second) =
+                cache.begin(&request(first, 0, &[("b", 0, 1)]), BY_NAME, Mono(0))
             else {
                 panic!("the only slot was not freed")
             };
             assert_eq!(asked(&cache, second), [("b".into(), 0, 1)]);
             cache.sessions.get_mut(&second).unwrap().epoch = i32::MAX;
             assert_eq!(
-                cache.begin(&request(second, i32::MAX, &[]), Mono(0)),
+                cache.begin(&request(second, i32::MAX, &[]), BY_NAME, Mono(0)),
                 Plan::Incremental(second)
             );
             assert_eq!(
-                cache.begin(&request(second, 1, &[]), Mono(0)),
+                cache.begin(&request(second, 1, &[]), BY_NAME, Mono(0)),
                 Plan::Incremental(second)
             );
         });
@@ -477,19 +556,19 @@ mod tests {
             let a = opened(&mut cache, &[("a", 0, 0)], Mono(0));
             let b = opened(&mut cache, &[("b", 0, 0)], Mono(1));
             assert_eq!(
-                cache.begin(&request(0, 0, &[("c", 0, 0)]), Mono(2)),
+                cache.begin(&request(0, 0, &[("c", 0, 0)]), BY_NAME, Mono(2)),
                 Plan::Sessionless
             );
             let later = Mono(2) + EVICT_AFTER;
             assert_eq!(
-                cache.begin(&request(b, 1, &[]), later),
+                cache.begin(&request(b, 1, &[]), BY_NAME, later),
                 Plan::Incremental(b)
             );
             let c = opened(&mut cache, &[("c", 0, 0)], later);
             assert!(!cache.sessions.contains_key(&a) && cache.sessions.contains_key(&c));
             // One partition is left in all; two more do not fit.
             assert_eq!(
-                cache.begin(&request(b, 2, &[("b", 1, 0), ("b", 2, 0)]), later),
+                cache.begin(&request(b, 2, &[("b", 1, 0), ("b", 2, 0)]), BY_NAME, later),
                 Plan::Refused(ErrorCode::FetchSessionIdNotFound)
             );
             assert_eq!(cache.partitions, 1);
@@ -505,7 +584,7 @@ mod tests {
             let session = here.remove(id).unwrap();
             assert_eq!(there.adopt(session, Mono(1)), Some(id));
             assert_eq!(
-                there.begin(&request(id, 1, &[]), Mono(1)),
+                there.begin(&request(id, 1, &[]), BY_NAME, Mono(1)),
                 Plan::Incremental(id)
             );
             let own = opened(&mut there, &[("a", 0, 5)], Mono(0));

@@ -6,7 +6,9 @@ mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod admin;
 mod alter_configs;
+mod alter_partition_reassignments;
 pub(crate) mod api_versions;
+mod called;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -18,6 +20,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod fetch_session;
@@ -26,9 +29,12 @@ mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
+mod leaders;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 mod metadata;
 mod offset_commit;
@@ -45,6 +51,7 @@ use crate::conn::CloseReason;
 use crate::out::Out;
 use crate::shard::ShardNet;
 use crate::shared::Door;
+use crate::wire::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::wire::{ApiKey, Reader, Request, Str};
 use millrace_engine::api::meta::{Image, Topic};
 use millrace_engine::rt;
@@ -148,7 +155,7 @@ pub(crate) async fn serve(
                 .await
         }
         ApiKey::ListGroups => call.answer(|r, _| list_groups::handle(shard, r)).await,
-        ApiKey::ApiVersions => call.answer(api_versions::handle).await,
+        ApiKey::ApiVersions => call.answer(|r, v| api_versions::handle(shard, r, v)).await,
         ApiKey::CreateTopics => call.answer(|r, v| create_topics::handle(shard, r, v)).await,
         ApiKey::DeleteTopics => call.answer(|r, v| delete_topics::handle(shard, r, v)).await,
         ApiKey::DeleteRecords => call.answer(|r, _| delete_records::handle(shard, r)).await,
@@ -191,9 +198,20 @@ pub(crate) async fn serve(
                 .await
         }
         ApiKey::DeleteGroups => call.answer(|r, _| delete_groups::handle(shard, r)).await,
+        ApiKey::ElectLeaders => call.answer(|r, _| elect_leaders::handle(shard, r)).await,
         ApiKey::IncrementalAlterConfigs => {
             call.answer(|r, _| incremental_alter_configs::handle(shard, r))
                 .await
+        }
+        ApiKey::AlterPartitionReassignments => {
+            call.answer(|r, _| alter_partition_reassignments::handle(shard, r))
+                .await
+        }
+        ApiKey::ListPartitionReassignments => {
+            call.answer(|_: ListPartitionReassignmentsRequest, _| {
+                list_partition_reassignments::handle()
+            })
+            .await
         }
         ApiKey::OffsetDelete => call.answer(|r, _| offset_delete::handle(shard, r)).await,
         ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
@@ -203,6 +221,10 @@ pub(crate) async fn serve(
         }
         ApiKey::ListTransactions => {
             call.answer(|r, _| list_transactions::handle(shard, r))
+                .await
+        }
+        ApiKey::ListConfigResources => {
+            call.answer(|r, v| list_config_resources::handle(shard, r, v))
                 .await
         }
         ApiKey::DescribeTopicPartitions => {

@@ -2,14 +2,16 @@
 //! Does not know how batches are stored or when they are durable.
 //! Invariant: the engine has every batch of a request before the next request of the connection is looked at.
 
+use super::leaders::{self, Leaders};
 use super::produce_txn;
 use crate::conn::{CloseReason, Conn};
+use crate::cores::Faces;
 use crate::errors;
 use crate::out::Out;
 use crate::shard::ShardNet;
 use crate::wire::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceResponse,
+    TopicProduceData, TopicProduceResponse,
 };
 use crate::wire::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
@@ -17,14 +19,18 @@ use millrace_engine::api::meta::Topic;
 use millrace_engine::api::{Acks, AppendItem, AppendResult, Image, PartitionError};
 use millrace_engine::types::batch::LOG_OVERHEAD;
 use millrace_engine::types::limits::BATCH_HEADER_BYTES;
-use millrace_engine::types::PartitionId;
+use millrace_engine::types::{PartitionId, TopicId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// First version that may carry zstd.
 const ZSTD_VERSION_MIN: i16 = 7;
+/// First version in which topics go by id.
+const ID_VERSION_MIN: i16 = 13;
 /// First version that tells the new leader with NOT_LEADER_OR_FOLLOWER (KIP-951).
 const LEADER_VERSION_MIN: i16 = 10;
 /// First version with error messages.
@@ -68,7 +74,7 @@ async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Refused {
             };
             let broker = &shard.broker;
             let image = broker.image();
-            let known = image.topic(&topic.name);
+            let known = find(&image, topic);
             if !known.is_some_and(|topic| topic.config.cleanup_policy.compact) {
                 break;
             }
@@ -79,6 +85,15 @@ async fn keyless(shard: &ShardNet, request: &ProduceRequest) -> Refused {
         }
     }
     keyless
+}
+
+/// The topic that a request means; of name and id it has only one.
+pub(super) fn find<'a>(image: &'a Image, asked: &TopicProduceData) -> Option<&'a Arc<Topic>> {
+    if asked.topic_id.is_nil() {
+        image.topic(&asked.name)
+    } else {
+        image.topic_by_id(TopicId(asked.topic_id.into_bytes()))
+    }
 }
 
 fn is_compressed(batch: &Bytes) -> bool {
@@ -107,7 +122,7 @@ pub(crate) fn start(
     let mut places = Vec::with_capacity(partitions);
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for (topic_at, topic) in request.topic_data.into_iter().enumerate() {
-        let known = image.topic(&topic.name);
+        let known = find(&image, &topic);
         let mut answers = Vec::with_capacity(topic.partition_data.len());
         for (partition_at, data) in topic.partition_data.into_iter().enumerate() {
             let mut answer = PartitionProduceResponse {
@@ -128,7 +143,7 @@ pub(crate) fn start(
                         usize::try_from(data.index)
                             .is_ok_and(|index| index < topic.partitions.len())
                     })
-                    .ok_or((ErrorCode::UnknownTopicOrPartition, UNKNOWN))
+                    .ok_or_else(|| unknown(known.is_some(), version))
                     .and_then(|topic| Ok((topic.id, one_batch(data.records, version)?))),
             };
             match checked {
@@ -147,11 +162,16 @@ pub(crate) fn start(
             }
             answers.push(answer);
         }
-        // A name of its own: the request's buffer need not live until the answer is out.
-        let name =
-            Str::from(known.map_or_else(|| topic.name.to_string(), |topic| topic.name.clone()));
+        let name = if version >= ID_VERSION_MIN {
+            Str::default()
+        } else {
+            // A name of its own: the request's buffer need not live until the answer is out.
+            Str::from(known.map_or_else(|| topic.name.to_string(), |topic| topic.name.clone()))
+        };
         responses.push(TopicProduceResponse {
             name,
+            // Also where the version has no place for it: the leaders of its partitions are found by it.
+            topic_id: known.map_or(topic.topic_id, |topic| Uuid::from_bytes(topic.id.0)),
             partition_responses: answers,
         });
     }
@@ -182,6 +202,16 @@ pub(super) fn is_closed(topic: &Topic, client_id: Option<&str>) -> bool {
 const INTERNAL: &str = "cannot append to an internal topic";
 const KEYLESS: &str = "records of a compacted topic need keys, and to be readable";
 const UNKNOWN: &str = "this server does not host this topic-partition";
+const UNKNOWN_ID: &str = "this server does not host this topic ID";
+
+/// What is wrong where there is no such partition.
+fn unknown(topic_exists: bool, version: i16) -> (ErrorCode, &'static str) {
+    if topic_exists || version < ID_VERSION_MIN {
+        (ErrorCode::UnknownTopicOrPartition, UNKNOWN)
+    } else {
+        (ErrorCode::UnknownTopicId, UNKNOWN_ID)
+    }
+}
 
 fn acks(acks: i16) -> Option<Acks> {
     match acks {
@@ -292,56 +322,42 @@ impl Reply {
             };
         }
         if version >= LEADER_VERSION_MIN
-            && answers().any(|a| a.error_code == ErrorCode::NotLeaderOrFollower.code())
+            && answers()
+                .any(|a| ErrorCode::from_code(a.error_code).is_some_and(leaders::is_about_leaders))
         {
-            self.tell_leaders(&shard.broker.image());
+            self.tell_leaders(shard.faces(&shard.broker.image()));
         }
         out.respond::<ProduceRequest>(correlation_id, version, &self.response)
             .map_err(CloseReason::Response)?;
         Ok(first_error.is_some())
     }
 
-    /// Says who leads the partitions that this node does not (KIP-951): clients know other nodes by their own ids.
-    fn tell_leaders(&mut self, image: &Image) {
+    /// Says who leads the partitions that this node does not (KIP-951).
+    fn tell_leaders(&mut self, faces: Faces<'_>) {
+        let image = faces.image;
+        let mut leaders = Leaders::new(faces);
         for topic in &mut self.response.responses {
-            let Some(known) = image.topic(&topic.name) else {
+            let Some(known) = image.topic_by_id(TopicId(topic.topic_id.into_bytes())) else {
                 continue;
             };
             for answer in &mut topic.partition_responses {
-                let meta = usize::try_from(answer.index)
-                    .ok()
-                    .and_then(|index| known.partitions.get(index));
-                let (true, Some(meta)) = (
-                    answer.error_code == ErrorCode::NotLeaderOrFollower.code(),
-                    meta,
-                ) else {
-                    continue;
-                };
-                let Some(leader) = image
-                    .broker(meta.leader)
-                    .filter(|leader| leader.id != image.node_id)
-                else {
-                    continue;
-                };
-                answer.current_leader = LeaderIdAndEpoch {
-                    leader_id: meta.leader,
-                    leader_epoch: meta.leader_epoch,
-                };
-                if self
-                    .response
-                    .node_endpoints
-                    .iter()
-                    .all(|node| node.node_id != leader.id)
-                {
-                    self.response.node_endpoints.push(NodeEndpoint {
-                        node_id: leader.id,
-                        host: leader.host.clone().into(),
-                        port: leader.port.into(),
-                        rack: leader.rack.clone().map(Str::from),
-                    });
+                let error = ErrorCode::from_code(answer.error_code);
+                let leader = error.and_then(|error| leaders.beside(error, known, answer.index));
+                if let Some(leader) = leader {
+                    answer.current_leader = LeaderIdAndEpoch {
+                        leader_id: leader.id,
+                        leader_epoch: leader.epoch,
+                    };
                 }
             }
         }
+        let nodes = leaders.endpoints().into_iter().map(|node| NodeEndpoint {
+            node_id: node.id,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+        });
+        self.response.node_endpoints = nodes.collect();
     }
 }
 
@@ -419,26 +435,7 @@ mod tests {
 
     #[test]
     fn a_client_that_asked_the_wrong_node_is_told_the_leader() {
-        use millrace_engine::api::meta::{machine, Command};
-        let mut image = Image::new("c".into(), 1, Default::default()).unwrap();
-        let node = |id: i32| Command::RegisterNode {
-            id,
-            host: format!("host{id}"),
-            port: 9090 + id as u16,
-            rack: (id == 2).then(|| "r".into()),
-        };
-        let topic = Command::CreateTopic {
-            id: millrace_engine::types::TopicId([5; 16]),
-            name: "t".into(),
-            internal: false,
-            partitions: -1,
-            replication_factor: -1,
-            assignment: vec![vec![2], vec![1], vec![2]],
-            overrides: Default::default(),
-        };
-        for command in [node(1), node(2), topic] {
-            machine::apply(&mut image, &command).unwrap();
-        }
+        let image = leaders::tests::two_nodes();
         let answer = |index, error: ErrorCode| PartitionProduceResponse {
             index,
             error_code: error.code(),
@@ -447,20 +444,22 @@ mod tests {
         let mut reply = Reply {
             response: ProduceResponse {
                 responses: vec![TopicProduceResponse {
-                    name: "t".into(),
+                    topic_id: Uuid::from_bytes([5; 16]),
                     partition_responses: vec![
                         answer(0, ErrorCode::NotLeaderOrFollower),
                         answer(1, ErrorCode::NotLeaderOrFollower),
                         answer(2, ErrorCode::None),
                         answer(0, ErrorCode::NotLeaderOrFollower),
                     ],
+                    ..Default::default()
                 }],
                 ..Default::default()
             },
             items: Vec::new(),
             acknowledged: true,
         };
-        reply.tell_leaders(&image);
+        let config = crate::config::NetConfig::default();
+        reply.tell_leaders(Faces::new(&config, 1, &image));
         let told = reply.response.responses[0].partition_responses.iter();
         let told: Vec<i32> = told.map(|p| p.current_leader.leader_id).collect();
         assert_eq!(told, [2, -1, -1, 2], "not itself, and only of errors");

@@ -2,7 +2,7 @@
 //! Does not know how batches are handed over, nor how a transaction goes.
 //! Invariant: a batch of a transaction is handed over only after the coordinator said that its partition is part of it.
 
-use super::produce::{is_closed, Refused, ATTRIBUTES_AT};
+use super::produce::{find, is_closed, Refused, ATTRIBUTES_AT};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::produce::ProduceRequest;
@@ -93,7 +93,7 @@ fn places(
                 continue;
             };
             let index = usize::try_from(data.index);
-            let known = image.topic(&topic.name).filter(|topic| {
+            let known = find(&image, topic).filter(|topic| {
                 index.is_ok_and(|index| index < topic.partitions.len())
                     && !is_closed(topic, client_id)
             });

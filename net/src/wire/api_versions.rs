@@ -1,4 +1,4 @@
-//! Owns the ApiVersions request (key 18) and its response, versions 0 to 4.
+//! Owns the ApiVersions request (key 18) and its response, versions 0 to 5.
 //! Does not know which versions are served; the table in `versions` does.
 //! Keeps: a broker that answers in version 0 to refuse the version asked for is understood.
 use bytes::Bytes;
@@ -11,15 +11,19 @@ use super::values::Str;
 
 wire_struct! {
     /// Asks which versions the broker understands.
-    pub struct ApiVersionsRequest, versions 0..=4, flexible 3 {
+    pub struct ApiVersionsRequest, versions 0..=5, flexible 3 {
         client_software_name: Str => 3.. else drop;
         client_software_version: Str => 3.. else drop;
+        /// The cluster that the client believes it is connected to, if it knows one.
+        cluster_id: Option<Str> => 5.. else drop;
+        /// The broker it believes it is connected to; -1 if it knows none.
+        node_id: i32 => 5.. else drop = -1;
     }
 }
 
 wire_struct! {
     /// The versions the broker understands.
-    pub struct ApiVersionsResponse, versions 0..=4, flexible 3 {
+    pub struct ApiVersionsResponse, versions 0..=5, flexible 3 {
         error_code: i16 => 0..;
         api_keys: Vec<ApiVersion> => 0..;
         throttle_time_ms: i32 => 1.. else drop;
@@ -34,7 +38,7 @@ wire_struct! {
 
 wire_struct! {
     /// The versions of one API.
-    pub struct ApiVersion, versions 0..=4, flexible 3 {
+    pub struct ApiVersion, versions 0..=5, flexible 3 {
         api_key: i16 => 0..;
         min_version: i16 => 0..;
         max_version: i16 => 0..;
@@ -43,7 +47,7 @@ wire_struct! {
 
 wire_struct! {
     /// The levels of a feature this broker could run.
-    pub struct SupportedFeatureKey, versions 0..=4, flexible 3 {
+    pub struct SupportedFeatureKey, versions 0..=5, flexible 3 {
         name: Str => 3..;
         min_version: i16 => 3..;
         max_version: i16 => 3..;
@@ -52,7 +56,7 @@ wire_struct! {
 
 wire_struct! {
     /// The levels of a feature the cluster agreed on.
-    pub struct FinalizedFeatureKey, versions 0..=4, flexible 3 {
+    pub struct FinalizedFeatureKey, versions 0..=5, flexible 3 {
         name: Str => 3..;
         max_version_level: i16 => 3..;
         min_version_level: i16 => 3..;

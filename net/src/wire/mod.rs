@@ -2,10 +2,14 @@
 //! Does not know sockets, handlers, topics that exist or what a request means.
 //! Keeps: input of any shape yields a value or a [`WireError`]; it never panics and never allocates more than
 //! [`primitives::DECODE_MEMORY_FACTOR`] times its size (plus a small constant).
+pub mod alter_partition_reassignments;
+pub mod elect_leaders;
 pub mod error;
 pub mod error_code;
 mod fields;
 pub mod frame;
+pub mod list_config_resources;
+pub mod list_partition_reassignments;
 pub mod primitives;
 mod schema;
 mod values;

@@ -4,6 +4,7 @@
 use super::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use super::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use super::alter_configs::AlterConfigsRequest;
+use super::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
@@ -16,6 +17,7 @@ use super::describe_groups::DescribeGroupsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use super::describe_transactions::DescribeTransactionsRequest;
+use super::elect_leaders::ElectLeadersRequest;
 use super::end_txn::EndTxnRequest;
 use super::error_code::ErrorCode;
 use super::fetch::FetchRequest;
@@ -25,8 +27,10 @@ use super::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use super::init_producer_id::InitProducerIdRequest;
 use super::join_group::JoinGroupRequest;
 use super::leave_group::LeaveGroupRequest;
+use super::list_config_resources::ListConfigResourcesRequest;
 use super::list_groups::ListGroupsRequest;
 use super::list_offsets::ListOffsetsRequest;
+use super::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use super::list_transactions::ListTransactionsRequest;
 use super::metadata::MetadataRequest;
 use super::offset_commit::OffsetCommitRequest;
@@ -104,11 +108,15 @@ api_keys! {
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
+    ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
+    AlterPartitionReassignments = 45,
+    ListPartitionReassignments = 46,
     OffsetDelete = 47,
     DescribeCluster = 60,
     DescribeTransactions = 65,
     ListTransactions = 66,
+    ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
 
@@ -152,10 +160,9 @@ const fn row<R: Request>(min_advertised: i16, min: i16, max: i16) -> Served {
 /// What is served, by ascending key.
 pub const SERVED: &[Served] = &[
     // Clients of librdkafka take a minimum above 0 for a broker too old to compress (KAFKA-18659), so 0 is
-    // advertised although nothing below 3 is accepted. From 13 on topics are named by id.
-    row::<ProduceRequest>(0, 3, 12),
-    // From 13 on topics are named by id.
-    row::<FetchRequest>(4, 4, 12),
+    // advertised although nothing below 3 is accepted. From 13 on both name topics by id.
+    row::<ProduceRequest>(0, 3, 13),
+    row::<FetchRequest>(4, 4, 18),
     row::<ListOffsetsRequest>(1, 1, 11),
     row::<MetadataRequest>(0, 0, 13),
     row::<OffsetCommitRequest>(2, 2, 10),
@@ -167,7 +174,7 @@ pub const SERVED: &[Served] = &[
     row::<SyncGroupRequest>(0, 0, 5),
     row::<DescribeGroupsRequest>(0, 0, 6),
     row::<ListGroupsRequest>(0, 0, 5),
-    row::<ApiVersionsRequest>(0, 0, 4),
+    row::<ApiVersionsRequest>(0, 0, 5),
     row::<CreateTopicsRequest>(2, 2, 7),
     row::<DeleteTopicsRequest>(1, 1, 6),
     row::<DeleteRecordsRequest>(0, 0, 2),
@@ -183,11 +190,15 @@ pub const SERVED: &[Served] = &[
     row::<DescribeLogDirsRequest>(1, 1, 5),
     row::<CreatePartitionsRequest>(0, 0, 3),
     row::<DeleteGroupsRequest>(0, 0, 3),
+    row::<ElectLeadersRequest>(0, 0, 2),
     row::<IncrementalAlterConfigsRequest>(0, 0, 1),
+    row::<AlterPartitionReassignmentsRequest>(0, 0, 1),
+    row::<ListPartitionReassignmentsRequest>(0, 0, 0),
     row::<OffsetDeleteRequest>(0, 0, 0),
     row::<DescribeClusterRequest>(0, 0, 2),
     row::<DescribeTransactionsRequest>(0, 0, 0),
     row::<ListTransactionsRequest>(0, 0, 1),
+    row::<ListConfigResourcesRequest>(0, 0, 1),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
 ];
 
@@ -254,7 +265,7 @@ mod tests {
             ApiVersion {
                 api_key: 0,
                 min_version: 0,
-                max_version: 12
+                max_version: 13
             }
         );
     }

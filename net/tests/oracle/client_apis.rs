@@ -26,7 +26,8 @@ mirror! {
 
 mirror! {
     produce::TopicProduceData => produce_request::TopicProduceData {
-        name: 3..,
+        name: 3..=12,
+        topic_id: 13..,
         partition_data: 3..,
     }
 }
@@ -48,7 +49,8 @@ mirror! {
 
 mirror! {
     produce::TopicProduceResponse => produce_response::TopicProduceResponse {
-        name: 3..,
+        name: 3..=12,
+        topic_id: 13..,
         partition_responses: 3..,
     }
 }
@@ -91,7 +93,7 @@ mirror! {
 
 mirror! {
     fetch::FetchRequest => fetch_request::FetchRequest {
-        replica_id: 4..,
+        replica_id: 4..=14,
         max_wait_ms: 4..,
         min_bytes: 4..,
         max_bytes: 4..,
@@ -102,12 +104,21 @@ mirror! {
         forgotten_topics_data: 7..,
         rack_id: 11..,
         cluster_id: 12..,
+        replica_state: 15..,
+    }
+}
+
+mirror! {
+    fetch::ReplicaState => fetch_request::ReplicaState {
+        replica_id: 15..,
+        replica_epoch: 15..,
     }
 }
 
 mirror! {
     fetch::FetchTopic => fetch_request::FetchTopic {
-        topic: 4..,
+        topic: 4..=12,
+        topic_id: 13..,
         partitions: 4..,
     }
 }
@@ -120,12 +131,15 @@ mirror! {
         last_fetched_epoch: 12..,
         log_start_offset: 5..,
         partition_max_bytes: 4..,
+        replica_directory_id: 17..,
+        high_watermark: 18..,
     }
 }
 
 mirror! {
     fetch::ForgottenTopic => fetch_request::ForgottenTopic {
-        topic: 7..,
+        topic: 7..=12,
+        topic_id: 13..,
         partitions: 7..,
     }
 }
@@ -136,12 +150,23 @@ mirror! {
         error_code: 7..,
         session_id: 7..,
         responses: 4..,
+        node_endpoints: 16..,
+    }
+}
+
+mirror! {
+    fetch::NodeEndpoint => fetch_response::NodeEndpoint {
+        node_id: 16..,
+        host: 16..,
+        port: 16..,
+        rack: 16..,
     }
 }
 
 mirror! {
     fetch::FetchableTopicResponse => fetch_response::FetchableTopicResponse {
-        topic: 4..,
+        topic: 4..=12,
+        topic_id: 13..,
         partitions: 4..,
     }
 }

@@ -161,7 +161,7 @@ fn a_refusal_in_version_0_is_understood() {
     let named = [ApiVersion {
         api_key: 18,
         min_version: 0,
-        max_version: 4,
+        max_version: 5,
     }];
     assert_eq!(
         (refusal.error_code, &refusal.api_keys[..]),
@@ -243,6 +243,7 @@ fn fetched_records_are_sent_by_reference() {
                     ..Default::default()
                 },
             ],
+            ..Default::default()
         }],
         ..Default::default()
     };

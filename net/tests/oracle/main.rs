@@ -3,6 +3,7 @@
 //! Keeps: values come from a printed seed, so that every failure can be repeated (`WIRE_SEED=n`).
 mod admin_apis;
 mod client_apis;
+mod cluster_apis;
 mod group_apis;
 mod headers;
 mod hostile;

@@ -2,7 +2,7 @@
 //! Does not know random values; each case is spelled out.
 //! Keeps: a refusal names the field, so that its cause is found without a debugger.
 use bytes::{Bytes, BytesMut};
-use millrace_net::wire::api_versions::ApiVersionsResponse;
+use millrace_net::wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use millrace_net::wire::delete_groups::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
 };
@@ -25,7 +25,7 @@ use crate::support::{decode, encode};
 
 #[test]
 fn versions_outside_the_schema_are_refused() {
-    for version in [-1, 0, 2, 13, i16::MAX] {
+    for version in [-1, 0, 2, 14, i16::MAX] {
         let refused = WireError::UnsupportedVersion {
             message: "ProduceRequest",
             version,
@@ -329,4 +329,21 @@ fn all_topics_of_a_group_have_no_form_in_the_oldest_offset_fetch() {
         })
     );
     assert!(encode(&all, 2).is_ok());
+}
+
+#[test]
+fn api_versions_version_5_says_whom_the_client_means() {
+    let request = ApiVersionsRequest {
+        client_software_name: "n".into(),
+        client_software_version: "v".into(),
+        cluster_id: Some("c".into()),
+        node_id: 7,
+    };
+    let mut expected = BytesMut::new();
+    // Name, version, cluster, node, no tagged fields.
+    expected.extend_from_slice(&[2, b'n', 2, b'v', 2, b'c', 0, 0, 0, 7, 0]);
+    assert_eq!(encode(&request, 5), Ok(expected.freeze()));
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[2, b'n', 2, b'v', 0]);
+    assert_eq!(encode(&request, 4), Ok(expected.freeze()));
 }

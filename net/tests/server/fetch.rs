@@ -147,6 +147,7 @@ fn a_fetch_session_tells_only_news() {
             change.forgotten_topics_data = vec![ForgottenTopic {
                 topic: "t".into(),
                 partitions: vec![2],
+                ..Default::default()
             }];
             assert_eq!(told(&client.call(&change, version).await), [(3, 0)]);
             client

@@ -301,11 +301,15 @@ impl Client {
             DescribeLogDirs describe_log_dirs DescribeLogDirsRequest,
             CreatePartitions create_partitions CreatePartitionsRequest,
             DeleteGroups delete_groups DeleteGroupsRequest,
+            ElectLeaders elect_leaders ElectLeadersRequest,
             IncrementalAlterConfigs incremental_alter_configs IncrementalAlterConfigsRequest,
+            AlterPartitionReassignments alter_partition_reassignments AlterPartitionReassignmentsRequest,
+            ListPartitionReassignments list_partition_reassignments ListPartitionReassignmentsRequest,
             OffsetDelete offset_delete OffsetDeleteRequest,
             DescribeCluster describe_cluster DescribeClusterRequest,
             DescribeTransactions describe_transactions DescribeTransactionsRequest,
             ListTransactions list_transactions ListTransactionsRequest,
+            ListConfigResources list_config_resources ListConfigResourcesRequest,
             DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest,
         }
     }
@@ -369,6 +373,7 @@ pub fn produce(topic: &str, partition: i32, acks: i16, records: Option<Bytes>) -
                 index: partition,
                 records,
             }],
+            ..Default::default()
         }],
         ..Default::default()
     }
@@ -389,6 +394,7 @@ pub fn fetch(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
                     ..Default::default()
                 })
                 .collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }

@@ -2,7 +2,7 @@
 //! Does not know how a coordinator works; the engine has its own tests.
 //! Invariant: a test says in which version each request goes.
 
-use crate::support::{batch, fetch, millis, produce, with_broker, Client};
+use crate::support::{ask, batch, fetch, millis, named, produce, with_broker, Client};
 use bytes::{Bytes, BytesMut};
 use millrace_engine::rt;
 use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
@@ -83,6 +83,7 @@ fn in_transaction(values: &[&[u8]], producer: Producer, sequence: i32) -> Bytes 
     b.freeze()
 }
 
+/// From version 13 on the topic goes by its id.
 async fn write(
     client: &mut Client,
     producer: Producer,
@@ -93,6 +94,11 @@ async fn write(
     let records = in_transaction(&[b"value"], producer, sequence);
     let mut request = produce("t", index, -1, Some(records));
     request.transactional_id = Some(ID.into());
+    if version >= 13 {
+        let metadata = client.call(&ask(Some(vec![named("t")]), false), 12).await;
+        request.topic_data[0].name = "".into();
+        request.topic_data[0].topic_id = metadata.topics[0].topic_id;
+    }
     let response = client.call(&request, version).await;
     response.responses[0].partition_responses[0].error_code
 }
@@ -171,6 +177,7 @@ fn newer_clients_add_partitions_by_writing_and_get_an_epoch_with_each_end() {
         let request = ApiVersionsRequest {
             client_software_name: "test".into(),
             client_software_version: "1".into(),
+            ..Default::default()
         };
         let served = client.call(&request, 4).await;
         let features: Vec<(&str, i16)> = served
@@ -181,8 +188,8 @@ fn newer_clients_add_partitions_by_writing_and_get_an_epoch_with_each_end() {
         assert!(features.contains(&("transaction.version", 2)));
         client.create_topic("t", 2).await;
         let mut producer = begin(&mut client).await;
-        for (commit, stable) in [(true, 2), (false, 4)] {
-            assert_eq!(write(&mut client, producer, 0, 0, 12).await, 0);
+        for (commit, stable, version) in [(true, 2, 12), (false, 4, 13)] {
+            assert_eq!(write(&mut client, producer, 0, 0, version).await, 0);
             assert_eq!(state(&mut client).await, "Ongoing");
             let (batches, _, before) = read(&mut client, 1).await;
             assert_eq!((before, batches.len() as i64), (stable - 2, stable - 2));

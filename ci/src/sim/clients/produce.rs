@@ -205,6 +205,7 @@ fn encode(parts: &[Part], acks: i16) -> ProduceRequest {
         topic_data: vec![TopicProduceData {
             name: Str::from(format!("t{}", parts[0].place.topic)),
             partition_data: parts.iter().map(data).collect(),
+            ..Default::default()
         }],
         ..Default::default()
     }

@@ -41,6 +41,7 @@ pub async fn fetch(shared: &Shared, conn: &mut Conn, ask: Ask) -> Result<(i16, R
                 partition_max_bytes: ask.bytes_max,
                 ..Default::default()
             }],
+            ..Default::default()
         }],
         ..Default::default()
     };

@@ -222,6 +222,7 @@ impl Session {
             false => vec![FetchTopic {
                 topic: topic(),
                 partitions,
+                ..Default::default()
             }],
         };
         let forgotten = match forgotten.is_empty() {
@@ -229,6 +230,7 @@ impl Session {
             false => vec![ForgottenTopic {
                 topic: topic(),
                 partitions: forgotten,
+                ..Default::default()
             }],
         };
         FetchRequest {
