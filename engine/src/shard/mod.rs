@@ -16,6 +16,7 @@ pub mod metrics;
 mod recovery;
 pub mod responses;
 mod scrub;
+mod slots;
 pub mod space;
 mod start;
 mod transactions;
@@ -23,6 +24,7 @@ mod txn_calls;
 mod txn_endings;
 mod unknown;
 
+use crate::coord::txn::TxnCoordinator;
 use crate::error::PartitionError;
 use crate::journal::entry::JournalId;
 use crate::journal::Journal;
@@ -38,6 +40,7 @@ use groups::Groups;
 use mail::Calls;
 use metrics::Counters;
 use responses::ResponseMemory;
+use slots::Slots;
 use space::Space;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -46,7 +49,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use transactions::Transactions;
 
 pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
 
@@ -88,7 +90,7 @@ pub struct Shard {
     meta: RefCell<Option<MetaHandle>>,
     producer_ids: RefCell<std::ops::Range<i64>>,
     groups: Groups,
-    transactions: Transactions,
+    transactions: Slots<TxnCoordinator>,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }

@@ -8,8 +8,8 @@ use super::groups::Groups;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
 use super::responses::ResponseMemory;
+use super::slots::Slots;
 use super::space::{Space, SpaceBoard};
-use super::transactions::Transactions;
 use super::Shard;
 use crate::journal::entry::JournalId;
 use crate::journal::ring::{Ring, RingConfig};
@@ -366,7 +366,7 @@ async fn recover_shard(
         meta: RefCell::new(None),
         producer_ids: RefCell::new(0..0),
         groups: Groups::new(limits.group_bytes_max),
-        transactions: Transactions::default(),
+        transactions: Slots::default(),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,
