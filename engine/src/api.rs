@@ -34,6 +34,18 @@ pub mod txn {
     pub use crate::coord::txn::TXN_TOPIC;
 }
 
+/// What is asked of share groups.
+pub mod share {
+    pub use crate::coord::share::types::*;
+    pub use crate::coord::share::SHARE_TOPIC;
+    pub use crate::shard::{ShareFetchResult, ShareOffsets};
+}
+
+use share::{
+    DescribedShareGroup, ShareAck, ShareError, ShareFetchAsked, ShareFetchResult, ShareHeard,
+    ShareHeartbeat, ShareOffsets,
+};
+
 use txn::{
     AddPartitions, DescribedTxn, EndTxn, InitProducer, ListedTxn, Membership, Producer,
     TopicPartitions, TxnError, TxnOf,
@@ -382,8 +394,88 @@ impl Broker {
         self.shard.describe_group(group).await
     }
 
+    /// Deletes a group of whatever kind.
     pub async fn delete_group(&self, group: String) -> Result<(), GroupError> {
-        self.shard.delete_group(group).await
+        match self.shard.delete_group(group.clone()).await {
+            Err(GroupError::GroupIdNotFound) => match self.shard.delete_share_group(group).await {
+                Ok(()) => Ok(()),
+                Err(ShareError::GroupIdNotFound) => Err(GroupError::GroupIdNotFound),
+                Err(ShareError::NonEmptyGroup) => Err(GroupError::NonEmptyGroup),
+                Err(error) => {
+                    tracing::warn!(%error, "a share group cannot be deleted");
+                    Err(GroupError::NotAvailable)
+                }
+            },
+            result => result,
+        }
+    }
+
+    /// A member of a share group joins, goes on or leaves.
+    pub async fn share_heartbeat(&self, asked: ShareHeartbeat) -> Result<ShareHeard, ShareError> {
+        self.shard.share_heartbeat(asked).await
+    }
+
+    pub async fn list_share_groups(&self) -> Result<Vec<ListedGroup>, GroupError> {
+        self.shard.list_share_groups().await
+    }
+
+    pub async fn describe_share_group(
+        &self,
+        group: String,
+    ) -> Result<DescribedShareGroup, ShareError> {
+        self.shard.describe_share_group(group).await
+    }
+
+    /// Gives a member records, or waits for some; results in the order of the partitions.
+    pub async fn share_fetch(&self, asked: ShareFetchAsked) -> Vec<ShareFetchResult> {
+        self.shard.share_fetch(asked).await
+    }
+
+    /// Takes what a member says of records it has, durably; results in the order of the partitions.
+    pub async fn share_acknowledge(
+        &self,
+        group: &str,
+        member: &str,
+        acks: Vec<ShareAck>,
+    ) -> Vec<Result<(), ShareError>> {
+        self.shard.share_acknowledge(group, member, acks).await
+    }
+
+    /// A member has gone: what it has is anybody's again.
+    pub async fn share_release(&self, group: &str, member: &str, partitions: Vec<PartitionId>) {
+        self.shard.share_release(group, member, partitions).await;
+    }
+
+    /// For how long records are a member's; milliseconds.
+    pub fn share_lock_ms(&self, group: &str) -> i32 {
+        self.shard.share_lock_ms(group)
+    }
+
+    /// Where a group is in these topics and partitions (None: in all it has read).
+    pub async fn describe_share_offsets(
+        &self,
+        group: &str,
+        topics: Option<Vec<(String, Vec<i32>)>>,
+    ) -> Result<ShareOffsets, ShareError> {
+        self.shard.describe_share_offsets(group, topics).await
+    }
+
+    /// Has a group without members begin at these offsets; results in their order.
+    pub async fn alter_share_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<(PartitionId, String, Offset)>,
+    ) -> Result<Vec<Result<(), ShareError>>, ShareError> {
+        self.shard.alter_share_offsets(group, offsets).await
+    }
+
+    /// Forgets where a group without members was in a topic.
+    pub async fn delete_share_offsets(
+        &self,
+        group: &str,
+        topic: crate::types::TopicId,
+    ) -> Result<(), ShareError> {
+        self.shard.delete_share_offsets(group, topic).await
     }
 
     /// Forgets offsets; results as they were asked.

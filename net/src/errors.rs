@@ -5,6 +5,7 @@
 use crate::wire::ErrorCode;
 use millrace_engine::api::coord::GroupError;
 use millrace_engine::api::meta::{ApplyError, ConfigError, MetaError};
+use millrace_engine::api::share::ShareError;
 use millrace_engine::api::txn::TxnError;
 use millrace_engine::api::PartitionError;
 use millrace_engine::types::batch::BatchError;
@@ -98,6 +99,7 @@ fn apply(error: &ApplyError) -> ErrorCode {
         ApplyError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
         ApplyError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
         ApplyError::InvalidConfig(error) => config(error),
+        ApplyError::InvalidGroup => ErrorCode::InvalidRequest,
         ApplyError::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
         ApplyError::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
         ApplyError::InvalidProducerIdCount => ErrorCode::InvalidRequest,
@@ -109,6 +111,7 @@ fn apply(error: &ApplyError) -> ErrorCode {
 fn config(error: &ConfigError) -> ErrorCode {
     match error {
         ConfigError::UnknownTopicConfig(_)
+        | ConfigError::UnknownGroupConfig(_)
         | ConfigError::Invalid { .. }
         | ConfigError::Conflict(_)
         | ConfigError::NotAList { .. }
@@ -144,6 +147,41 @@ pub(crate) fn group(error: GroupError) -> ErrorCode {
         GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
         GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
         GroupError::Txn(error) => txn(error),
+    }
+}
+
+/// Code of what is refused of a share group.
+pub(crate) fn share(error: &ShareError) -> ErrorCode {
+    match error {
+        // Clients look for the coordinator again, for as long as they have patience.
+        ShareError::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        ShareError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        ShareError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        ShareError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        ShareError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        ShareError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        ShareError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ShareError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+        ShareError::InvalidRecordState => ErrorCode::InvalidRecordState,
+        ShareError::FencedStateEpoch => ErrorCode::FencedStateEpoch,
+        ShareError::Partition(error) => partition(error),
+    }
+}
+
+/// The same where a member reads: of coordinators it knows nothing there, and asks again after these codes.
+pub(crate) fn share_partition(error: &ShareError) -> ErrorCode {
+    match error {
+        ShareError::NotAvailable => ErrorCode::KafkaStorageError,
+        ShareError::FencedStateEpoch => ErrorCode::NotLeaderOrFollower,
+        ShareError::GroupIdNotFound
+        | ShareError::NonEmptyGroup
+        | ShareError::GroupMaxSizeReached
+        | ShareError::UnknownMemberId
+        | ShareError::FencedMemberEpoch
+        | ShareError::InvalidRequest(_)
+        | ShareError::UnknownTopicOrPartition
+        | ShareError::InvalidRecordState
+        | ShareError::Partition(_) => share(error),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct ShardNet {
     pub(crate) shared: Arc<NetShared>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) sessions: RefCell<SessionCache>,
+    /// Share sessions of all connections here; each connection has its own.
+    pub(crate) share_sessions: Cell<usize>,
     pub(crate) frames: FrameLedger,
     unread_relief: Relief,
     pub(crate) stopping: Cell<bool>,
@@ -67,6 +69,7 @@ impl ShardNet {
             config,
             shared,
             sessions: RefCell::new(sessions),
+            share_sessions: Cell::new(0),
             stopping: Cell::new(false),
             stop: rt::Notify::new(),
             left: rt::Notify::new(),

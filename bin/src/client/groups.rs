@@ -181,7 +181,7 @@ pub(super) fn find(
 }
 
 /// Runs `ask` with the group's coordinator; again where that moves or is being started.
-fn coordinated<T>(
+pub(super) fn coordinated<T>(
     cluster: &mut Cluster,
     group: &str,
     worth: fn(&ClientError) -> bool,

@@ -14,6 +14,7 @@ pub mod isolation;
 pub mod offsets;
 pub mod partitioner;
 pub mod sender;
+pub mod shares;
 pub mod transactions;
 
 #[cfg(test)]

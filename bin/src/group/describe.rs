@@ -2,10 +2,11 @@
 //! Does not know the protocol.
 //! Invariant: every partition that is committed or assigned is shown, whatever else is known of it.
 
-use super::{counted, number, shown, topics};
+use super::{counted, number, share, shown, topics};
 use crate::client::assignment::Assignment;
 use crate::client::groups::{self, Description, Listed, Member, Offsets, Place, Seen};
 use crate::client::offsets::Spec;
+use crate::client::shares::SHARE;
 use crate::client::{Bootstrap, Cluster};
 use crate::failure::{each, Failure};
 use crate::text::table;
@@ -41,6 +42,11 @@ pub fn run(args: Args, out: &mut impl Write) -> Result<(), Failure> {
     let mut cluster = Cluster::new(&args.bootstrap.bootstrap);
     each(&args.group, |group| {
         let seen = groups::look(&mut cluster, group)?;
+        if let Seen::Listed(found) = &seen {
+            if found.kind == SHARE && !args.state {
+                return share::describe(&mut cluster, found, args.members, args.json, out);
+            }
+        }
         if !args.members && !args.state {
             return describe_offsets(&mut cluster, group, seen, args.json, out);
         }

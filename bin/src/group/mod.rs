@@ -6,6 +6,7 @@ mod delete;
 mod describe;
 mod list;
 mod reset;
+mod share;
 mod topics;
 
 use crate::client::ClientError;

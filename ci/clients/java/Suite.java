@@ -73,6 +73,7 @@ public final class Suite {
         suite.errors();
         Groups.addTo(suite.runner, suite.client);
         GroupAdmin.addTo(suite.runner, suite.client);
+        Shares.addTo(suite.runner, suite.client);
         int code = suite.runner.run(arguments.length > 1 ? arguments[1] : null);
         System.out.flush();
         // Clients that a failed case left open must not keep the suite alive.

@@ -7,16 +7,19 @@ use millrace_net::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use millrace_net::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use millrace_net::wire::alter_configs::AlterConfigsRequest;
 use millrace_net::wire::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use millrace_net::wire::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::create_partitions::CreatePartitionsRequest;
 use millrace_net::wire::create_topics::CreateTopicsRequest;
 use millrace_net::wire::delete_groups::DeleteGroupsRequest;
 use millrace_net::wire::delete_records::DeleteRecordsRequest;
+use millrace_net::wire::delete_share_group_offsets::DeleteShareGroupOffsetsRequest;
 use millrace_net::wire::delete_topics::DeleteTopicsRequest;
 use millrace_net::wire::describe_cluster::DescribeClusterRequest;
 use millrace_net::wire::describe_configs::DescribeConfigsRequest;
 use millrace_net::wire::describe_groups::DescribeGroupsRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
+use millrace_net::wire::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use millrace_net::wire::describe_transactions::DescribeTransactionsRequest;
 use millrace_net::wire::elect_leaders::ElectLeadersRequest;
@@ -42,6 +45,10 @@ use millrace_net::wire::primitives::{
     DECODE_MEMORY_FACTOR, DECODE_MEMORY_MAX, DECODE_MEMORY_SLACK,
 };
 use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::share_acknowledge::ShareAcknowledgeRequest;
+use millrace_net::wire::share_fetch::ShareFetchRequest;
+use millrace_net::wire::share_group_describe::ShareGroupDescribeRequest;
+use millrace_net::wire::share_group_heartbeat::ShareGroupHeartbeatRequest;
 use millrace_net::wire::sync_group::SyncGroupRequest;
 use millrace_net::wire::txn_offset_commit::TxnOffsetCommitRequest;
 use millrace_net::wire::versions::SERVED;
@@ -106,6 +113,13 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::ListTransactions => either::<ListTransactionsRequest>,
         ApiKey::ListConfigResources => either::<ListConfigResourcesRequest>,
         ApiKey::DescribeTopicPartitions => either::<DescribeTopicPartitionsRequest>,
+        ApiKey::ShareGroupHeartbeat => either::<ShareGroupHeartbeatRequest>,
+        ApiKey::ShareGroupDescribe => either::<ShareGroupDescribeRequest>,
+        ApiKey::ShareFetch => either::<ShareFetchRequest>,
+        ApiKey::ShareAcknowledge => either::<ShareAcknowledgeRequest>,
+        ApiKey::DescribeShareGroupOffsets => either::<DescribeShareGroupOffsetsRequest>,
+        ApiKey::AlterShareGroupOffsets => either::<AlterShareGroupOffsetsRequest>,
+        ApiKey::DeleteShareGroupOffsets => either::<DeleteShareGroupOffsetsRequest>,
     };
     read(version, response, body)
 }

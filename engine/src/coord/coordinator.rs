@@ -104,7 +104,7 @@ impl Memory {
         self.used.get() >= self.max
     }
 
-    pub(super) fn replace(&self, before: usize, now: usize) {
+    pub fn replace(&self, before: usize, now: usize) {
         self.used.set(self.used.get() - before + now);
     }
 }

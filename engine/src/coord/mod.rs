@@ -10,6 +10,7 @@ mod join;
 mod offsets;
 mod pending;
 pub mod records;
+pub mod share;
 #[cfg(test)]
 mod tests;
 pub mod txn;

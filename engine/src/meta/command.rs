@@ -52,6 +52,8 @@ pub enum Command {
     },
     /// Changes the settings of one node, or of all (`None`).
     SetBrokerConfig { node: Option<i32>, edit: ConfigEdit },
+    /// Changes the settings of a group, whether there is one of this name or not.
+    SetGroupConfig { group: String, edit: ConfigEdit },
     /// Takes the next `count` producer ids for a node.
     AllocateProducerIds { node: i32, count: u32 },
     /// A node started again: the epoch of every partition it leads grows by one, so that nothing of its past can be mistaken
@@ -99,6 +101,8 @@ pub enum ApplyError {
     InvalidAssignment(String),
     #[error(transparent)]
     InvalidConfig(#[from] ConfigError),
+    #[error("The name of the group is empty or too long.")]
+    InvalidGroup,
     #[error("The node {0} is not registered.")]
     UnknownNode(i32),
     #[error("The registration is invalid: {0}")]
@@ -154,6 +158,7 @@ impl Command {
             | Command::DeleteTopic { .. }
             | Command::SetTopicConfig { .. }
             | Command::SetBrokerConfig { .. }
+            | Command::SetGroupConfig { .. }
             | Command::BumpLeaderEpochs { .. }
             | Command::RaiseFloors { .. } => false,
             Command::CreateTopic { .. }

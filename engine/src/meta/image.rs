@@ -2,7 +2,9 @@
 //! Knows nothing of commands or storage.
 //! Keeps its indexes equal to each other: every topic is found by name and by id, and counted once.
 
-use super::config::{self, BrokerConfig, ConfigEntry, ConfigError, Layers, Overrides, TopicConfig};
+use super::config::{
+    self, BrokerConfig, ConfigEntry, ConfigError, GroupSettings, Layers, Overrides, TopicConfig,
+};
 use super::cow::{CowMap, Keyed};
 use super::names;
 use crate::types::{PartitionId, TopicId};
@@ -87,6 +89,8 @@ pub struct Image {
     pub cluster_config: Arc<Overrides>,
     /// Settings set at run time for single nodes.
     pub node_configs: Arc<BTreeMap<i32, Overrides>>,
+    /// Settings of groups, by their names.
+    pub group_configs: Arc<BTreeMap<String, Overrides>>,
     /// The effective settings of this node.
     pub broker_config: Arc<BrokerConfig>,
     /// The effective settings of a topic without any of its own; shared by all of those.
@@ -128,6 +132,7 @@ impl Image {
             next_producer_id: 0,
             cluster_config: Arc::default(),
             node_configs: Arc::default(),
+            group_configs: Arc::default(),
             broker_config: Arc::new(BrokerConfig::resolve(Layers {
                 node: &NO_OVERRIDES,
                 cluster: &NO_OVERRIDES,
@@ -231,6 +236,28 @@ impl Image {
     /// DescribeConfigs of what is set for all nodes.
     pub fn describe_cluster_default(&self) -> Vec<ConfigEntry> {
         config::describe_cluster_default(&self.cluster_config)
+    }
+
+    /// The effective settings of a group, whether there is one or not.
+    pub fn group_config(&self, group: &str) -> GroupSettings {
+        GroupSettings::resolve(self.group_configs.get(group).unwrap_or(&NO_OVERRIDES))
+    }
+
+    /// DescribeConfigs of a group.
+    pub fn describe_group(&self, group: &str) -> Vec<ConfigEntry> {
+        let overrides = self.group_configs.get(group).unwrap_or(&NO_OVERRIDES);
+        config::describe_group(overrides, self.layers())
+    }
+
+    /// Replaces the settings of a group.
+    pub(super) fn put_group_config(&mut self, group: &str, overrides: Overrides) {
+        let weight = |of: &Overrides| group.len() + config_bytes(of);
+        let configs = Arc::make_mut(&mut self.group_configs);
+        self.config_bytes -= configs.remove(group).as_ref().map_or(0, weight);
+        if !overrides.is_empty() {
+            self.config_bytes += weight(&overrides);
+            configs.insert(group.to_string(), overrides);
+        }
     }
 
     /// The effective settings of a topic with these overrides.

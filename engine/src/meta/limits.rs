@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// Bytes of the name of a group that has settings.
+pub const GROUP_LEN_MAX: usize = 1_000;
+
 /// Topics of a cluster, internal ones included.
 pub const TOPICS_MAX: usize = 100_000;
 /// Partitions of a cluster, over all topics.

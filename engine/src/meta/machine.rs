@@ -87,6 +87,21 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, ApplyError
             Ok(Outcome::Topic(topic))
         }
         Command::SetBrokerConfig { node, edit } => set_broker_config(image, *node, edit),
+        Command::SetGroupConfig { group, edit } => {
+            if group.is_empty() || group.len() > limits::GROUP_LEN_MAX {
+                return Err(ApplyError::InvalidGroup);
+            }
+            let none = super::Overrides::new();
+            let current = image.group_configs.get(group).unwrap_or(&none);
+            let overrides = edit.apply_to_group(current)?;
+            let (old, new) = (
+                config_bytes(current),
+                config_bytes(&overrides) + group.len(),
+            );
+            check_config_bytes(image, old, new)?;
+            image.put_group_config(group, overrides);
+            Ok(Outcome::Done)
+        }
         Command::AllocateProducerIds { node, count } => {
             known_node(image, *node)?;
             if !(1..=limits::PRODUCER_ID_BLOCK_MAX).contains(count) {

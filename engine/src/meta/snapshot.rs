@@ -31,6 +31,8 @@ struct ImageText {
     brokers: Vec<Broker>,
     cluster_config: Overrides,
     node_configs: BTreeMap<i32, Overrides>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    group_configs: BTreeMap<String, Overrides>,
     topics: Vec<TopicText>,
 }
 
@@ -68,6 +70,7 @@ pub fn encode(image: &Image) -> Vec<u8> {
         brokers: image.brokers.to_vec(),
         cluster_config: Overrides::clone(&image.cluster_config),
         node_configs: BTreeMap::clone(&image.node_configs),
+        group_configs: BTreeMap::clone(&image.group_configs),
         topics: image.topics().map(topic).collect(),
     };
     let bytes = serde_json::to_vec(&text).expect("keys are texts or numbers, no failing writer");
@@ -112,6 +115,13 @@ pub fn decode(
     for (node, overrides) in text.node_configs {
         let overrides = replace(overrides).apply_to_broker(&nothing, false)?;
         image.put_broker_config(Some(node), overrides)?;
+    }
+    for (group, overrides) in text.group_configs {
+        if group.is_empty() || group.len() > limits::GROUP_LEN_MAX {
+            return wrong("the name of a group is not one".to_string());
+        }
+        let overrides = replace(overrides).apply_to_group(&nothing)?;
+        image.put_group_config(&group, overrides);
     }
     if text.topics.len() > limits::TOPICS_MAX {
         return wrong("there are too many topics".to_string());

@@ -277,7 +277,7 @@ impl Shard {
         parked.iter().for_each(|p| p.unpark(&waiter));
     }
 
-    fn watch(&self, caller: usize, token: u64) -> Rc<Notify> {
+    pub(super) fn watch(&self, caller: usize, token: u64) -> Rc<Notify> {
         let cancel = Rc::new(Notify::new());
         self.watches
             .borrow_mut()
@@ -285,11 +285,11 @@ impl Shard {
         cancel
     }
 
-    fn unwatch(&self, caller: usize, token: u64) {
+    pub(super) fn unwatch(&self, caller: usize, token: u64) {
         self.watches.borrow_mut().remove(&(caller, token));
     }
 
-    fn cancel_watch(&self, caller: usize, token: u64) {
+    pub(super) fn cancel_watch(&self, caller: usize, token: u64) {
         if let Some(cancel) = self.watches.borrow_mut().remove(&(caller, token)) {
             cancel.notify_all();
         }

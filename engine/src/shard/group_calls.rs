@@ -2,6 +2,8 @@
 //! Does not know how a group works, nor the wire.
 //! Invariant: whatever is asked of one group is done on the shard that owns its partition.
 
+use super::groups::Kinds;
+use super::slots::Slot;
 use super::Shard;
 use crate::coord::{
     CommitOffsets, Coordinator, Ctx, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError,
@@ -37,8 +39,16 @@ impl Shard {
         let asked_metadata: usize = asked.protocols.iter().map(|(n, b)| n.len() + b.len()).sum();
         let bytes = GROUP_BYTES + asked_metadata;
         let reply = self.at_group(&group, move |shard, id| async move {
-            let join = |c: &mut Coordinator, token, ctx: &mut Ctx| c.join(asked, token, ctx);
-            shard.ask_coordinator(id, bytes, join).await
+            let join = |kinds: &mut Kinds, token, ctx: &mut Ctx| match kinds.share.has(&asked.group)
+            {
+                true => {
+                    let why = GroupError::InconsistentGroupProtocol;
+                    let refused = Joined::refused(&asked.member, why);
+                    ctx.replies.push((token, Reply::Joined(refused)));
+                }
+                false => kinds.classic.join(asked, token, ctx),
+            };
+            shard.ask_groups(id, bytes, join).await
         });
         match reply.await {
             Ok(Reply::Joined(joined)) => joined,
@@ -96,9 +106,14 @@ impl Shard {
         let bytes: usize = asked.offsets.iter().map(|o| OFFSET_BYTES + texts(o)).sum();
         let bytes = bytes + count * group.len();
         let results = self.at_group(&group, move |shard, id| async move {
-            shard
-                .at_coordinator(id, bytes, |c, ctx| c.commit(&asked, ctx))
-                .await
+            let step = |slot: &Rc<Slot<Kinds>>| {
+                shard.groups_step(slot, |kinds, ctx| match kinds.share.has(&asked.by.group) {
+                    // Where it is in its partitions is kept elsewhere.
+                    true => vec![Err(GroupError::GroupIdNotFound); asked.offsets.len()],
+                    false => kinds.classic.commit(&asked, ctx),
+                })
+            };
+            shard.at_slot(id, bytes, step).await
         });
         results.await.unwrap_or_else(|why| vec![Err(why); count])
     }

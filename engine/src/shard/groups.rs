@@ -6,6 +6,7 @@ use super::coordinator_log::{now_ms, Logged};
 use super::slots::{Coordinates, Slot, Slots};
 use super::Shard;
 use crate::coord::records::RecordError;
+use crate::coord::share::ShareGroups;
 use crate::coord::{self, Coordinator, Ctx, GroupConfig, GroupError, Memory, Reply, Token};
 use crate::error::PartitionError;
 use crate::rt::{self, Class, OneReceiver, OneSender};
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 /// What a shard's coordinators share.
 pub struct Groups {
-    slots: Slots<Coordinator>,
+    slots: Slots<Kinds>,
     /// Whatever else is coordinated is kept within it as well.
     pub(super) memory: Rc<Memory>,
 }
@@ -64,53 +65,77 @@ impl Groups {
     }
 }
 
-impl Coordinates for Coordinator {
+/// All groups of one partition of the groups' topic: of whatever kind, a name belongs to one.
+pub(super) struct Kinds {
+    pub(super) classic: Coordinator,
+    pub(super) share: ShareGroups,
+}
+
+impl Coordinates for Kinds {
     const WHAT: &'static str = "groups";
     type Beside = Waiting;
+    type Name = String;
 
-    fn slots(shard: &Shard) -> &Slots<Coordinator> {
+    fn slots(shard: &Shard) -> &Slots<Kinds> {
         &shard.groups.slots
     }
 
-    fn empty(shard: &Shard) -> Coordinator {
-        Coordinator::new(shard.group_config().0, shard.groups.memory.clone())
+    fn empty(shard: &Shard) -> Kinds {
+        let memory = || shard.groups.memory.clone();
+        Kinds {
+            classic: Coordinator::new(shard.group_config().0, memory()),
+            share: ShareGroups::new(shard.share_group_config(), memory()),
+        }
     }
 
     fn take(&mut self, header: &BatchHeader, record: Logged) -> Result<(), RecordError> {
         match record {
             Logged::Marker { commit } => {
-                self.end_transaction(header.producer_id, commit);
+                self.classic.end_transaction(header.producer_id, commit);
                 Ok(())
             }
             Logged::Record { key, value } if header.is_transactional() => {
                 let (producer, offset) = (header.producer_id, header.base_offset);
-                self.replay_in_transaction(producer, offset, key, value)
+                self.classic
+                    .replay_in_transaction(producer, offset, key, value)
             }
-            Logged::Record { key, value } => self.replay(key, value, now_ms()),
+            Logged::Record { key, value } => {
+                if self.share.replay(key, value, now_ms())? {
+                    return Ok(());
+                }
+                self.classic.replay(key, value, now_ms())
+            }
         }
     }
 
     fn loaded(&mut self) {
-        Coordinator::loaded(self);
+        self.classic.loaded();
     }
 
     fn bytes(&self) -> usize {
-        Coordinator::bytes(self)
+        self.classic.bytes() + self.share.bytes()
     }
 
     fn next_deadline_ms(&self) -> Option<u64> {
-        Coordinator::next_deadline_ms(self)
+        let due = [
+            self.classic.next_deadline_ms(),
+            self.share.next_deadline_ms(),
+        ];
+        due.into_iter().flatten().min()
     }
 
-    fn tick(shard: &Rc<Shard>, slot: &Rc<Slot<Coordinator>>) {
+    fn tick(shard: &Rc<Shard>, slot: &Rc<Slot<Kinds>>) {
         let _ready = shard.group_step(slot, |coordinator, ctx| coordinator.tick(ctx));
+        let _ready = shard.share_group_step(slot, |kinds, ctx| kinds.share.tick(ctx));
     }
 
     fn expires_every(shard: &Shard) -> Duration {
         shard.group_config().1
     }
 
-    fn expire(shard: &Rc<Shard>, slot: &Rc<Slot<Coordinator>>) {
+    fn expire(shard: &Rc<Shard>, slot: &Rc<Slot<Kinds>>) {
+        let config = shard.share_group_config();
+        let _ready = shard.share_group_step(slot, |kinds, _| kinds.share.configure(config));
         let config = shard.group_config().0;
         let _ready = shard.group_step(slot, |coordinator, ctx| {
             coordinator.configure(config);
@@ -119,23 +144,28 @@ impl Coordinates for Coordinator {
     }
 
     fn names(&self) -> Vec<String> {
-        self.group_ids()
+        let mut names = self.classic.group_ids();
+        names.extend(self.share.group_ids());
+        names
     }
 
     fn rewrite(
         shard: &Rc<Shard>,
-        slot: &Rc<Slot<Coordinator>>,
+        slot: &Rc<Slot<Kinds>>,
         names: &[String],
     ) -> Option<Result<(), GroupError>> {
-        shard.group_step(slot, |coordinator, ctx| coordinator.rewrite(names, ctx))
+        let written = shard.group_step(slot, |coordinator, ctx| coordinator.rewrite(names, ctx))?;
+        let shared = shard.share_group_step(slot, |kinds, ctx| kinds.share.rewrite(names, ctx))?;
+        // Nothing but the log refuses there.
+        Some(written.and(shared.map_err(|_| GroupError::NotAvailable)))
     }
 
     /// What waits for the end of a transaction is not written anew: only its producer could.
     fn first_needed(&self) -> Option<Offset> {
-        self.first_open()
+        self.classic.first_open()
     }
 
-    fn ended(slot: &Slot<Coordinator>) {
+    fn ended(slot: &Slot<Kinds>) {
         slot.beside.senders.borrow_mut().clear();
     }
 }
@@ -173,10 +203,21 @@ impl Shard {
         bytes: usize,
         f: impl FnOnce(&mut Coordinator, Token, &mut Ctx),
     ) -> Result<Reply, GroupError> {
-        let slot = self.loaded_slot::<Coordinator>(id).await?;
+        let step = |kinds: &mut Kinds, token, ctx: &mut Ctx| f(&mut kinds.classic, token, ctx);
+        self.ask_groups(id, bytes, step).await
+    }
+
+    /// The same with the groups of other kinds beside them.
+    pub(super) async fn ask_groups(
+        self: &Rc<Self>,
+        id: PartitionId,
+        bytes: usize,
+        f: impl FnOnce(&mut Kinds, Token, &mut Ctx),
+    ) -> Result<Reply, GroupError> {
+        let slot = self.loaded_slot::<Kinds>(id).await?;
         self.room_for_own(bytes).await?;
         let (token, receiver) = slot.beside.wait();
-        let step = self.group_step(&slot, |coordinator, ctx| f(coordinator, token, ctx));
+        let step = self.groups_step(&slot, |kinds, ctx| f(kinds, token, ctx));
         if step.is_none() {
             slot.beside.senders.borrow_mut().remove(&token);
         }
@@ -186,12 +227,21 @@ impl Shard {
     /// Runs `f` on a coordinator that is loaded, else gives nothing.
     fn group_step<R>(
         self: &Rc<Self>,
-        slot: &Rc<Slot<Coordinator>>,
+        slot: &Rc<Slot<Kinds>>,
         f: impl FnOnce(&mut Coordinator, &mut Ctx) -> R,
+    ) -> Option<R> {
+        self.groups_step(slot, |kinds, ctx| f(&mut kinds.classic, ctx))
+    }
+
+    /// The same with the groups of other kinds beside them.
+    pub(super) fn groups_step<R>(
+        self: &Rc<Self>,
+        slot: &Rc<Slot<Kinds>>,
+        f: impl FnOnce(&mut Kinds, &mut Ctx) -> R,
     ) -> Option<R> {
         let mut replies = Vec::new();
         let mut random = || u128::from(rt::random_u64()) << 64 | u128::from(rt::random_u64());
-        let result = self.in_slot(slot, |coordinator, log| {
+        let result = self.in_slot(slot, |kinds, log| {
             let mut ctx = Ctx {
                 now_ms: now_ms(),
                 wall_ms: log.wall_ms,
@@ -199,7 +249,7 @@ impl Shard {
                 random: &mut random,
                 replies: &mut replies,
             };
-            f(coordinator, &mut ctx)
+            f(kinds, &mut ctx)
         })?;
         if !replies.is_empty() {
             let (shard, slot) = (self.clone(), slot.clone());
@@ -208,7 +258,7 @@ impl Shard {
                 match shard.journal.wait_durable(sequence).await {
                     Ok(()) => slot.beside.answer(replies),
                     // Nothing is durable any more: the process ends.
-                    Err(_) => Coordinator::ended(&slot),
+                    Err(_) => Kinds::ended(&slot),
                 }
             });
         }
@@ -217,8 +267,9 @@ impl Shard {
 
     /// See [`Shard::start_slots`].
     pub fn start_coordinators(self: &Rc<Self>) {
-        self.start_slots::<Coordinator>(coord::GROUP_TOPIC);
+        self.start_slots::<Kinds>(coord::GROUP_TOPIC);
         self.start_txn_coordinators();
+        self.start_share_states();
     }
 
     /// The partitions of the groups' topic that this shard owns.
@@ -234,7 +285,7 @@ impl Shard {
         if !self.is_group_partition(id) {
             return Ok(());
         }
-        match self.loaded_slot::<Coordinator>(id).await {
+        match self.loaded_slot::<Kinds>(id).await {
             Ok(_) => Ok(()),
             Err(_) if self.stopping.get() => Err(PartitionError::Stopping),
             Err(error) => Err(PartitionError::Storage(error.to_string())),
@@ -269,6 +320,9 @@ impl Shard {
 
     /// Offsets of deleted topics mean nothing any more.
     pub fn forget_topics(self: &Rc<Self>, gone: BTreeSet<String>) {
+        for slot in self.shares.states.all() {
+            self.forget_share_states(&slot);
+        }
         for slot in self.groups.slots.all() {
             let _loading = self.group_step(&slot, |coordinator, ctx| {
                 coordinator.forget_topics(&gone, ctx)

@@ -16,6 +16,10 @@ pub mod metrics;
 mod recovery;
 pub mod responses;
 mod scrub;
+mod share_calls;
+mod share_fetch;
+mod share_partitions;
+mod share_states;
 mod slots;
 pub mod space;
 mod start;
@@ -40,6 +44,7 @@ use groups::Groups;
 use mail::Calls;
 use metrics::Counters;
 use responses::ResponseMemory;
+use share_partitions::Shares;
 use slots::Slots;
 use space::Space;
 use std::any::Any;
@@ -50,6 +55,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use share_calls::ShareOffsets;
+pub use share_fetch::ShareFetchResult;
 pub use start::{start, EngineHandle, Mailboxes, ShardStop, StartError};
 
 /// A map whose order is the same in every run, so that a simulation is a function of its seed. Its keys are ours: nobody
@@ -91,6 +98,7 @@ pub struct Shard {
     producer_ids: RefCell<std::ops::Range<i64>>,
     groups: Groups,
     transactions: Slots<TxnCoordinator>,
+    shares: Shares,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }
@@ -158,6 +166,7 @@ impl Shard {
         if !deleted.is_empty() {
             self.groups.wake();
             self.transactions.wake();
+            self.shares.wake();
             self.forget_topics(deleted);
         }
     }
@@ -173,6 +182,7 @@ impl Shard {
         self.watches.borrow().values().for_each(|w| w.notify_all());
         self.groups.wake();
         self.transactions.wake();
+        self.shares.wake();
     }
 
     pub async fn stopped(&self) {

@@ -36,6 +36,8 @@ pub(super) trait Coordinates: Sized + 'static {
     const WHAT: &'static str;
     /// What its slots have beside it.
     type Beside: Default;
+    /// What names a thing that it coordinates.
+    type Name;
 
     fn slots(shard: &Shard) -> &Slots<Self>;
 
@@ -69,13 +71,13 @@ pub(super) trait Coordinates: Sized + 'static {
     fn expire(shard: &Rc<Shard>, slot: &Rc<Slot<Self>>);
 
     /// Names all that [`Coordinates::rewrite`] can write anew.
-    fn names(&self) -> Vec<String>;
+    fn names(&self) -> Vec<Self::Name>;
 
     /// Writes what is known of these once more; None where the coordinator is not loaded.
     fn rewrite(
         shard: &Rc<Shard>,
         slot: &Rc<Slot<Self>>,
-        names: &[String],
+        names: &[Self::Name],
     ) -> Option<Result<(), GroupError>>;
 
     /// The first record that is needed although it was not written anew.

@@ -8,6 +8,7 @@ use super::groups::Groups;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
 use super::responses::ResponseMemory;
+use super::share_partitions::Shares;
 use super::slots::Slots;
 use super::space::{Space, SpaceBoard};
 use super::Shard;
@@ -367,6 +368,7 @@ async fn recover_shard(
         producer_ids: RefCell::new(0..0),
         groups: Groups::new(limits.group_bytes_max),
         transactions: Slots::default(),
+        shares: Shares::default(),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,

@@ -19,6 +19,7 @@ pub(super) type TxnSlot = Slot<TxnCoordinator>;
 impl Coordinates for TxnCoordinator {
     const WHAT: &'static str = "transactions";
     type Beside = ();
+    type Name = String;
 
     fn slots(shard: &Shard) -> &Slots<TxnCoordinator> {
         &shard.transactions

@@ -113,6 +113,15 @@ pub const TXN_ABORTED_PER_PARTITION_MAX: usize = 100_000;
 /// Markers that one transaction has under way at once.
 pub const TXN_MARKERS_TOGETHER_MAX: usize = 32;
 
+/// Share-partitions of one partition of the topic of their states, which has 50.
+pub const SHARE_PARTITIONS_PER_COORDINATOR_MAX: usize = 20_000;
+
+/// Share-partitions that a shard has loaded at once.
+pub const SHARE_PARTITIONS_LOADED_MAX: usize = 20_000;
+
+/// Topics that a member of a share group reads, and the bytes of their names: all are in one record.
+pub const SHARE_TOPICS_MAX: usize = 1_000;
+
 /// Bytes read at once of a coordinator's log when it is loaded.
 pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
 

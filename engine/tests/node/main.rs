@@ -13,6 +13,7 @@ mod inspect;
 mod manifest;
 mod node;
 mod settings;
+mod shares;
 mod space;
 mod times;
 mod transactions;

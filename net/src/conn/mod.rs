@@ -7,6 +7,7 @@ mod read;
 mod write;
 
 use crate::handlers::fetch_session::Session;
+use crate::handlers::share_session::ShareSessions;
 use crate::inbuf::InBuf;
 use crate::out::Out;
 use crate::placement::Placement;
@@ -81,6 +82,8 @@ pub(crate) struct Conn {
     door: Door,
     /// The incremental fetch session that this connection's client uses.
     pub(crate) session: Cell<Option<i32>>,
+    /// The share sessions that this connection's client uses.
+    share: Rc<ShareSessions>,
     queue: RefCell<VecDeque<InFlight>>,
     out: RefCell<Out>,
     /// The other of two buffers: one is written while the other is filled.
@@ -153,6 +156,7 @@ impl Conn {
             ticket: RefCell::new(Some(ticket)),
             placement: RefCell::new(placement),
             session: Cell::new(session),
+            share: Rc::default(),
             queue: RefCell::default(),
             out: RefCell::default(),
             spare: RefCell::default(),
@@ -184,6 +188,7 @@ impl Conn {
         conn.ended.notify_all();
         conn.queue.borrow_mut().clear();
         shard.deregister(id);
+        conn.share.end(&shard);
         match end {
             ReadEnd::Move(to) if conn.aborted.borrow().is_none() => {
                 let stream = rt::TcpStream::unsplit(read_half, write_half);

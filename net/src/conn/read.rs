@@ -346,7 +346,14 @@ impl Conn {
             | ApiKey::DescribeTransactions
             | ApiKey::ListTransactions
             | ApiKey::ListConfigResources
-            | ApiKey::DescribeTopicPartitions => {
+            | ApiKey::DescribeTopicPartitions
+            | ApiKey::ShareGroupHeartbeat
+            | ApiKey::ShareGroupDescribe
+            | ApiKey::ShareFetch
+            | ApiKey::ShareAcknowledge
+            | ApiKey::DescribeShareGroupOffsets
+            | ApiKey::AlterShareGroupOffsets
+            | ApiKey::DeleteShareGroupOffsets => {
                 // It sees the effects of everything before it, and is answered after it.
                 if !self.until(|| self.is_answered()).await {
                     return Err(CloseReason::Stopping);
@@ -362,12 +369,13 @@ impl Conn {
                         // A copy: the header's shares the frame, and keeps all of it.
                         client_id: client_id.map_or_else(String::new, |id| id.to_string()),
                         address: self.peer.ip(),
+                        share: self.share.clone(),
                     },
                 };
                 let serving = handlers::serve(&self.shard, &self.out, asked, body);
                 let served = match key {
-                    // It only looks, perhaps for long.
-                    ApiKey::ListOffsets => self.unless_aborted(serving).await,
+                    // It only looks, perhaps for long; what a member is given comes back with its session.
+                    ApiKey::ListOffsets | ApiKey::ShareFetch => self.unless_aborted(serving).await,
                     // It waits for other clients, for minutes perhaps. What the group keeps is a copy, so that the frame
                     // goes with the first look at it; and whoever asked may go, too.
                     ApiKey::JoinGroup | ApiKey::SyncGroup => {

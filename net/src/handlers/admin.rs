@@ -170,6 +170,8 @@ pub(crate) enum Resource {
     ThisNode,
     /// What is set for all nodes.
     AllNodes,
+    /// A group, whether there is one of this name or not.
+    Group(String),
 }
 
 impl Resource {
@@ -199,12 +201,15 @@ impl Resource {
                     faces.own_names()
                 ),
             )),
-            resource::BROKER_LOGGER | resource::CLIENT_METRICS | resource::GROUP => {
-                Err(Refusal::new(
-                    ErrorCode::InvalidRequest,
-                    format!("Resource type {kind} is not supported by this broker"),
-                ))
-            }
+            resource::GROUP if name.is_empty() => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "Default group resources are not allowed.",
+            )),
+            resource::GROUP => Ok(Resource::Group(name.to_owned())),
+            resource::BROKER_LOGGER | resource::CLIENT_METRICS => Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("Resource type {kind} is not supported by this broker"),
+            )),
             other => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("Unknown resource type {other}"),
@@ -221,6 +226,10 @@ impl Resource {
                 edit,
             },
             Resource::AllNodes => Command::SetBrokerConfig { node: None, edit },
+            Resource::Group(group) => Command::SetGroupConfig {
+                group: group.clone(),
+                edit,
+            },
         }
     }
 }

@@ -64,6 +64,7 @@ fn one(faces: &Faces<'_>, asked: DescribeConfigsResource, shown: Shown) -> Descr
         Ok(Resource::Topic(topic)) => image.describe_topic(&topic),
         Ok(Resource::ThisNode) => image.describe_broker(),
         Ok(Resource::AllNodes) => image.describe_cluster_default(),
+        Ok(Resource::Group(group)) => image.describe_group(&group),
         Err(refusal) => {
             result.error_code = refusal.code.code();
             result.error_message = Some(refusal.message.into());

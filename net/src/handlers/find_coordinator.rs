@@ -1,5 +1,6 @@
-//! Owns FindCoordinator: where coordinators of groups and transactions are, and making their topics when first asked.
-//! Does not know groups or transactions; of share groups it knows that nobody coordinates them here.
+//! Owns FindCoordinator: where coordinators of groups, transactions and share states are, and making their topics when
+//! first asked.
+//! Does not know groups, transactions or states.
 //! Invariant: every key asked for is answered, each with its own error or the broker that serves it.
 
 use super::admin::{self, NewTopic, Refusal};
@@ -10,6 +11,7 @@ use crate::wire::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoo
 use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::coord::{partition_of, GROUP_TOPIC};
 use millrace_engine::api::meta::Overrides;
+use millrace_engine::api::share::SHARE_TOPIC;
 use millrace_engine::api::txn::TXN_TOPIC;
 
 /// First version that asks for several keys.
@@ -43,16 +45,13 @@ pub(crate) async fn handle(
     answer(&shard.faces(&image), request, version, known)
 }
 
-/// The topic of what has coordinators here: groups and transactions.
+/// The topic of what has coordinators here: groups, transactions and the states of share groups.
 fn topic_of(key_type: i8, version: i16) -> Result<&'static str, Refusal> {
     let refused = |code, message: &str| Err(Refusal::new(code, message));
     match key_type {
         0 => Ok(GROUP_TOPIC),
         1 => Ok(TXN_TOPIC),
-        2 if version >= SHARE_VERSION_MIN => refused(
-            ErrorCode::CoordinatorNotAvailable,
-            "This broker does not coordinate share groups.",
-        ),
+        2 if version >= SHARE_VERSION_MIN => Ok(SHARE_TOPIC),
         i8::MIN..=i8::MAX => refused(
             ErrorCode::InvalidRequest,
             "There is no such type of coordinator.",
@@ -80,18 +79,27 @@ pub(super) async fn make_topic(
 }
 
 fn new_topic(name: &str) -> NewTopic {
+    // Of the states of share groups updates go before they would be compacted, and no record goes by its age.
+    let policy = match name {
+        SHARE_TOPIC => "delete",
+        _ => "compact",
+    };
     let settings = [
-        ("cleanup.policy", "compact"),
+        ("cleanup.policy", policy),
         ("compression.type", "producer"),
         ("segment.bytes", "104857600"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut overrides = Overrides::from(settings);
+    if name == SHARE_TOPIC {
+        overrides.insert("retention.ms".to_owned(), "-1".to_owned());
+    }
     NewTopic {
         name: name.to_owned(),
         partitions: COORDINATORS,
         replication_factor: 1,
         assigned: Assigned::default(),
-        overrides: Overrides::from(settings),
+        overrides,
     }
 }
 
@@ -243,7 +251,7 @@ mod tests {
         assert_eq!(code(0, 0), Ok(GROUP_TOPIC));
         assert_eq!(code(1, 1), Ok(TXN_TOPIC));
         assert_eq!(code(2, 5), Err(ErrorCode::InvalidRequest));
-        assert_eq!(code(2, 6), Err(ErrorCode::CoordinatorNotAvailable));
+        assert_eq!(code(2, 6), Ok(SHARE_TOPIC));
         assert_eq!(code(-1, 6), Err(ErrorCode::InvalidRequest));
     }
 

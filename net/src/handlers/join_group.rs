@@ -2,14 +2,13 @@
 //! Does not know how a group comes about (the engine's coordinators do).
 //! Invariant: what a coordinator keeps shares no memory with the request's frame, which is gone while it waits.
 
-use super::{Asker, Outcome};
+use super::{host, Asker, Outcome};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
 use crate::wire::{ErrorCode, Str};
 use bytes::Bytes;
 use millrace_engine::api::coord::{GroupError, JoinGroup, Joined, JoinedMember};
-use std::net::IpAddr;
 
 /// First version with a rebalance timeout of its own.
 const REBALANCE_TIMEOUT_VERSION_MIN: i16 = 1;
@@ -71,17 +70,6 @@ fn asked(request: JoinGroupRequest, version: i16, asker: Asker) -> JoinGroup {
     }
 }
 
-/// An address as Java writes it, which is how tools show members: `/127.0.0.1`, and nothing of a long one left out.
-fn host(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => format!("/{address}"),
-        IpAddr::V6(address) => {
-            let parts = address.segments().map(|part| format!("{part:x}"));
-            format!("/{}", parts.join(":"))
-        }
-    }
-}
-
 fn answer(joined: Joined, version: i16) -> JoinGroupResponse {
     let mut protocol_name = joined.protocol.map(Str::from);
     if version < NULL_PROTOCOL_VERSION_MIN {
@@ -111,11 +99,13 @@ mod tests {
     use super::*;
     use crate::out::Out;
     use crate::wire::join_group::JoinGroupRequestProtocol;
+    use std::net::IpAddr;
 
     fn asker() -> Asker {
         Asker {
             client_id: "consumer-1".into(),
             address: IpAddr::from([10, 0, 0, 7]),
+            share: Default::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Owns ListConfigResources: the names of what has settings.
 //! Does not know the settings (`describe_configs`).
-//! Invariant: what is listed can be described; groups, loggers and client metrics have no settings here.
+//! Invariant: what is listed can be described; loggers and client metrics have no settings here.
 
 use super::Outcome;
 use crate::shard::ShardNet;
@@ -59,6 +59,10 @@ pub(crate) async fn handle(
         brokers
             .iter()
             .for_each(|broker| list(broker.id.to_string(), BROKER));
+    }
+    if wants(GROUP) {
+        let groups = image.group_configs.keys().cloned();
+        groups.for_each(|name| list(name, GROUP));
     }
     ListConfigResourcesResponse {
         config_resources,

@@ -9,8 +9,9 @@ use crate::wire::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGrou
 use crate::wire::Str;
 use millrace_engine::api::coord::{self, GroupError};
 
-/// The only type of groups there is.
-const TYPE: &str = "classic";
+/// The types of groups there are.
+const CLASSIC: &str = "classic";
+const SHARE: &str = "share";
 
 impl Outcome for ListGroupsResponse {
     fn failed(&self) -> bool {
@@ -18,13 +19,23 @@ impl Outcome for ListGroupsResponse {
     }
 }
 
+/// A group and its type.
+type Typed = (coord::ListedGroup, &'static str);
+
 pub(crate) async fn handle(shard: &ShardNet, request: ListGroupsRequest) -> ListGroupsResponse {
-    answer(&request, shard.broker.list_groups().await)
+    answer(&request, all(shard).await)
+}
+
+async fn all(shard: &ShardNet) -> Result<Vec<Typed>, GroupError> {
+    let typed = |groups: Vec<coord::ListedGroup>, of| groups.into_iter().map(move |g| (g, of));
+    let classic = typed(shard.broker.list_groups().await?, CLASSIC);
+    let share = typed(shard.broker.list_share_groups().await?, SHARE);
+    Ok(classic.chain(share).collect())
 }
 
 fn answer(
     request: &ListGroupsRequest,
-    groups: Result<Vec<coord::ListedGroup>, GroupError>,
+    groups: Result<Vec<Typed>, GroupError>,
 ) -> ListGroupsResponse {
     let groups = match groups {
         Ok(groups) => groups,
@@ -41,15 +52,15 @@ fn answer(
                 .iter()
                 .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let is_wanted = |group: &coord::ListedGroup| {
+    let is_wanted = |(group, of): &Typed| {
         lets_through(&request.states_filter, group.state.name())
-            && lets_through(&request.types_filter, TYPE)
+            && lets_through(&request.types_filter, of)
     };
-    let listed = |group: coord::ListedGroup| ListedGroup {
+    let listed = |(group, of): Typed| ListedGroup {
         group_id: group.group.into(),
         protocol_type: group.protocol_type.into(),
         group_state: Str::from_static(group.state.name()),
-        group_type: Str::from_static(TYPE),
+        group_type: Str::from_static(of),
     };
     ListGroupsResponse {
         groups: groups.into_iter().filter(is_wanted).map(listed).collect(),
@@ -63,16 +74,20 @@ mod tests {
     use crate::out::Out;
     use millrace_engine::api::coord::GroupState;
 
-    fn groups() -> Vec<coord::ListedGroup> {
-        let group = |name: &str, state| coord::ListedGroup {
-            group: name.into(),
-            protocol_type: "consumer".into(),
-            state,
+    fn groups() -> Vec<Typed> {
+        let group = |name: &str, state| {
+            let listed = coord::ListedGroup {
+                group: name.into(),
+                protocol_type: "consumer".into(),
+                state,
+            };
+            (listed, if name == "d" { SHARE } else { CLASSIC })
         };
         vec![
             group("a", GroupState::Stable),
             group("b", GroupState::Empty),
             group("c", GroupState::PreparingRebalance),
+            group("d", GroupState::Empty),
         ]
     }
 
@@ -88,14 +103,15 @@ mod tests {
 
     #[test]
     fn filters_are_of_whatever_case_and_what_nobody_knows_matches_nothing() {
-        assert_eq!(listed(&[], &[]), "abc");
+        assert_eq!(listed(&[], &[]), "abcd");
         assert_eq!(listed(&["STABLE", "preparingrebalance"], &[]), "ac");
-        assert_eq!(listed(&["Empty", "no such state"], &[]), "b");
+        assert_eq!(listed(&["Empty", "no such state"], &[]), "bd");
         assert_eq!(listed(&["no such state"], &[]), "");
         assert_eq!(listed(&[], &["Classic"]), "abc");
         assert_eq!(listed(&["stable"], &["consumer", "classic"]), "a");
         assert_eq!(listed(&[], &["consumer"]), "");
         assert_eq!(listed(&["stable"], &["share"]), "");
+        assert_eq!(listed(&[], &["Share"]), "d");
     }
 
     #[test]

@@ -7,17 +7,20 @@ mod add_partitions_to_txn;
 mod admin;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_share_group_offsets;
 pub(crate) mod api_versions;
 mod called;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod elect_leaders;
@@ -43,6 +46,12 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 pub(crate) mod produce;
 mod produce_txn;
+mod share_acknowledge;
+mod share_acks;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
+pub(crate) mod share_session;
 mod sync_group;
 mod txn_offset_commit;
 mod write_txn_markers;
@@ -56,9 +65,11 @@ use crate::wire::{ApiKey, Reader, Request, Str};
 use millrace_engine::api::meta::{Image, Topic};
 use millrace_engine::rt;
 use millrace_engine::types::PartitionId;
+use share_session::ShareSessions;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Whether a response tells of an error anywhere.
 pub(crate) trait Outcome {
@@ -102,6 +113,19 @@ pub(crate) struct Asker {
     /// As the request's header says; empty if it does not.
     pub(crate) client_id: String,
     pub(crate) address: IpAddr,
+    /// Of the connection.
+    pub(crate) share: Rc<ShareSessions>,
+}
+
+/// An address as Java writes it, which is how tools show members: `/127.0.0.1`, and nothing of a long one left out.
+fn host(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("/{address}"),
+        IpAddr::V6(address) => {
+            let parts = address.segments().map(|part| format!("{part:x}"));
+            format!("/{}", parts.join(":"))
+        }
+    }
 }
 
 /// What is known of a request before its body is read.
@@ -229,6 +253,36 @@ pub(crate) async fn serve(
         }
         ApiKey::DescribeTopicPartitions => {
             call.answer(|r, _| describe_topic_partitions::handle(shard, r))
+                .await
+        }
+        ApiKey::ShareGroupHeartbeat => {
+            call.answer(|r, _| share_group_heartbeat::handle(shard, r, asker))
+                .await
+        }
+        ApiKey::ShareGroupDescribe => {
+            call.answer(|r, _| share_group_describe::handle(shard, r))
+                .await
+        }
+        ApiKey::ShareFetch => {
+            let sessions = asker.share.clone();
+            call.answer(|r, _| share_fetch::handle(shard, r, &sessions))
+                .await
+        }
+        ApiKey::ShareAcknowledge => {
+            let sessions = asker.share.clone();
+            call.answer(|r, _| share_acknowledge::handle(shard, r, &sessions))
+                .await
+        }
+        ApiKey::DescribeShareGroupOffsets => {
+            call.answer(|r, _| describe_share_group_offsets::handle(shard, r))
+                .await
+        }
+        ApiKey::AlterShareGroupOffsets => {
+            call.answer(|r, _| alter_share_group_offsets::handle(shard, r))
+                .await
+        }
+        ApiKey::DeleteShareGroupOffsets => {
+            call.answer(|r, _| delete_share_group_offsets::handle(shard, r))
                 .await
         }
     }

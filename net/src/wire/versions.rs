@@ -5,16 +5,19 @@ use super::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use super::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use super::alter_configs::AlterConfigsRequest;
 use super::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use super::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
 use super::delete_groups::DeleteGroupsRequest;
 use super::delete_records::DeleteRecordsRequest;
+use super::delete_share_group_offsets::DeleteShareGroupOffsetsRequest;
 use super::delete_topics::DeleteTopicsRequest;
 use super::describe_cluster::DescribeClusterRequest;
 use super::describe_configs::DescribeConfigsRequest;
 use super::describe_groups::DescribeGroupsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
+use super::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use super::describe_transactions::DescribeTransactionsRequest;
 use super::elect_leaders::ElectLeadersRequest;
@@ -39,6 +42,10 @@ use super::offset_fetch::OffsetFetchRequest;
 use super::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use super::produce::ProduceRequest;
 use super::schema::Request;
+use super::share_acknowledge::ShareAcknowledgeRequest;
+use super::share_fetch::ShareFetchRequest;
+use super::share_group_describe::ShareGroupDescribeRequest;
+use super::share_group_heartbeat::ShareGroupHeartbeatRequest;
 use super::sync_group::SyncGroupRequest;
 use super::txn_offset_commit::TxnOffsetCommitRequest;
 use super::write_txn_markers::WriteTxnMarkersRequest;
@@ -118,6 +125,13 @@ api_keys! {
     ListTransactions = 66,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
+    ShareGroupHeartbeat = 76,
+    ShareGroupDescribe = 77,
+    ShareFetch = 78,
+    ShareAcknowledge = 79,
+    DescribeShareGroupOffsets = 90,
+    AlterShareGroupOffsets = 91,
+    DeleteShareGroupOffsets = 92,
 }
 
 impl std::fmt::Display for ApiKey {
@@ -200,6 +214,13 @@ pub const SERVED: &[Served] = &[
     row::<ListTransactionsRequest>(0, 0, 1),
     row::<ListConfigResourcesRequest>(0, 0, 1),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
+    row::<ShareGroupHeartbeatRequest>(1, 1, 1),
+    row::<ShareGroupDescribeRequest>(1, 1, 1),
+    row::<ShareFetchRequest>(1, 1, 2),
+    row::<ShareAcknowledgeRequest>(1, 1, 2),
+    row::<DescribeShareGroupOffsetsRequest>(0, 0, 1),
+    row::<AlterShareGroupOffsetsRequest>(0, 0, 0),
+    row::<DeleteShareGroupOffsetsRequest>(0, 0, 0),
 ];
 
 /// The row of a key as it came on the wire; `None` if it is not served.

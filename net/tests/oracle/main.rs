@@ -9,5 +9,6 @@ mod headers;
 mod hostile;
 mod records;
 mod refusals;
+mod share_apis;
 mod support;
 mod txn_apis;

@@ -123,7 +123,7 @@ fn settings_are_altered_one_by_one_and_shown_with_their_sources() {
             (alter(resource::TOPIC, "t", &set("soon"), false), 40),
             (alter(resource::TOPIC, "nope", &set("1"), false), 3),
             (alter(resource::BROKER, "77", &set("1"), false), 42),
-            (alter(resource::GROUP, "g", &set("1"), false), 42),
+            (alter(resource::GROUP, "g", &set("1"), false), 40),
             (
                 alter(
                     resource::BROKER,

@@ -14,6 +14,7 @@ mod metadata;
 mod offsets;
 mod placement;
 mod produce;
+mod share;
 mod support;
 mod topic_ids;
 mod topics;

@@ -311,6 +311,13 @@ impl Client {
             ListTransactions list_transactions ListTransactionsRequest,
             ListConfigResources list_config_resources ListConfigResourcesRequest,
             DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest,
+            ShareGroupHeartbeat share_group_heartbeat ShareGroupHeartbeatRequest,
+            ShareGroupDescribe share_group_describe ShareGroupDescribeRequest,
+            ShareFetch share_fetch ShareFetchRequest,
+            ShareAcknowledge share_acknowledge ShareAcknowledgeRequest,
+            DescribeShareGroupOffsets describe_share_group_offsets DescribeShareGroupOffsetsRequest,
+            AlterShareGroupOffsets alter_share_group_offsets AlterShareGroupOffsetsRequest,
+            DeleteShareGroupOffsets delete_share_group_offsets DeleteShareGroupOffsetsRequest,
         }
     }
 

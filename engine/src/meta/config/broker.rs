@@ -52,6 +52,13 @@ pub struct BrokerConfig {
     pub group_initial_rebalance_delay_ms: i32,
     pub group_max_session_timeout_ms: i32,
     pub group_min_session_timeout_ms: i32,
+    pub group_share_delivery_count_limit: i32,
+    pub group_share_heartbeat_interval_ms: i32,
+    pub group_share_max_share_sessions: i32,
+    pub group_share_max_size: i32,
+    pub group_share_partition_max_record_locks: i32,
+    pub group_share_record_lock_duration_ms: i32,
+    pub group_share_session_timeout_ms: i32,
     pub log_retention_check_interval_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
@@ -101,6 +108,15 @@ impl BrokerConfig {
             group_initial_rebalance_delay_ms: number32("group.initial.rebalance.delay.ms")?,
             group_max_session_timeout_ms: number32("group.max.session.timeout.ms")?,
             group_min_session_timeout_ms: number32("group.min.session.timeout.ms")?,
+            group_share_delivery_count_limit: number32("group.share.delivery.count.limit")?,
+            group_share_heartbeat_interval_ms: number32("group.share.heartbeat.interval.ms")?,
+            group_share_max_share_sessions: number32("group.share.max.share.sessions")?,
+            group_share_max_size: number32("group.share.max.size")?,
+            group_share_partition_max_record_locks: number32(
+                "group.share.partition.max.record.locks",
+            )?,
+            group_share_record_lock_duration_ms: number32("group.share.record.lock.duration.ms")?,
+            group_share_session_timeout_ms: number32("group.share.session.timeout.ms")?,
             log_retention_check_interval_ms: number("log.retention.check.interval.ms")?,
             max_connections: number32("max.connections")?,
             max_connections_per_ip: number32("max.connections.per.ip")?,
@@ -223,6 +239,62 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(0),
         ReadOnly,
         "The longest a member of a group may be silent, at the least that it may ask for."
+    ),
+    row!(
+        "group.share.delivery.count.limit",
+        Int,
+        Some("5"),
+        Between(2, 10),
+        ReadOnly,
+        "How often a record of a share group is given to somebody before it is given up."
+    ),
+    row!(
+        "group.share.heartbeat.interval.ms",
+        Int,
+        Some("5000"),
+        AtLeast(1),
+        ReadOnly,
+        "How often a member of a share group says that it is there."
+    ),
+    row!(
+        "group.share.max.share.sessions",
+        Int,
+        Some("2000"),
+        AtLeast(1),
+        ReadOnly,
+        "The most sessions of members of share groups at any time."
+    ),
+    row!(
+        "group.share.max.size",
+        Int,
+        Some("200"),
+        Between(1, 1000),
+        ReadOnly,
+        "The most members of a share group."
+    ),
+    row!(
+        "group.share.partition.max.record.locks",
+        Int,
+        Some("2000"),
+        Between(100, 10000),
+        ReadOnly,
+        "Records of a partition that a share group may have under way at once."
+    ),
+    row!(
+        "group.share.record.lock.duration.ms",
+        Int,
+        Some("30000"),
+        Between(1000, 3600000),
+        ReadOnly,
+        "How long a member of a share group has a record before others get it."
+    ),
+    row!(
+        "group.share.session.timeout.ms",
+        Int,
+        Some("45000"),
+        AtLeast(1),
+        ReadOnly,
+        "How long a member of a share group may be silent."
     ),
     row!(
         "listeners",

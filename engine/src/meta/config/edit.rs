@@ -2,7 +2,9 @@
 //! Knows nothing of requests; looks at stored values and the tables only, never at one node's own settings.
 //! Keeps the outcome the same on every node, valid as a whole, and canonical.
 
-use super::{broker_config_def, topic_config_def, value::shorten, ConfigDef, ConfigError};
+use super::{
+    broker_config_def, group_config_def, topic_config_def, value::shorten, ConfigDef, ConfigError,
+};
 use super::{Scope, TopicConfig, Value};
 use crate::meta::limits;
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,16 @@ impl ConfigEdit {
         })?;
         TopicConfig::check_together(&edited)?;
         Ok(edited)
+    }
+
+    /// The settings of a group after this change.
+    ///
+    /// # Errors
+    /// The first setting that is refused, with Kafka's text.
+    pub fn apply_to_group(&self, current: &Overrides) -> Result<Overrides, ConfigError> {
+        self.apply(current, &|name| {
+            group_config_def(name).ok_or_else(|| ConfigError::UnknownGroupConfig(shorten(name)))
+        })
     }
 
     /// The settings of one broker, or with `for_all` of all of them, after this change.

@@ -5,6 +5,7 @@
 mod broker;
 mod describe;
 mod edit;
+mod group;
 mod topic;
 mod value;
 
@@ -16,6 +17,7 @@ pub use describe::{
     describe_broker, describe_cluster_default, describe_topic, ConfigEntry, ConfigSynonym,
 };
 pub use edit::{ConfigEdit, ConfigOp, Overrides};
+pub use group::{describe_group, group_config_def, AutoOffsetReset, GroupSettings};
 pub use topic::{
     topic_config_def, topic_config_defs, CleanupPolicy, CompressionType, TimestampType,
     TopicConfig, TopicConfigDef,
@@ -31,6 +33,9 @@ pub enum ConfigError {
     /// No broker setting has this name.
     #[error("Unknown broker config name: {0}")]
     UnknownBrokerConfig(String),
+    /// No setting of groups has this name.
+    #[error("Unknown group config name: {0}")]
+    UnknownGroupConfig(String),
     /// The value is not of the setting's type, or out of its bounds.
     #[error("Invalid value {value} for configuration {name}: {reason}")]
     Invalid {

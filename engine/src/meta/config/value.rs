@@ -59,6 +59,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker,
     StaticBroker,
     Default,
+    Group,
 }
 
 impl ConfigSource {
@@ -70,6 +71,7 @@ impl ConfigSource {
             ConfigSource::DynamicDefaultBroker => 3,
             ConfigSource::StaticBroker => 4,
             ConfigSource::Default => 5,
+            ConfigSource::Group => 8,
         }
     }
 }
@@ -92,6 +94,8 @@ pub enum Rule {
     ThrottledReplicas,
     /// A switch for something that does not exist here: it can only be off; the text says why.
     OnlyFalse(&'static str),
+    /// `latest`, `earliest`, or `by_duration:` and an ISO 8601 duration.
+    OffsetReset,
 }
 
 /// One setting of a table.
@@ -243,6 +247,12 @@ impl ConfigDef {
                  '[partitionId]:[brokerId],...'"
                     .to_string(),
             ),
+            (Rule::OffsetReset, Value::Text(v)) if super::group::offset_reset(v).is_none() => {
+                refuse(
+                    "must be 'latest', 'earliest' or 'by_duration:' and an ISO 8601 duration"
+                        .to_string(),
+                )
+            }
             (Rule::OnlyFalse(reason), Value::Bool(true)) => refuse(reason.to_string()),
             (
                 Rule::Any
@@ -253,7 +263,8 @@ impl ConfigDef {
                 | Rule::SubsetOf(_)
                 | Rule::GzipLevel
                 | Rule::ThrottledReplicas
-                | Rule::OnlyFalse(_),
+                | Rule::OnlyFalse(_)
+                | Rule::OffsetReset,
                 _,
             ) => Ok(()),
         }
