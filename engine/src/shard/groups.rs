@@ -3,6 +3,7 @@
 //! Invariant: nobody hears of a state before every record it rests on is durable.
 
 use super::coordinator_log::{now_ms, Logged};
+use super::group_topics::{consumer_config, GroupTopics};
 use super::Shard;
 use crate::coord::batch::{self, KeyValue};
 use crate::coord::txn::Producer;
@@ -187,6 +188,7 @@ impl Shard {
             slot,
             wall_ms,
         };
+        let topics = GroupTopics(self.image.borrow().clone());
         let mut random = || u128::from(rt::random_u64()) << 64 | u128::from(rt::random_u64());
         let result = {
             let mut state = slot.state.borrow_mut();
@@ -196,6 +198,7 @@ impl Shard {
             let mut ctx = Ctx {
                 now_ms: now_ms(),
                 wall_ms,
+                topics: &topics,
                 log: &mut log,
                 random: &mut random,
                 replies: &mut replies,
@@ -351,6 +354,7 @@ impl Shard {
             session_timeout_max_ms: said.group_max_session_timeout_ms,
             offset_metadata_bytes_max: said.offset_metadata_max_bytes.max(0) as usize,
             offsets_retention_ms: i64::from(said.offsets_retention_minutes) * 60_000,
+            consumer: consumer_config(said),
         };
         let check_ms = said.offsets_retention_check_interval_ms.max(1) as u64;
         (config, Duration::from_millis(check_ms))

@@ -72,7 +72,7 @@ fn asked(request: JoinGroupRequest, version: i16, asker: Asker) -> JoinGroup {
 }
 
 /// An address as Java writes it, which is how tools show members: `/127.0.0.1`, and nothing of a long one left out.
-fn host(address: IpAddr) -> String {
+pub(super) fn host(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => format!("/{address}"),
         IpAddr::V6(address) => {

@@ -9,9 +9,6 @@ use crate::wire::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGrou
 use crate::wire::Str;
 use millrace_engine::api::coord::{self, GroupError};
 
-/// The only type of groups there is.
-const TYPE: &str = "classic";
-
 impl Outcome for ListGroupsResponse {
     fn failed(&self) -> bool {
         self.error_code != 0
@@ -42,14 +39,14 @@ fn answer(
                 .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
     let is_wanted = |group: &coord::ListedGroup| {
-        lets_through(&request.states_filter, group.state.name())
-            && lets_through(&request.types_filter, TYPE)
+        lets_through(&request.states_filter, group.state)
+            && lets_through(&request.types_filter, group.kind)
     };
     let listed = |group: coord::ListedGroup| ListedGroup {
         group_id: group.group.into(),
         protocol_type: group.protocol_type.into(),
-        group_state: Str::from_static(group.state.name()),
-        group_type: Str::from_static(TYPE),
+        group_state: Str::from_static(group.state),
+        group_type: Str::from_static(group.kind),
     };
     ListGroupsResponse {
         groups: groups.into_iter().filter(is_wanted).map(listed).collect(),
@@ -61,18 +58,20 @@ fn answer(
 mod tests {
     use super::*;
     use crate::out::Out;
-    use millrace_engine::api::coord::GroupState;
+    use millrace_engine::api::coord::{ConsumerState, GroupState};
 
     fn groups() -> Vec<coord::ListedGroup> {
-        let group = |name: &str, state| coord::ListedGroup {
+        let group = |name: &str, kind, state| coord::ListedGroup {
             group: name.into(),
             protocol_type: "consumer".into(),
+            kind,
             state,
         };
         vec![
-            group("a", GroupState::Stable),
-            group("b", GroupState::Empty),
-            group("c", GroupState::PreparingRebalance),
+            group("a", "classic", GroupState::Stable.name()),
+            group("b", "classic", GroupState::Empty.name()),
+            group("c", "classic", GroupState::PreparingRebalance.name()),
+            group("d", "consumer", ConsumerState::Reconciling.name()),
         ]
     }
 
@@ -88,13 +87,13 @@ mod tests {
 
     #[test]
     fn filters_are_of_whatever_case_and_what_nobody_knows_matches_nothing() {
-        assert_eq!(listed(&[], &[]), "abc");
+        assert_eq!(listed(&[], &[]), "abcd");
         assert_eq!(listed(&["STABLE", "preparingrebalance"], &[]), "ac");
         assert_eq!(listed(&["Empty", "no such state"], &[]), "b");
         assert_eq!(listed(&["no such state"], &[]), "");
         assert_eq!(listed(&[], &["Classic"]), "abc");
         assert_eq!(listed(&["stable"], &["consumer", "classic"]), "a");
-        assert_eq!(listed(&[], &["consumer"]), "");
+        assert_eq!(listed(&[], &["consumer"]), "d");
         assert_eq!(listed(&["stable"], &["share"]), "");
     }
 

@@ -6,6 +6,8 @@ use super::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use super::alter_configs::AlterConfigsRequest;
 use super::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use super::consumer_group_describe::ConsumerGroupDescribeRequest;
+use super::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
 use super::delete_groups::DeleteGroupsRequest;
@@ -116,6 +118,8 @@ api_keys! {
     DescribeCluster = 60,
     DescribeTransactions = 65,
     ListTransactions = 66,
+    ConsumerGroupHeartbeat = 68,
+    ConsumerGroupDescribe = 69,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
@@ -198,6 +202,8 @@ pub const SERVED: &[Served] = &[
     row::<DescribeClusterRequest>(0, 0, 2),
     row::<DescribeTransactionsRequest>(0, 0, 0),
     row::<ListTransactionsRequest>(0, 0, 1),
+    row::<ConsumerGroupHeartbeatRequest>(0, 0, 1),
+    row::<ConsumerGroupDescribeRequest>(0, 0, 1),
     row::<ListConfigResourcesRequest>(0, 0, 1),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
 ];
