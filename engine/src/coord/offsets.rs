@@ -304,9 +304,8 @@ impl Group {
         if let Some(value) = &self.kept {
             ctx.log.append(&[self.record(value)])?;
         }
-        let consumer = self.consumer_records();
-        if !consumer.is_empty() {
-            ctx.log.append(&consumer)?;
+        for some in self.consumer_records().chunks(REWRITTEN_TOGETHER_MAX) {
+            ctx.log.append(some)?;
         }
         let all: Vec<KeyValue> = self
             .offsets

@@ -125,7 +125,11 @@ impl Group {
             return Ok(());
         }
         if let Some(consumer) = &self.consumer {
-            return consumer.may_commit(by, offsets);
+            // What clients of this API know of says as much.
+            return consumer.may_commit(by, offsets).map_err(|why| match why {
+                GroupError::StaleMemberEpoch => GroupError::IllegalGeneration,
+                other => other,
+            });
         }
         if by.generation < 0 && self.state == GroupState::Empty {
             return Ok(());

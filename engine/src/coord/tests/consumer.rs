@@ -118,7 +118,11 @@ impl Bench {
     /// The log alone gives what is there live.
     pub fn check_replay(&self) {
         let again = self.replayed();
-        assert_eq!(again.list(), self.coordinator.list());
+        let kinds = |c: &Coordinator| -> Vec<(String, &str)> {
+            let listed = c.list().into_iter();
+            listed.map(|one| (one.group, one.kind)).collect()
+        };
+        assert_eq!(kinds(&again), kinds(&self.coordinator));
         for (id, live) in &self.coordinator.groups {
             let of_log = &again.groups[id];
             assert_eq!(of_log.consumer.is_some(), live.consumer.is_some());

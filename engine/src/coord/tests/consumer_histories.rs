@@ -77,7 +77,8 @@ fn history(seed: u64) {
             }
             _ => bench.pass(random() % 9_000),
         }
-        check(&bench, &actors, seed);
+        let whole = random().is_multiple_of(8);
+        check(&bench, &actors, seed, whole);
     }
     live(&mut bench, &mut actors, seed);
 }
@@ -126,8 +127,10 @@ fn say(bench: &mut Bench, actor: &mut Actor, full: bool, lost: bool) {
     }
 }
 
-fn check(bench: &Bench, actors: &[Actor], seed: u64) {
-    bench.check_replay();
+fn check(bench: &Bench, actors: &[Actor], seed: u64, whole: bool) {
+    if whole {
+        bench.check_replay();
+    }
     let Some(group) = bench.coordinator.groups.get("g") else {
         return;
     };
@@ -182,5 +185,5 @@ fn live(bench: &mut Bench, actors: &mut [Actor], seed: u64) {
     let topics = bench.topics.known.values();
     let wanted: BTreeMap<TopicId, i32> = topics.map(|t| (t.id, t.partitions)).collect();
     assert_eq!(all, wanted, "seed {seed}: all is read, by one each");
-    check(bench, actors, seed);
+    check(bench, actors, seed, true);
 }
