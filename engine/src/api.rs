@@ -24,6 +24,10 @@ pub use crate::shard::{EngineHandle, Mailboxes, StartError};
 
 /// What is asked of group coordinators, and where they are.
 pub mod coord {
+    pub use crate::coord::consumer::{
+        ConsumerBeat, ConsumerHeartbeat, ConsumerState, DescribedConsumer, DescribedConsumerGroup,
+        NamedAssignment,
+    };
     pub use crate::coord::types::*;
     pub use crate::coord::{partition_of, GROUP_TOPIC};
 }
@@ -52,8 +56,9 @@ use txn::{
 };
 
 use coord::{
-    CommitInTxn, CommitOffsets, DescribedGroup, FetchOffsets, FetchedOffsets, GroupError,
-    JoinGroup, Joined, Leaver, ListedGroup, MemberOf, SyncGroup, Synced,
+    CommitInTxn, CommitOffsets, ConsumerBeat, ConsumerHeartbeat, DescribedConsumerGroup,
+    DescribedGroup, FetchOffsets, FetchedOffsets, GroupError, JoinGroup, Joined, Leaver,
+    ListedGroup, MemberOf, SyncGroup, Synced,
 };
 
 /// What a producer waits for.
@@ -362,6 +367,21 @@ impl Broker {
     /// Gets a member's assignment; resolves when the leader has said what it is.
     pub async fn sync_group(&self, asked: SyncGroup) -> Result<Synced, GroupError> {
         self.shard.sync_group(asked).await
+    }
+
+    /// A member of the consumer protocol joins, stays or leaves.
+    pub async fn consumer_group_heartbeat(
+        &self,
+        asked: ConsumerHeartbeat,
+    ) -> Result<ConsumerBeat, GroupError> {
+        self.shard.consumer_group_heartbeat(asked).await
+    }
+
+    pub async fn describe_consumer_group(
+        &self,
+        group: String,
+    ) -> Result<DescribedConsumerGroup, GroupError> {
+        self.shard.describe_consumer_group(group).await
     }
 
     pub async fn group_heartbeat(&self, by: MemberOf) -> Result<(), GroupError> {

@@ -146,6 +146,11 @@ pub(crate) fn group(error: GroupError) -> ErrorCode {
         // Trying again would change nothing, and Kafka has no name for it.
         GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
         GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
+        GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        GroupError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+        GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+        GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
         GroupError::Txn(error) => txn(error),
     }
 }
@@ -303,6 +308,11 @@ mod tests {
             (GroupError::UnknownTopicOrPartition, 3),
             (GroupError::RecordTooLarge, -1),
             (GroupError::UnstableOffsetCommit, 88),
+            (GroupError::StaleMemberEpoch, 113),
+            (GroupError::FencedMemberEpoch, 110),
+            (GroupError::UnreleasedInstanceId, 111),
+            (GroupError::UnsupportedAssignor, 112),
+            (GroupError::InvalidRegularExpression, 128),
             (GroupError::Txn(TxnError::NotAvailable), 15),
             (GroupError::Txn(TxnError::InvalidRequest), 42),
             (GroupError::Txn(TxnError::InvalidTimeout), 50),

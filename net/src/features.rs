@@ -33,6 +33,8 @@ const LEVEL_ZERO_VERSION_MIN: i16 = 4;
 
 /// Every feature, sorted by name.
 pub const FEATURES: &[Feature] = &[
+    // By level 1 there are groups of the consumer protocol (KIP-848).
+    feature("group.version", 0, 1, 1),
     // By level 1 there are share groups (KIP-932).
     feature("share.version", 0, 1, 1),
     // By level 2 each end of a transaction bumps the epoch, and batches add their partitions to it (KIP-890).

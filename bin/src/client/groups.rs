@@ -4,6 +4,7 @@
 
 use super::assignment::{self, Assignment};
 use super::cluster::Cluster;
+use super::consumer_groups;
 use super::error::ClientError;
 use crate::units::HostPort;
 use millrace_net::wire::delete_groups::DeleteGroupsRequest;
@@ -278,6 +279,9 @@ pub fn look(cluster: &mut Cluster, group: &str) -> Result<Seen, ClientError> {
         Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => {
             let (all, mut errors) = list(cluster)?;
             match all.into_iter().find(|listed| listed.name == *group) {
+                Some(listed) if listed.kind == *consumer_groups::KIND => {
+                    consumer_groups::describe(cluster, group).map(Seen::Described)
+                }
                 Some(listed) => Ok(Seen::Listed(listed)),
                 // It might be a group of a broker that did not answer.
                 None => errors.pop().map_or(Ok(Seen::Absent(error)), Err),

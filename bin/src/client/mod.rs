@@ -6,6 +6,7 @@ pub mod admin;
 pub mod assignment;
 pub mod cluster;
 pub mod conn;
+mod consumer_groups;
 pub mod error;
 pub mod fetcher;
 pub mod groups;

@@ -12,7 +12,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
 
-/** A consumer of a group by the classic protocol, with what it reads and what it was told of its partitions. */
+/** A consumer of a group, by the classic protocol unless its settings say otherwise, with what it reads and what it was told of its partitions. */
 final class Member implements ConsumerRebalanceListener, AutoCloseable {
     /** Longer than a case, so that only a member that leaves is gone ... */
     private static final String SESSION_MS = "120000";
@@ -35,8 +35,15 @@ final class Member implements ConsumerRebalanceListener, AutoCloseable {
         // Never within a case: only a close commits.
         config.put("auto.commit.interval.ms", "600000");
         config.putAll(settings);
+        if (config.get("group.protocol").equals("consumer")) {
+            // The broker says them.
+            config.remove("session.timeout.ms");
+            config.remove("heartbeat.interval.ms");
+        }
         consumer = client.consumer(config);
-        consumer.subscribe(topics, this);
+        if (!topics.isEmpty()) {
+            consumer.subscribe(topics, this);
+        }
     }
 
     static Map<String, String> assignor(Class<?> assignor) {

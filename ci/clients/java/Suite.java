@@ -72,6 +72,7 @@ public final class Suite {
         suite.administration();
         suite.errors();
         Groups.addTo(suite.runner, suite.client);
+        ConsumerGroups.addTo(suite.runner, suite.client);
         GroupAdmin.addTo(suite.runner, suite.client);
         Shares.addTo(suite.runner, suite.client);
         int code = suite.runner.run(arguments.length > 1 ? arguments[1] : null);

@@ -9,6 +9,8 @@ use millrace_net::wire::alter_configs::AlterConfigsRequest;
 use millrace_net::wire::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use millrace_net::wire::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
+use millrace_net::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
+use millrace_net::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use millrace_net::wire::create_partitions::CreatePartitionsRequest;
 use millrace_net::wire::create_topics::CreateTopicsRequest;
 use millrace_net::wire::delete_groups::DeleteGroupsRequest;
@@ -111,6 +113,8 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::DescribeCluster => either::<DescribeClusterRequest>,
         ApiKey::DescribeTransactions => either::<DescribeTransactionsRequest>,
         ApiKey::ListTransactions => either::<ListTransactionsRequest>,
+        ApiKey::ConsumerGroupHeartbeat => either::<ConsumerGroupHeartbeatRequest>,
+        ApiKey::ConsumerGroupDescribe => either::<ConsumerGroupDescribeRequest>,
         ApiKey::ListConfigResources => either::<ListConfigResourcesRequest>,
         ApiKey::DescribeTopicPartitions => either::<DescribeTopicPartitionsRequest>,
         ApiKey::ShareGroupHeartbeat => either::<ShareGroupHeartbeatRequest>,

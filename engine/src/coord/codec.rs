@@ -26,6 +26,12 @@ impl<'a> Reader<'a> {
         Reader { rest, flexible }
     }
 
+    /// Of a part that has compact lengths.
+    pub fn compact(rest: &'a [u8]) -> Reader<'a> {
+        let flexible = true;
+        Reader { rest, flexible }
+    }
+
     /// The version of a value, and a reader of what is behind it.
     pub fn of_value(value: &'a [u8]) -> Result<(i16, Reader<'a>), RecordError> {
         Reader::of_versions(value, NEWEST, FLEXIBLE)

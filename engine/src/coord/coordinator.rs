@@ -3,7 +3,8 @@
 //! Invariant: hard state changes only with a record that the log has taken.
 
 use super::batch::KeyValue;
-use super::group::Group;
+use super::consumer::{ConsumerConfig, Record, Topics};
+use super::group::{Group, CONSUMER};
 use super::pending::OpenTxn;
 use super::records::{GroupValue, Key, OffsetValue, RecordError};
 use super::txn::Producer;
@@ -52,6 +53,7 @@ pub struct Ctx<'a> {
     pub now_ms: u64,
     /// Wall-clock milliseconds.
     pub wall_ms: i64,
+    pub topics: &'a dyn Topics,
     pub log: &'a mut dyn Append,
     pub random: &'a mut dyn FnMut() -> u128,
     /// Answers of this step, also to those who asked before.
@@ -71,6 +73,7 @@ pub struct GroupConfig {
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`
     pub offsets_retention_ms: i64,
+    pub consumer: ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -81,6 +84,7 @@ impl Default for GroupConfig {
             session_timeout_max_ms: 1_800_000,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_ms: 7 * 24 * 3_600_000,
+            consumer: ConsumerConfig::default(),
         }
     }
 }
@@ -149,7 +153,13 @@ impl Coordinator {
         now_ms: u64,
     ) -> Result<(), RecordError> {
         match Key::decode(key)? {
-            None => {}
+            None => {
+                if let Some((group, record)) = Record::decode(key, value)? {
+                    let config = self.config;
+                    let group = self.group_of_log(group);
+                    group.replay_consumer(&record, now_ms, &config);
+                }
+            }
             Some(Key::Offset {
                 group,
                 topic,
@@ -161,19 +171,8 @@ impl Coordinator {
             }
             Some(Key::Group { group }) => match value.map(GroupValue::decode).transpose()? {
                 Some(value) => self.group_of_log(group).apply(value, now_ms, false),
-                None => {
-                    // Its offsets went before it, each by a record of its own.
-                    let known = self.group_of_log(group.clone());
-                    let offsets = std::mem::take(&mut known.offsets);
-                    let pending_offsets = std::mem::take(&mut known.pending_offsets);
-                    let offset_bytes = known.offset_bytes;
-                    *known = Group {
-                        offsets,
-                        pending_offsets,
-                        offset_bytes,
-                        ..Group::new(group, 0)
-                    };
-                }
+                // Its offsets went before it, each by a record of its own.
+                None => self.group_of_log(group).forget_classic(),
             },
         }
         Ok(())
@@ -228,7 +227,11 @@ impl Coordinator {
         let id = asked.group.clone();
         let config = self.config;
         let group = self.made(&id, ctx.wall_ms);
-        group.join(asked, token, ctx, &config);
+        match group.leave_empty_consumer(&asked, ctx) {
+            Err(why) => refuse(why, ctx),
+            Ok(()) if group.consumer.is_some() => group.join_consumer(asked, token, ctx, &config),
+            Ok(()) => group.join(asked, token, ctx, &config),
+        }
         self.settle(&id);
     }
 
@@ -236,6 +239,11 @@ impl Coordinator {
         let id = asked.group.clone();
         let config = self.config;
         match self.groups.get_mut(&id) {
+            Some(group) if group.consumer.is_some() => {
+                let synced = group.sync_consumer(&asked, ctx, &config);
+                ctx.replies.push((token, Reply::Synced(synced)));
+                self.settle(&id);
+            }
             Some(group) => {
                 group.sync(asked, token, ctx, &config);
                 self.settle(&id);
@@ -248,9 +256,16 @@ impl Coordinator {
     }
 
     pub fn heartbeat(&mut self, by: &MemberOf, ctx: &mut Ctx) -> Result<(), GroupError> {
+        let config = self.config;
         let group = self.groups.get_mut(&by.group);
+        let group = group.ok_or(GroupError::UnknownMemberId)?;
+        if group.consumer.is_some() {
+            let beat = group.heartbeat_consumer(by, ctx, &config);
+            self.settle(&by.group);
+            return beat;
+        }
         // What is due only moves away: the timer finds that out when it fires.
-        group.ok_or(GroupError::UnknownMemberId)?.heartbeat(by, ctx)
+        group.heartbeat(by, ctx)
     }
 
     /// The results are in the order of the leavers.
@@ -264,7 +279,10 @@ impl Coordinator {
         let Some(group) = self.groups.get_mut(id) else {
             return vec![Err(GroupError::UnknownMemberId); leavers.len()];
         };
-        let results = group.leave(leavers, ctx, &config);
+        let results = match group.consumer.is_some() {
+            true => group.leave_consumer(leavers, ctx, &config),
+            false => group.leave(leavers, ctx, &config),
+        };
         self.settle(id);
         results
     }
@@ -298,11 +316,16 @@ impl Coordinator {
         results
     }
 
-    pub fn fetch(&self, asked: &FetchOffsets) -> FetchedOffsets {
-        match self.groups.get(&asked.group) {
-            Some(group) => group.fetch(asked),
-            None => Group::fetch_nothing(asked),
+    /// # Errors
+    /// Who asks says that it is a member, and is none, or of another epoch.
+    pub fn fetch(&self, asked: &FetchOffsets) -> Result<FetchedOffsets, GroupError> {
+        let Some(group) = self.groups.get(&asked.group) else {
+            return Ok(Group::fetch_nothing(asked));
+        };
+        if let Some(consumer) = &group.consumer {
+            consumer.may_fetch(asked.member.as_deref(), asked.member_epoch)?;
         }
+        Ok(group.fetch(asked))
     }
 
     pub fn delete_offsets(
@@ -327,7 +350,7 @@ impl Coordinator {
             };
             let old = group.expired(ctx.wall_ms, retention_ms);
             let forgotten = group.forget(&old, ctx);
-            let bare = group.members.is_empty()
+            let bare = !group.has_members()
                 && group.offsets.is_empty()
                 && group.pending_offsets.is_empty();
             let over = ctx.wall_ms.saturating_sub(group.state_ms) >= retention_ms;
@@ -373,6 +396,11 @@ impl Coordinator {
 
     // Rewriting ------------------------------------------------------------------------------------------------------
 
+    /// Whether a group of this name is known, of whichever protocol.
+    pub fn has(&self, id: &str) -> bool {
+        self.groups.contains_key(id)
+    }
+
     pub fn group_ids(&self) -> Vec<String> {
         self.groups.keys().cloned().collect()
     }
@@ -398,15 +426,25 @@ impl Coordinator {
     pub fn list(&self) -> Vec<ListedGroup> {
         let one = |(id, group): (&String, &Group)| ListedGroup {
             group: id.clone(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: group.state,
+            protocol_type: match &group.consumer {
+                Some(_) => CONSUMER.to_string(),
+                None => group.protocol_type.clone().unwrap_or_default(),
+            },
+            kind: match group.consumer {
+                Some(_) => "consumer",
+                None => "classic",
+            },
+            state: match &group.consumer {
+                Some(consumer) => consumer.state().name(),
+                None => group.state.name(),
+            },
         };
         self.groups.iter().map(one).collect()
     }
 
     pub fn describe(&self, id: &str) -> Result<DescribedGroup, GroupError> {
-        let group = self.groups.get(id).ok_or(GroupError::GroupIdNotFound)?;
-        Ok(group.described())
+        let group = self.groups.get(id).filter(|g| g.consumer.is_none());
+        Ok(group.ok_or(GroupError::GroupIdNotFound)?.described())
     }
 
     pub fn delete(&mut self, id: &str, ctx: &mut Ctx) -> Result<(), GroupError> {

@@ -3,6 +3,7 @@
 //! Invariant: a member that waits for an answer gets exactly one, also where it is removed or the group starts over.
 
 use super::batch::KeyValue;
+use super::consumer::ConsumerGroup;
 use super::coordinator::{Ctx, GroupConfig, Reply, Token};
 use super::pending::Offsets;
 use super::records::{subscribed_topics, GroupValue, Key, MemberValue};
@@ -89,6 +90,8 @@ pub struct Group {
     pub offset_bytes: usize,
     /// What the log says of the group itself: while members come and go, the generation before.
     pub kept: Option<GroupValue>,
+    /// The group is one of the consumer protocol, and nothing but offsets is in the fields above.
+    pub consumer: Option<Box<ConsumerGroup>>,
 }
 
 impl Group {
@@ -112,6 +115,7 @@ impl Group {
             pending_offsets: BTreeMap::new(),
             offset_bytes: 0,
             kept: None,
+            consumer: None,
         }
     }
 
@@ -123,13 +127,15 @@ impl Group {
             && self.offsets.is_empty()
             && self.pending_offsets.is_empty()
             && self.kept.is_none()
+            && self.consumer.is_none()
     }
 
     /// About what it takes of the memory.
     pub fn bytes(&self) -> usize {
         let members: usize = self.members.values().map(Member::bytes).sum();
         let pending: usize = self.pending.keys().map(|id| id.len() + 32).sum();
-        size_of::<Group>() + self.id.len() + members + pending + self.offset_bytes
+        let consumer = self.consumer.as_ref().map_or(0, |group| group.bytes());
+        size_of::<Group>() + self.id.len() + members + pending + self.offset_bytes + consumer
     }
 
     pub fn set_state(&mut self, state: GroupState, wall_ms: i64) {
@@ -174,6 +180,9 @@ impl Group {
 
     /// What the members of a group of consumers read; None where that is not known.
     pub fn subscribed(&self) -> Option<BTreeSet<String>> {
+        if let Some(consumer) = &self.consumer {
+            return Some(consumer.subscribed());
+        }
         if self.protocol_type.as_deref() != Some(CONSUMER) {
             return None;
         }
@@ -585,11 +594,15 @@ impl Group {
             .join_deadline_ms
             .into_iter()
             .chain(self.sync_deadline_ms);
-        sessions.chain(pending).chain(phases).min()
+        let consumer = self.consumer.iter().filter_map(|g| g.next_deadline_ms());
+        sessions.chain(pending).chain(phases).chain(consumer).min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, ctx: &mut Ctx, config: &GroupConfig) {
+        if self.consumer.is_some() {
+            return self.tick_consumer(ctx, config);
+        }
         let now_ms = ctx.now_ms;
         let due = |deadline: &u64| *deadline <= now_ms;
         let silent: Vec<String> = self

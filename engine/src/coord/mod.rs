@@ -4,6 +4,7 @@
 
 pub mod batch;
 mod codec;
+pub mod consumer;
 mod coordinator;
 mod group;
 mod join;
@@ -16,6 +17,10 @@ mod tests;
 pub mod txn;
 pub mod types;
 
+pub use consumer::{
+    Assignor, ConsumerBeat, ConsumerConfig, ConsumerHeartbeat, DescribedConsumerGroup, Migration,
+    TopicFacts, Topics,
+};
 pub use coordinator::{Append, Coordinator, Ctx, GroupConfig, Memory, Reply, Token};
 pub use types::*;
 

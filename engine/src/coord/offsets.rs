@@ -35,7 +35,10 @@ const UNSTABLE: CommittedOffset = CommittedOffset {
 };
 
 impl Group {
-    fn may_commit(&self, by: &MemberOf) -> Result<(), GroupError> {
+    fn may_commit(&self, by: &MemberOf, offsets: &[OffsetToCommit]) -> Result<(), GroupError> {
+        if let Some(consumer) = &self.consumer {
+            return consumer.may_commit(by, offsets);
+        }
         let empty = self.state == GroupState::Empty;
         if by.generation < 0 && empty {
             // Somebody who uses the group's name for offsets only.
@@ -65,7 +68,7 @@ impl Group {
         config: &GroupConfig,
     ) -> Vec<Result<(), GroupError>> {
         let all = |why: GroupError| vec![Err(why); asked.offsets.len()];
-        if let Err(why) = self.may_commit(&asked.by) {
+        if let Err(why) = self.may_commit(&asked.by, &asked.offsets) {
             return all(why);
         }
         self.touch(&asked.by.member, ctx.now_ms);
@@ -236,6 +239,7 @@ impl Group {
         ctx: &mut Ctx,
     ) -> Result<Vec<Vec<Result<(), GroupError>>>, GroupError> {
         let read = match self.state {
+            GroupState::Empty if self.consumer.is_some() => self.subscribed().unwrap_or_default(),
             GroupState::Empty | GroupState::Dead => BTreeSet::new(),
             GroupState::Stable
             | GroupState::PreparingRebalance
@@ -267,7 +271,7 @@ impl Group {
             | GroupState::PreparingRebalance
             | GroupState::CompletingRebalance => return Err(GroupError::NonEmptyGroup),
         }
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || self.has_members() {
             return Err(GroupError::NonEmptyGroup);
         }
         let mut all = self.pending_partitions();
@@ -280,12 +284,10 @@ impl Group {
         };
         let mut records: Vec<KeyValue> = all.into_iter().map(gone).collect();
         if self.kept.is_some() {
-            let group = self.id.clone();
-            records.push(KeyValue {
-                key: Key::Group { group }.encode(),
-                value: None,
-            });
+            records.push(self.tombstone());
         }
+        let ends = self.consumer.iter().flat_map(|group| group.tombstones());
+        records.extend(ends.map(|record| record.encode(&self.id)));
         if !records.is_empty() {
             ctx.log.append(&records)?;
         }
@@ -293,6 +295,7 @@ impl Group {
         self.pending_offsets.clear();
         self.offset_bytes = 0;
         self.kept = None;
+        self.consumer = None;
         Ok(())
     }
 
@@ -300,6 +303,9 @@ impl Group {
     pub fn rewrite(&self, ctx: &mut Ctx) -> Result<(), GroupError> {
         if let Some(value) = &self.kept {
             ctx.log.append(&[self.record(value)])?;
+        }
+        for some in self.consumer_records().chunks(REWRITTEN_TOGETHER_MAX) {
+            ctx.log.append(some)?;
         }
         let all: Vec<KeyValue> = self
             .offsets
@@ -321,6 +327,7 @@ impl Group {
     /// without members ever, and of topics that its members do not read, since the commit.
     pub fn expired(&self, wall_ms: i64, retention_ms: i64) -> Vec<(String, i32)> {
         let read = match self.state {
+            GroupState::Empty if self.consumer.is_some() => self.subscribed(),
             GroupState::Empty | GroupState::Dead => Some(BTreeSet::new()),
             GroupState::Stable => self.subscribed(),
             GroupState::PreparingRebalance | GroupState::CompletingRebalance => None,

@@ -116,9 +116,20 @@ impl Coordinator {
 
 impl Group {
     /// Producers of older clients do not say who they are in the group.
-    fn may_commit_in_transaction(&self, by: &MemberOf) -> Result<(), GroupError> {
+    fn may_commit_in_transaction(
+        &self,
+        by: &MemberOf,
+        offsets: &[OffsetToCommit],
+    ) -> Result<(), GroupError> {
         if by.generation < 0 && by.member.is_empty() && by.instance.is_none() {
             return Ok(());
+        }
+        if let Some(consumer) = &self.consumer {
+            // What clients of this API know of says as much.
+            return consumer.may_commit(by, offsets).map_err(|why| match why {
+                GroupError::StaleMemberEpoch => GroupError::IllegalGeneration,
+                other => other,
+            });
         }
         if by.generation < 0 && self.state == GroupState::Empty {
             return Ok(());
@@ -139,7 +150,7 @@ impl Group {
         config: &GroupConfig,
     ) -> (Vec<Result<(), GroupError>>, Option<Offset>) {
         let all = |why: GroupError| (vec![Err(why); asked.offsets.len()], None);
-        if let Err(why) = self.may_commit_in_transaction(&asked.by) {
+        if let Err(why) = self.may_commit_in_transaction(&asked.by, &asked.offsets) {
             return all(why);
         }
         let fits = |o: &OffsetToCommit| o.metadata.len() <= config.offset_metadata_bytes_max;

@@ -45,6 +45,16 @@ pub enum GroupError {
     RecordTooLarge,
     #[error("an offset of a transaction that is not over yet")]
     UnstableOffsetCommit,
+    #[error("the member's epoch is not the one it has")]
+    StaleMemberEpoch,
+    #[error("the member has to give up all it holds, and join again")]
+    FencedMemberEpoch,
+    #[error("the member that has this instance id is still there")]
+    UnreleasedInstanceId,
+    #[error("the assignor is not offered")]
+    UnsupportedAssignor,
+    #[error("the regular expression is not valid, or too large")]
+    InvalidRegularExpression,
     #[error("the transaction of the commit: {0}")]
     Txn(TxnError),
 }
@@ -228,7 +238,9 @@ pub struct ListedGroup {
     pub group: String,
     /// Empty for groups that only have offsets.
     pub protocol_type: String,
-    pub state: GroupState,
+    /// Type and state by Kafka's names.
+    pub kind: &'static str,
+    pub state: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

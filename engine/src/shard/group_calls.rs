@@ -22,7 +22,11 @@ type Deleted = Vec<Vec<Result<(), GroupError>>>;
 
 impl Shard {
     /// Runs `f` on the shard that owns the group.
-    async fn at_group<R, F, Fut>(self: &Rc<Self>, group: &str, f: F) -> Result<R, GroupError>
+    pub(super) async fn at_group<R, F, Fut>(
+        self: &Rc<Self>,
+        group: &str,
+        f: F,
+    ) -> Result<R, GroupError>
     where
         R: Send + 'static,
         F: FnOnce(Rc<Shard>, PartitionId) -> Fut + Send + 'static,
@@ -124,7 +128,7 @@ impl Shard {
     ) -> Result<FetchedOffsets, GroupError> {
         let group = asked.group.clone();
         self.at_group(&group, move |shard, id| async move {
-            shard.at_coordinator(id, 0, |c, _| c.fetch(&asked)).await
+            shard.at_coordinator(id, 0, |c, _| c.fetch(&asked)).await?
         })
         .await
     }

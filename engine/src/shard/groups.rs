@@ -3,6 +3,7 @@
 //! Invariant: an answer leaves when every record it rests on is durable.
 
 use super::coordinator_log::{now_ms, Logged};
+use super::group_topics::{consumer_config, GroupTopics};
 use super::slots::{Coordinates, Slot, Slots};
 use super::Shard;
 use crate::coord::records::RecordError;
@@ -240,11 +241,13 @@ impl Shard {
         f: impl FnOnce(&mut Kinds, &mut Ctx) -> R,
     ) -> Option<R> {
         let mut replies = Vec::new();
+        let topics = GroupTopics(self.image.borrow().clone());
         let mut random = || u128::from(rt::random_u64()) << 64 | u128::from(rt::random_u64());
         let result = self.in_slot(slot, |kinds, log| {
             let mut ctx = Ctx {
                 now_ms: now_ms(),
                 wall_ms: log.wall_ms,
+                topics: &topics,
                 log,
                 random: &mut random,
                 replies: &mut replies,
@@ -339,6 +342,7 @@ impl Shard {
             session_timeout_max_ms: said.group_max_session_timeout_ms,
             offset_metadata_bytes_max: said.offset_metadata_max_bytes.max(0) as usize,
             offsets_retention_ms: i64::from(said.offsets_retention_minutes) * 60_000,
+            consumer: consumer_config(said),
         };
         let check_ms = said.offsets_retention_check_interval_ms.max(1) as u64;
         (config, Duration::from_millis(check_ms))

@@ -5,10 +5,12 @@
 mod admin;
 mod append;
 pub mod config;
+mod consumer_calls;
 mod coordinator_log;
 mod fetch;
 mod flusher;
 mod group_calls;
+mod group_topics;
 mod groups;
 pub mod mail;
 mod markers;

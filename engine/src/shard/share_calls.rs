@@ -84,7 +84,7 @@ impl Shard {
         let topics = asked.topics.iter().flatten();
         let bytes = HEARTBEAT_BYTES + topics.map(|t| 2 * t.len() + 64).sum::<usize>();
         self.at_share_group(&group, bytes, move |kinds, ctx| {
-            if !kinds.share.has(&asked.group) && kinds.classic.describe(&asked.group).is_ok() {
+            if !kinds.share.has(&asked.group) && kinds.classic.has(&asked.group) {
                 // A group of another kind has the name.
                 return Err(ShareError::GroupIdNotFound);
             }

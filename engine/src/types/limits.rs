@@ -95,6 +95,11 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// Groups of one partition of the groups' topic, which has 50.
 pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
 
+/// Regular expressions that the members of one group subscribe to, and the bytes of each as text and as it is matched.
+pub const GROUP_REGEXES_MAX: usize = 100;
+pub const GROUP_REGEX_BYTES_MAX: usize = 4_096;
+pub const GROUP_REGEX_PROGRAM_BYTES_MAX: usize = 1 << 20;
+
 /// Names of groups, instances and clients: a record has 15 bits for the length, and member ids are a name and more.
 pub const GROUP_TEXT_BYTES_MAX: usize = 30_000;
 

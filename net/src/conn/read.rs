@@ -345,6 +345,8 @@ impl Conn {
             | ApiKey::DescribeCluster
             | ApiKey::DescribeTransactions
             | ApiKey::ListTransactions
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::ConsumerGroupDescribe
             | ApiKey::ListConfigResources
             | ApiKey::DescribeTopicPartitions
             | ApiKey::ShareGroupHeartbeat

@@ -9,33 +9,25 @@ use crate::wire::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGrou
 use crate::wire::Str;
 use millrace_engine::api::coord::{self, GroupError};
 
-/// The types of groups there are.
-const CLASSIC: &str = "classic";
-const SHARE: &str = "share";
-
 impl Outcome for ListGroupsResponse {
     fn failed(&self) -> bool {
         self.error_code != 0
     }
 }
 
-/// A group and its type.
-type Typed = (coord::ListedGroup, &'static str);
-
 pub(crate) async fn handle(shard: &ShardNet, request: ListGroupsRequest) -> ListGroupsResponse {
     answer(&request, all(shard).await)
 }
 
-async fn all(shard: &ShardNet) -> Result<Vec<Typed>, GroupError> {
-    let typed = |groups: Vec<coord::ListedGroup>, of| groups.into_iter().map(move |g| (g, of));
-    let classic = typed(shard.broker.list_groups().await?, CLASSIC);
-    let share = typed(shard.broker.list_share_groups().await?, SHARE);
-    Ok(classic.chain(share).collect())
+async fn all(shard: &ShardNet) -> Result<Vec<coord::ListedGroup>, GroupError> {
+    let mut groups = shard.broker.list_groups().await?;
+    groups.extend(shard.broker.list_share_groups().await?);
+    Ok(groups)
 }
 
 fn answer(
     request: &ListGroupsRequest,
-    groups: Result<Vec<Typed>, GroupError>,
+    groups: Result<Vec<coord::ListedGroup>, GroupError>,
 ) -> ListGroupsResponse {
     let groups = match groups {
         Ok(groups) => groups,
@@ -52,15 +44,15 @@ fn answer(
                 .iter()
                 .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let is_wanted = |(group, of): &Typed| {
-        lets_through(&request.states_filter, group.state.name())
-            && lets_through(&request.types_filter, of)
+    let is_wanted = |group: &coord::ListedGroup| {
+        lets_through(&request.states_filter, group.state)
+            && lets_through(&request.types_filter, group.kind)
     };
-    let listed = |(group, of): Typed| ListedGroup {
+    let listed = |group: coord::ListedGroup| ListedGroup {
         group_id: group.group.into(),
         protocol_type: group.protocol_type.into(),
-        group_state: Str::from_static(group.state.name()),
-        group_type: Str::from_static(of),
+        group_state: Str::from_static(group.state),
+        group_type: Str::from_static(group.kind),
     };
     ListGroupsResponse {
         groups: groups.into_iter().filter(is_wanted).map(listed).collect(),
@@ -72,22 +64,20 @@ fn answer(
 mod tests {
     use super::*;
     use crate::out::Out;
-    use millrace_engine::api::coord::GroupState;
+    use millrace_engine::api::coord::{ConsumerState, GroupState};
 
-    fn groups() -> Vec<Typed> {
-        let group = |name: &str, state| {
-            let listed = coord::ListedGroup {
-                group: name.into(),
-                protocol_type: "consumer".into(),
-                state,
-            };
-            (listed, if name == "d" { SHARE } else { CLASSIC })
+    fn groups() -> Vec<coord::ListedGroup> {
+        let group = |name: &str, kind, state| coord::ListedGroup {
+            group: name.into(),
+            protocol_type: "consumer".into(),
+            kind,
+            state,
         };
         vec![
-            group("a", GroupState::Stable),
-            group("b", GroupState::Empty),
-            group("c", GroupState::PreparingRebalance),
-            group("d", GroupState::Empty),
+            group("a", "classic", GroupState::Stable.name()),
+            group("b", "classic", GroupState::Empty.name()),
+            group("c", "classic", GroupState::PreparingRebalance.name()),
+            group("d", "consumer", ConsumerState::Reconciling.name()),
         ]
     }
 
@@ -105,13 +95,12 @@ mod tests {
     fn filters_are_of_whatever_case_and_what_nobody_knows_matches_nothing() {
         assert_eq!(listed(&[], &[]), "abcd");
         assert_eq!(listed(&["STABLE", "preparingrebalance"], &[]), "ac");
-        assert_eq!(listed(&["Empty", "no such state"], &[]), "bd");
+        assert_eq!(listed(&["Empty", "no such state"], &[]), "b");
         assert_eq!(listed(&["no such state"], &[]), "");
         assert_eq!(listed(&[], &["Classic"]), "abc");
         assert_eq!(listed(&["stable"], &["consumer", "classic"]), "a");
-        assert_eq!(listed(&[], &["consumer"]), "");
+        assert_eq!(listed(&[], &["consumer"]), "d");
         assert_eq!(listed(&["stable"], &["share"]), "");
-        assert_eq!(listed(&[], &["Share"]), "d");
     }
 
     #[test]

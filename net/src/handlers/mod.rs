@@ -10,6 +10,8 @@ mod alter_partition_reassignments;
 mod alter_share_group_offsets;
 pub(crate) mod api_versions;
 mod called;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -245,6 +247,14 @@ pub(crate) async fn serve(
         }
         ApiKey::ListTransactions => {
             call.answer(|r, _| list_transactions::handle(shard, r))
+                .await
+        }
+        ApiKey::ConsumerGroupHeartbeat => {
+            call.answer(|r, v| consumer_group_heartbeat::handle(shard, r, v, asker))
+                .await
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            call.answer(|r, _| consumer_group_describe::handle(shard, r))
                 .await
         }
         ApiKey::ListConfigResources => {

@@ -7,6 +7,8 @@ use super::alter_configs::AlterConfigsRequest;
 use super::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use super::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use super::consumer_group_describe::ConsumerGroupDescribeRequest;
+use super::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use super::create_partitions::CreatePartitionsRequest;
 use super::create_topics::CreateTopicsRequest;
 use super::delete_groups::DeleteGroupsRequest;
@@ -123,6 +125,8 @@ api_keys! {
     DescribeCluster = 60,
     DescribeTransactions = 65,
     ListTransactions = 66,
+    ConsumerGroupHeartbeat = 68,
+    ConsumerGroupDescribe = 69,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
     ShareGroupHeartbeat = 76,
@@ -212,6 +216,8 @@ pub const SERVED: &[Served] = &[
     row::<DescribeClusterRequest>(0, 0, 2),
     row::<DescribeTransactionsRequest>(0, 0, 0),
     row::<ListTransactionsRequest>(0, 0, 1),
+    row::<ConsumerGroupHeartbeatRequest>(0, 0, 1),
+    row::<ConsumerGroupDescribeRequest>(0, 0, 1),
     row::<ListConfigResourcesRequest>(0, 0, 1),
     row::<DescribeTopicPartitionsRequest>(0, 0, 0),
     row::<ShareGroupHeartbeatRequest>(1, 1, 1),

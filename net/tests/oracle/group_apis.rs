@@ -2,16 +2,17 @@
 //! Does not know how values are made or compared.
 //! Keeps: every struct of every message of these APIs is listed.
 use kafka_protocol::messages::{
-    delete_groups_request, delete_groups_response, describe_groups_request,
-    describe_groups_response, heartbeat_request, heartbeat_response, join_group_request,
-    join_group_response, leave_group_request, leave_group_response, list_groups_request,
-    list_groups_response, offset_commit_request, offset_commit_response, offset_delete_request,
-    offset_delete_response, offset_fetch_request, offset_fetch_response, sync_group_request,
-    sync_group_response,
+    consumer_group_describe_request, consumer_group_describe_response,
+    consumer_group_heartbeat_request, consumer_group_heartbeat_response, delete_groups_request,
+    delete_groups_response, describe_groups_request, describe_groups_response, heartbeat_request,
+    heartbeat_response, join_group_request, join_group_response, leave_group_request,
+    leave_group_response, list_groups_request, list_groups_response, offset_commit_request,
+    offset_commit_response, offset_delete_request, offset_delete_response, offset_fetch_request,
+    offset_fetch_response, sync_group_request, sync_group_response,
 };
 use millrace_net::wire::{
-    delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
-    offset_delete, offset_fetch, sync_group,
+    consumer_group_describe, consumer_group_heartbeat, delete_groups, describe_groups, heartbeat,
+    join_group, leave_group, list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
 
 use crate::support::{convert, mirror, oracle_tests};
@@ -394,7 +395,107 @@ mirror! {
     }
 }
 
+mirror! {
+    consumer_group_heartbeat::ConsumerGroupHeartbeatRequest => consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest {
+        group_id: 0..,
+        member_id: 0..,
+        member_epoch: 0..,
+        instance_id: 0..,
+        rack_id: 0..,
+        rebalance_timeout_ms: 0..,
+        subscribed_topic_names: 0..,
+        subscribed_topic_regex: 1..,
+        server_assignor: 0..,
+        topic_partitions: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_heartbeat::TopicPartitions => consumer_group_heartbeat_request::TopicPartitions {
+        topic_id: 0..,
+        partitions: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_heartbeat::ConsumerGroupHeartbeatResponse => consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse {
+        throttle_time_ms: 0..,
+        error_code: 0..,
+        error_message: 0..,
+        member_id: 0..,
+        member_epoch: 0..,
+        heartbeat_interval_ms: 0..,
+        assignment: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_heartbeat::Assignment => consumer_group_heartbeat_response::Assignment {
+        topic_partitions: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::ConsumerGroupDescribeRequest => consumer_group_describe_request::ConsumerGroupDescribeRequest {
+        group_ids: 0..,
+        include_authorized_operations: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::ConsumerGroupDescribeResponse => consumer_group_describe_response::ConsumerGroupDescribeResponse {
+        throttle_time_ms: 0..,
+        groups: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::DescribedGroup => consumer_group_describe_response::DescribedGroup {
+        error_code: 0..,
+        error_message: 0..,
+        group_id: 0..,
+        group_state: 0..,
+        group_epoch: 0..,
+        assignment_epoch: 0..,
+        assignor_name: 0..,
+        members: 0..,
+        authorized_operations: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::Member => consumer_group_describe_response::Member {
+        member_id: 0..,
+        instance_id: 0..,
+        rack_id: 0..,
+        member_epoch: 0..,
+        client_id: 0..,
+        client_host: 0..,
+        subscribed_topic_names: 0..,
+        subscribed_topic_regex: 0..,
+        assignment: 0..,
+        target_assignment: 0..,
+        member_type: 1..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::Assignment => consumer_group_describe_response::Assignment {
+        topic_partitions: 0..,
+    }
+}
+
+mirror! {
+    consumer_group_describe::TopicPartitions => consumer_group_describe_response::TopicPartitions {
+        topic_id: 0..,
+        topic_name: 0..,
+        partitions: 0..,
+    }
+}
+
 oracle_tests! {
+    consumer_group_describe: consumer_group_describe::ConsumerGroupDescribeRequest => kafka_protocol::messages::ConsumerGroupDescribeRequest, consumer_group_describe::ConsumerGroupDescribeResponse => kafka_protocol::messages::ConsumerGroupDescribeResponse;
+    consumer_group_heartbeat: consumer_group_heartbeat::ConsumerGroupHeartbeatRequest => kafka_protocol::messages::ConsumerGroupHeartbeatRequest, consumer_group_heartbeat::ConsumerGroupHeartbeatResponse => kafka_protocol::messages::ConsumerGroupHeartbeatResponse;
     offset_commit: offset_commit::OffsetCommitRequest => kafka_protocol::messages::OffsetCommitRequest, offset_commit::OffsetCommitResponse => kafka_protocol::messages::OffsetCommitResponse;
     offset_fetch: offset_fetch::OffsetFetchRequest => kafka_protocol::messages::OffsetFetchRequest, offset_fetch::OffsetFetchResponse => kafka_protocol::messages::OffsetFetchResponse;
     join_group: join_group::JoinGroupRequest => kafka_protocol::messages::JoinGroupRequest, join_group::JoinGroupResponse => kafka_protocol::messages::JoinGroupResponse;

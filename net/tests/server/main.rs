@@ -5,6 +5,7 @@
 mod bounds;
 mod configs;
 mod connection;
+mod consumer_groups;
 mod cores;
 mod describe;
 mod fetch;

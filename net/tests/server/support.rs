@@ -309,6 +309,8 @@ impl Client {
             DescribeCluster describe_cluster DescribeClusterRequest,
             DescribeTransactions describe_transactions DescribeTransactionsRequest,
             ListTransactions list_transactions ListTransactionsRequest,
+            ConsumerGroupHeartbeat consumer_group_heartbeat ConsumerGroupHeartbeatRequest,
+            ConsumerGroupDescribe consumer_group_describe ConsumerGroupDescribeRequest,
             ListConfigResources list_config_resources ListConfigResourcesRequest,
             DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest,
             ShareGroupHeartbeat share_group_heartbeat ShareGroupHeartbeatRequest,

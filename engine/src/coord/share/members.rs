@@ -473,9 +473,10 @@ impl ShareGroups {
         let one = |(id, group): (&String, &Group)| ListedGroup {
             group: id.clone(),
             protocol_type: "share".to_string(),
+            kind: "share",
             state: match group.members.is_empty() {
-                true => GroupState::Empty,
-                false => GroupState::Stable,
+                true => GroupState::Empty.name(),
+                false => GroupState::Stable.name(),
             },
         };
         self.groups.iter().map(one).collect()

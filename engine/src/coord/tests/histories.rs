@@ -192,7 +192,7 @@ fn check(bench: &Bench, actors: &[Actor], seed: u64) {
 }
 
 /// A small generator of its own, so that a history is a function of its seed.
-fn fastrand(seed: u64) -> impl FnMut() -> u64 {
+pub fn fastrand(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     move || {
         state ^= state << 13;

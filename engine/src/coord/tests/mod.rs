@@ -2,10 +2,16 @@
 //! Does not know shards or the wire.
 //! Invariant: every member asked gets exactly one answer, and the log alone gives the same groups.
 
+mod consumer;
+mod consumer_histories;
 mod histories;
+mod migration;
+
+pub use histories::fastrand;
 
 use super::batch::KeyValue;
 use super::*;
+use crate::types::TopicId;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +31,56 @@ impl Append for TestLog {
     }
 }
 
+/// Topics by name, as the tests make them.
+#[derive(Clone, Default)]
+struct TestTopics {
+    version: u64,
+    known: BTreeMap<String, TopicFacts>,
+}
+
+impl TestTopics {
+    /// Makes a topic, or gives it more partitions.
+    fn set(&mut self, name: &str, partitions: i32) -> TopicId {
+        self.version += 1;
+        let mut id = [0; 16];
+        id[..name.len()].copy_from_slice(name.as_bytes());
+        let id = TopicId(id);
+        let facts = TopicFacts { id, partitions };
+        self.known.insert(name.to_string(), facts);
+        id
+    }
+
+    fn delete(&mut self, name: &str) {
+        self.version += 1;
+        self.known.remove(name);
+    }
+}
+
+impl Topics for TestTopics {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn by_name(&self, name: &str) -> Option<TopicFacts> {
+        self.known.get(name).copied()
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<String> {
+        let mut known = self.known.iter();
+        let found = known.find(|(_, facts)| facts.id == id);
+        found.map(|(name, _)| name.clone())
+    }
+
+    fn each_name(&self, f: &mut dyn FnMut(&str)) {
+        self.known.keys().for_each(|name| f(name));
+    }
+}
+
 /// A coordinator with a clock of its own.
 struct Bench {
     coordinator: Coordinator,
     log: TestLog,
+    topics: TestTopics,
     now_ms: u64,
     random: u128,
     next_token: Token,
@@ -42,6 +94,14 @@ const CONFIG: GroupConfig = GroupConfig {
     session_timeout_max_ms: 1_800_000,
     offset_metadata_bytes_max: 16,
     offsets_retention_ms: 100_000,
+    consumer: ConsumerConfig {
+        session_timeout_ms: 45_000,
+        heartbeat_interval_ms: 5_000,
+        members_max: 100,
+        assignor: Assignor::Uniform,
+        both_assignors: true,
+        migration: Migration::Bidirectional,
+    },
 };
 
 fn coordinator(config: GroupConfig) -> Coordinator {
@@ -53,6 +113,7 @@ impl Bench {
         Bench {
             coordinator: coordinator(config),
             log: TestLog::default(),
+            topics: TestTopics::default(),
             now_ms: 1_000,
             random: 0,
             next_token: 0,
@@ -71,6 +132,7 @@ impl Bench {
         let mut ctx = Ctx {
             now_ms: self.now_ms,
             wall_ms: self.now_ms as i64,
+            topics: &self.topics,
             log: &mut self.log,
             random: &mut random,
             replies: &mut replies,
@@ -206,7 +268,7 @@ impl Bench {
             require_stable: false,
             topics: Some(vec![("t".into(), vec![0])]),
         };
-        self.coordinator.fetch(&asked)[0].1[0].1.offset
+        self.coordinator.fetch(&asked).unwrap()[0].1[0].1.offset
     }
 
     /// A coordinator that has only the log.
@@ -578,7 +640,7 @@ fn offsets_are_forgotten_once_nobody_has_needed_them_for_long() {
         topics: None,
     };
     let topics = |bench: &Bench| -> Vec<String> {
-        let found = bench.coordinator.fetch(&all);
+        let found = bench.coordinator.fetch(&all).unwrap();
         found.into_iter().map(|(topic, _)| topic).collect()
     };
     assert_eq!(topics(&bench), ["t"], "what is read stays, however old");

@@ -54,6 +54,11 @@ impl From<GroupError> for TxnError {
             | GroupError::InvalidCommitOffsetSize
             | GroupError::UnknownTopicOrPartition
             | GroupError::UnstableOffsetCommit
+            | GroupError::StaleMemberEpoch
+            | GroupError::FencedMemberEpoch
+            | GroupError::UnreleasedInstanceId
+            | GroupError::UnsupportedAssignor
+            | GroupError::InvalidRegularExpression
             | GroupError::Txn(_) => TxnError::NotAvailable,
         }
     }

@@ -49,6 +49,12 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     pub delete_topic_enable: bool,
     pub fetch_max_bytes: i32,
+    /// In the order of preference.
+    pub group_consumer_assignors: Vec<String>,
+    pub group_consumer_heartbeat_interval_ms: i32,
+    pub group_consumer_max_size: i32,
+    pub group_consumer_migration_policy: String,
+    pub group_consumer_session_timeout_ms: i32,
     pub group_initial_rebalance_delay_ms: i32,
     pub group_max_session_timeout_ms: i32,
     pub group_min_session_timeout_ms: i32,
@@ -80,13 +86,22 @@ impl BrokerConfig {
     /// # Errors
     /// An invalid value in a layer.
     pub fn resolve(layers: Layers<'_>) -> Result<BrokerConfig, ConfigError> {
-        let number = |name: &str| -> Result<i64, ConfigError> {
+        let value = |name: &str| -> Result<Value, ConfigError> {
             let row = broker_config_def(name).expect("a setting of the table");
-            let value = match layers.get(name) {
-                Some((raw, _)) => row.parse(raw)?,
-                None => row.def.default_value().expect("it has a default"),
-            };
-            match value {
+            match layers.get(name) {
+                Some((raw, _)) => row.parse(raw),
+                None => Ok(row.def.default_value().expect("it has a default")),
+            }
+        };
+        let texts = |name: &str| -> Result<Vec<String>, ConfigError> {
+            match value(name)? {
+                Value::Text(text) => Ok(vec![text]),
+                Value::List(texts) => Ok(texts),
+                Value::Int(_) | Value::Bool(_) | Value::Double(_) => panic!("{name} is text"),
+            }
+        };
+        let number = |name: &str| -> Result<i64, ConfigError> {
+            match value(name)? {
                 Value::Int(v) => Ok(v),
                 Value::Bool(v) => Ok(i64::from(v)),
                 Value::Double(_) | Value::Text(_) | Value::List(_) => {
@@ -96,6 +111,11 @@ impl BrokerConfig {
         };
         let number32 =
             |name: &str| number(name).map(|v| i32::try_from(v).expect("its type is INT"));
+        // What is outside of its bounds is at the nearer one.
+        let within = |min: &str, name: &str, max: &str| {
+            let (min, max) = (number32(min)?, number32(max)?);
+            number32(name).map(|v| v.min(max).max(min))
+        };
         let flag = |name: &str| number(name).map(|v| v != 0);
         Ok(BrokerConfig {
             auto_create_topics_enable: flag("auto.create.topics.enable")?,
@@ -105,6 +125,19 @@ impl BrokerConfig {
                 .expect("its rule keeps it in 16 bits"),
             delete_topic_enable: flag("delete.topic.enable")?,
             fetch_max_bytes: number32("fetch.max.bytes")?,
+            group_consumer_assignors: texts("group.consumer.assignors")?,
+            group_consumer_heartbeat_interval_ms: within(
+                "group.consumer.min.heartbeat.interval.ms",
+                "group.consumer.heartbeat.interval.ms",
+                "group.consumer.max.heartbeat.interval.ms",
+            )?,
+            group_consumer_max_size: number32("group.consumer.max.size")?,
+            group_consumer_migration_policy: texts("group.consumer.migration.policy")?.concat(),
+            group_consumer_session_timeout_ms: within(
+                "group.consumer.min.session.timeout.ms",
+                "group.consumer.session.timeout.ms",
+                "group.consumer.max.session.timeout.ms",
+            )?,
             group_initial_rebalance_delay_ms: number32("group.initial.rebalance.delay.ms")?,
             group_max_session_timeout_ms: number32("group.max.session.timeout.ms")?,
             group_min_session_timeout_ms: number32("group.min.session.timeout.ms")?,
@@ -154,7 +187,7 @@ macro_rules! row {
     };
 }
 
-use Rule::{Any, AtLeast, Between};
+use Rule::{Any, AtLeast, Between, OneOf, SubsetOf};
 const PARTITIONS_MAX: i64 = crate::meta::limits::PARTITIONS_PER_TOPIC_MAX as i64;
 const REPLICAS_MAX: i64 = crate::meta::limits::REPLICAS_MAX as i64;
 
@@ -215,6 +248,78 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(1024),
         ReadOnly,
         "The most one fetch returns."
+    ),
+    row!(
+        "group.consumer.assignors",
+        List,
+        Some("uniform,range"),
+        SubsetOf(&["range", "uniform"]),
+        ReadOnly,
+        "The ways to hand out partitions that groups of the consumer protocol have, the default first."
+    ),
+    row!(
+        "group.consumer.heartbeat.interval.ms",
+        Int,
+        Some("5000"),
+        AtLeast(1),
+        ReadOnly,
+        "How often a member of a group of the consumer protocol says that it is there."
+    ),
+    row!(
+        "group.consumer.max.heartbeat.interval.ms",
+        Int,
+        Some("15000"),
+        AtLeast(1),
+        ReadOnly,
+        "The most of the above."
+    ),
+    row!(
+        "group.consumer.max.session.timeout.ms",
+        Int,
+        Some("60000"),
+        AtLeast(1),
+        ReadOnly,
+        "The most of `group.consumer.session.timeout.ms`."
+    ),
+    row!(
+        "group.consumer.max.size",
+        Int,
+        Some("2147483647"),
+        AtLeast(1),
+        ReadOnly,
+        "The most members of a group of the consumer protocol."
+    ),
+    row!(
+        "group.consumer.migration.policy",
+        String,
+        Some("bidirectional"),
+        OneOf(&["bidirectional", "disabled", "downgrade", "upgrade"]),
+        ReadOnly,
+        "Which way groups with members may go between the classic and the consumer protocol."
+    ),
+    row!(
+        "group.consumer.min.heartbeat.interval.ms",
+        Int,
+        Some("5000"),
+        AtLeast(1),
+        ReadOnly,
+        "The least of `group.consumer.heartbeat.interval.ms`."
+    ),
+    row!(
+        "group.consumer.min.session.timeout.ms",
+        Int,
+        Some("45000"),
+        AtLeast(1),
+        ReadOnly,
+        "The least of `group.consumer.session.timeout.ms`."
+    ),
+    row!(
+        "group.consumer.session.timeout.ms",
+        Int,
+        Some("45000"),
+        AtLeast(1),
+        ReadOnly,
+        "How long a member of a group of the consumer protocol may be silent."
     ),
     row!(
         "group.initial.rebalance.delay.ms",
