@@ -6,11 +6,11 @@ use super::member::{Ended, Member, Order};
 use crate::client::Client;
 use crate::error::PerfError;
 use millrace_net::wire::consumer_group_heartbeat::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    ConsumerGroupHeartbeatRequestTopicPartitions as TopicPartitions,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
 };
-use millrace_net::wire::{ErrorCode, Str, Uuid};
+use millrace_net::wire::{ErrorCode, Str};
 use std::time::Duration;
+use uuid::Uuid;
 
 const JOIN_EPOCH: i32 = 0;
 const LEAVE_EPOCH: i32 = -1;
