@@ -6,6 +6,8 @@ A part that is about one variant only gives nothing for the others.
 import signal
 import time
 
+import brokers
+
 GIB = 1 << 30
 # What a broker does right after a start is not idling.
 SETTLE_SECONDS = 5
@@ -21,6 +23,25 @@ FIGURES = {
     "partitions_10000_seconds": ("10,000 partitions: created, produced to and started again", "s"),
     "partitions_10000_gib": ("10,000 partitions: peak memory", "GiB"),
 }
+# The same for both protocols, so that they can be compared: with the new one the broker decides, with the classic one each member.
+SESSION_MS = 10_000
+HEARTBEAT_MS = 3_000
+GROUP_SETTINGS = {
+    "group.consumer.min.session.timeout.ms": SESSION_MS,
+    "group.consumer.session.timeout.ms": SESSION_MS,
+    "group.consumer.min.heartbeat.interval.ms": HEARTBEAT_MS,
+    "group.consumer.heartbeat.interval.ms": HEARTBEAT_MS,
+}
+PROTOCOLS = ("classic", "consumer")
+_EVENTS = {
+    "join": "all 500 members come at once",
+    "leave": "50 of them leave",
+    "return": "50 come again",
+    "vanish": f"50 vanish, with a session of {SESSION_MS // 1000} s",
+}
+for _protocol in PROTOCOLS:
+    for _event, _words in _EVENTS.items():
+        FIGURES[f"groups_{_protocol}_{_event}_seconds"] = (f"{_protocol} group, 1,000 partitions: {_words}", "s")
 for _gib in (1, 10):
     for _how in ("clean", "killed"):
         _words = "a clean stop" if _how == "clean" else "SIGKILL under load"
@@ -116,4 +137,21 @@ def stored(bench, variant):
             process.remove()
 
 
-PARTS = {"starts": starts, "idle": idle, "stored-starts": stored}
+def groups(bench, variant):
+    """A group of many members that come, leave, come back and vanish: how long until all is shared out again."""
+    if variant.topic_configs:
+        return
+    members, partitions = (50, 100) if bench.options.quick else (500, 1_000)
+    for protocol in PROTOCOLS:
+        with bench.broker(variant, needs=brokers.Needs(GROUP_SETTINGS)) as process:
+            where = ["--bootstrap", process.bootstrap, "--pid", process.process.pid, "--cpu", bench.options.load_cpu]
+            load = ["--protocol", protocol, "--members", members, "--movers", members // 10, "--partitions", partitions]
+            timing = ["--session-timeout", SESSION_MS / 1000, "--heartbeat-interval", HEARTBEAT_MS / 1000]
+            measured = bench.perf("groups", *where, *load, *timing)["result"]
+            if measured["overlaps"]:
+                raise RuntimeError(f"{protocol}: {measured['overlaps']} times a partition had two members")
+            for phase in measured["phases"]:
+                yield f"groups_{protocol}_{phase['event']}_seconds", phase["seconds"]
+
+
+PARTS = {"starts": starts, "idle": idle, "stored-starts": stored, "groups": groups}

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod consumer;
 pub mod driver;
 pub mod error;
+pub mod groups;
 pub mod html;
 pub mod idle;
 pub mod limits;

@@ -2,6 +2,7 @@
 //! Does not know how anything is measured.
 //! Invariant: figures go to standard output and the JSON file; what spoils them is a failure, said with them.
 
+mod groups;
 mod load;
 mod machine;
 mod scenarios;
@@ -37,6 +38,8 @@ enum Mode {
     Latency(load::LatencyArgs),
     /// Reads a topic from the beginning, or its tail while it is produced to
     Consume(load::ConsumeArgs),
+    /// Lets the members of a large group come and go, and times how long until all is shared out again
+    Groups(groups::GroupsArgs),
     /// Holds connections that say nothing (0: looks at an idle broker)
     Idle(machine::IdleArgs),
     /// Starts a broker and times its first answers
@@ -65,6 +68,7 @@ pub fn run(args: Args) -> Result<Done, PerfError> {
         Mode::Produce(args) => load::produce(args, json),
         Mode::Latency(args) => load::latency(args, json),
         Mode::Consume(args) => load::consume(args, json),
+        Mode::Groups(args) => groups::groups(args, json),
         Mode::Idle(args) => machine::idle(args, json),
         Mode::Startup(args) => machine::startup(args, json),
         Mode::Limits(args) => machine::limits(args, json),
