@@ -417,6 +417,13 @@ mirror! {
     }
 }
 
+convert! {
+    consumer_group_heartbeat::TopicPartitions => consumer_group_heartbeat_response::TopicPartitions {
+        topic_id: 0..,
+        partitions: 0..,
+    }
+}
+
 mirror! {
     consumer_group_heartbeat::ConsumerGroupHeartbeatResponse => consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse {
         throttle_time_ms: 0..,

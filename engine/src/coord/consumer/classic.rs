@@ -139,12 +139,12 @@ impl ConsumerGroup {
                 .target
                 .iter()
                 .flat_map(|(t, p)| p.iter().map(move |i| (t, i)));
-            let lacks = waited.filter(|(topic, index)| {
+            let mut lacks = waited.filter(|(topic, index)| {
                 let assigned = current.assigned.get(topic);
                 !assigned.is_some_and(|p| p.contains_key(index))
             });
             let is_free = |(t, i): (&TopicId, &i32)| !self.is_held_beside(current, *t, *i);
-            lacks.map(is_free).all(|free| free)
+            lacks.all(is_free)
         };
         current.epoch < self.epoch
             || match current.state {
