@@ -4,6 +4,7 @@
 
 mod admin;
 mod append;
+mod cleaner;
 pub mod config;
 mod coordinator_log;
 mod fetch;
@@ -33,6 +34,7 @@ use crate::rt::{self, Class, Notify, Semaphore};
 use crate::types::limits::PARTITIONS_MAX;
 use crate::types::{Offset, PartitionId, TopicId};
 use append::ParkedAppend;
+use cleaner::Cleaner;
 use config::ShardConfig;
 use groups::Groups;
 use mail::Calls;
@@ -89,6 +91,7 @@ pub struct Shard {
     producer_ids: RefCell<std::ops::Range<i64>>,
     groups: Groups,
     transactions: Transactions,
+    cleaner: Cleaner,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }

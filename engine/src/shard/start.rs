@@ -2,6 +2,7 @@
 //! Does not know threads: each shard calls `start` on its own.
 //! Invariant: no shard serves before the manifest names the new journals of all of them.
 
+use super::cleaner::Cleaner;
 use super::config::EngineConfig;
 use super::flusher::Left;
 use super::groups::Groups;
@@ -367,6 +368,7 @@ async fn recover_shard(
         producer_ids: RefCell::new(0..0),
         groups: Groups::new(limits.group_bytes_max),
         transactions: Transactions::default(),
+        cleaner: Cleaner::default(),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,
@@ -406,6 +408,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
     rt::spawn(Class::Background, shard.clone().run_housekeeping());
     rt::spawn(Class::Background, watch_stalls(shard.clone()));
     rt::spawn(Class::Background, shard.clone().run_scrubber());
+    rt::spawn(Class::Background, shard.clone().run_cleaner());
     if let Some(old) = old {
         for (number, journal) in old.journals.iter().enumerate() {
             if number % shard.shards == shard.index {

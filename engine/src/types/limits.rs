@@ -113,6 +113,9 @@ pub const TXN_ABORTED_PER_PARTITION_MAX: usize = 100_000;
 /// Markers that one transaction has under way at once.
 pub const TXN_MARKERS_TOGETHER_MAX: usize = 32;
 
+/// Segments that compaction makes one of: all of them are open meanwhile.
+pub const COMPACTED_SEGMENTS_MAX: usize = 128;
+
 /// Bytes read at once of a coordinator's log when it is loaded.
 pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
 
