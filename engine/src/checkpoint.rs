@@ -3,6 +3,7 @@
 //! the journal it names, and describes only what was durable when it was taken.
 
 use crate::journal::entry::JournalId;
+use crate::log::compact::Cleaned;
 use crate::log::producers::StoredBatch;
 use crate::log::segment::UnsavedSums;
 use crate::log::transactions::TxnSpan;
@@ -17,7 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = 0x4b43_4c4d; // "MLCK"
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+/// The format without what compaction has done, which is read as well: it had done nothing.
+const FORMAT_UNCOMPACTED: u32 = 3;
 /// The format without transactions, which is read as well: there were none.
 const FORMAT_PLAIN: u32 = 2;
 const BYTES_MAX: u64 = 2 << 30;
@@ -53,6 +56,7 @@ pub struct PartitionState {
     pub durable: Offset,
     pub truncation: u32,
     pub offline_from: Option<Offset>,
+    pub cleaned: Cleaned,
     pub epochs: Vec<(LeaderEpoch, Offset)>,
     pub producers: Vec<(i64, Vec<StoredBatch>)>,
     /// In the order in which they ended, then those that are open.
@@ -129,7 +133,7 @@ impl Checkpoint {
             return Err("is not a checkpoint");
         }
         let format = reader.u32()?;
-        if format != FORMAT && format != FORMAT_PLAIN {
+        if ![FORMAT, FORMAT_UNCOMPACTED, FORMAT_PLAIN].contains(&format) {
             return Err("format is not known to this version: use the newer millrace");
         }
         let journal = JournalId(reader.u128()?);
@@ -160,6 +164,8 @@ impl PartitionState {
         out.put_i64_le(self.resume);
         out.put_u32_le(self.truncation);
         out.put_i64_le(self.offline_from.unwrap_or(-1));
+        out.put_i64_le(self.cleaned.below);
+        out.put_i64_le(self.cleaned.gaps_below);
         out.put_u32_le(self.epochs.len() as u32);
         for (epoch, start) in &self.epochs {
             out.put_i32_le(*epoch);
@@ -204,6 +210,13 @@ impl PartitionState {
         let (log_start, durable, resume) = (reader.i64()?, reader.i64()?, reader.i64()?);
         let truncation = reader.u32()?;
         let offline_from = Some(reader.i64()?).filter(|o| *o >= 0);
+        let cleaned = match format {
+            FORMAT_PLAIN | FORMAT_UNCOMPACTED => Cleaned::default(),
+            _ => Cleaned {
+                below: reader.i64()?,
+                gaps_below: reader.i64()?,
+            },
+        };
         let epochs = reader.list(LEADER_EPOCHS_MAX, |r| Ok((r.i32()?, r.i64()?)))?;
         let producers = reader.list(PRODUCERS_PER_PARTITION_MAX, |r| {
             let id = r.i64()?;
@@ -239,6 +252,7 @@ impl PartitionState {
             durable,
             truncation,
             offline_from,
+            cleaned,
             epochs,
             producers,
             transactions,
@@ -269,28 +283,28 @@ fn decode_span(r: &mut Reader<'_>) -> Result<TxnSpan, &'static str> {
 }
 
 /// Takes values off the front of a slice; an error where it ends too early.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+    pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
         let (value, rest) = self.0.split_first_chunk::<N>().ok_or("ends too early")?;
         self.0 = rest;
         Ok(*value)
     }
 
-    fn u32(&mut self) -> Result<u32, &'static str> {
+    pub(crate) fn u32(&mut self) -> Result<u32, &'static str> {
         Ok((&self.bytes::<4>()?[..]).get_u32_le())
     }
 
-    fn i32(&mut self) -> Result<i32, &'static str> {
+    pub(crate) fn i32(&mut self) -> Result<i32, &'static str> {
         Ok(self.u32()? as i32)
     }
 
-    fn u64(&mut self) -> Result<u64, &'static str> {
+    pub(crate) fn u64(&mut self) -> Result<u64, &'static str> {
         Ok((&self.bytes::<8>()?[..]).get_u64_le())
     }
 
-    fn i64(&mut self) -> Result<i64, &'static str> {
+    pub(crate) fn i64(&mut self) -> Result<i64, &'static str> {
         Ok(self.u64()? as i64)
     }
 
@@ -299,7 +313,7 @@ impl Reader<'_> {
     }
 
     /// A counted list; the count is bounded by `max` and by the bytes that remain.
-    fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         max: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, &'static str>,
@@ -345,6 +359,10 @@ mod tests {
             durable: 44,
             truncation: 2,
             offline_from: Some(43),
+            cleaned: Cleaned {
+                below: 12,
+                gaps_below: 13,
+            },
             epochs: vec![(1, 10), (3, 20)],
             producers: vec![(9, vec![batch, batch])],
             transactions: vec![TxnSpan {

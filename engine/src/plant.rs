@@ -51,6 +51,16 @@ pub enum Plant {
     SessionForgetsPartition,
     /// Retention by size deletes one segment more than is due.
     RetentionTakesOneMore,
+    /// Compaction looks at what may still be aborted.
+    CompactUnstable,
+    /// Records that were aborted take the place of those before them.
+    AbortedHideOthers,
+    /// Readers are told of aborted transactions whose markers compaction took.
+    AbortedOutlivesMarker,
+    /// Exchanges segments without a word that would survive a crash.
+    ExchangeUnannounced,
+    /// Compaction leaves out the last record of a key, not the ones before.
+    CompactKeepsFirst,
 }
 
 impl Plant {
@@ -78,6 +88,15 @@ impl Plant {
         Plant::TimeLookupOffByOne,
         Plant::SessionForgetsPartition,
         Plant::RetentionTakesOneMore,
+    ];
+
+    /// Those of compaction, which the engine's own tests have to see: the simulator's histories compact nothing.
+    pub const COMPACTION: &'static [Plant] = &[
+        Plant::CompactUnstable,
+        Plant::AbortedHideOthers,
+        Plant::AbortedOutlivesMarker,
+        Plant::ExchangeUnannounced,
+        Plant::CompactKeepsFirst,
     ];
 }
 

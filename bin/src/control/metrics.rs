@@ -67,6 +67,12 @@ families! {
     REQUESTS_CROSSED = Counter "millrace_requests_crossed" ["api"] "Requests for partitions of other shards than the one they came to";
     CROSS_SHARD_CALLS = Counter "millrace_cross_shard_calls" "Calls made to other shards";
     SCRUBBED_BYTES = Counter "millrace_scrubbed_bytes" "Bytes of finished segments that the scrubber read and checked";
+    COMPACTION_PASSES = Counter "millrace_compaction_passes" "Compactions of a partition that went through";
+    COMPACTION_FAILURES = Counter "millrace_compaction_failures" "Compactions of a partition that failed; the log says why";
+    COMPACTION_MOVED_BYTES = Counter "millrace_compaction_moved_bytes" "Bytes that compaction read and wrote";
+    COMPACTION_FREED_BYTES = Counter "millrace_compaction_freed_bytes" "Bytes by which compaction made segments smaller";
+    COMPACTION_REMOVED_RECORDS = Counter "millrace_compaction_removed_records" "Records that compaction left out";
+    COMPACTION_UNREADABLE_BATCHES = Counter "millrace_compaction_unreadable_batches" "Batches that compaction kept whole because their records cannot be read, each time it met them";
     SCRUB_DAMAGED_BLOCKS = Counter "millrace_scrub_damaged_blocks" "Blocks that the scrubber found damaged";
     STALLS = Counter "millrace_stalls" "Times the shard ran too long without yielding";
 }

@@ -126,7 +126,20 @@ pub fn of_net(snapshot: &ShardSnapshot) -> Vec<Sample> {
 
 /// What the engine counted on one shard.
 pub fn of_engine(shard: &ShardMetrics) -> Vec<Sample> {
-    let counts: [(&'static Family, u64); 7] = [
+    let compaction = &shard.counters.compaction;
+    let counts: [(&'static Family, u64); 13] = [
+        (&metrics::COMPACTION_PASSES, compaction.passes),
+        (&metrics::COMPACTION_FAILURES, compaction.failures),
+        (&metrics::COMPACTION_MOVED_BYTES, compaction.moved_bytes),
+        (&metrics::COMPACTION_FREED_BYTES, compaction.freed_bytes),
+        (
+            &metrics::COMPACTION_REMOVED_RECORDS,
+            compaction.removed_records,
+        ),
+        (
+            &metrics::COMPACTION_UNREADABLE_BATCHES,
+            compaction.unreadable_batches,
+        ),
         (&metrics::JOURNAL_COMMITS, shard.journal.commits),
         (&metrics::JOURNAL_GROUPS, shard.journal.groups),
         (&metrics::JOURNAL_BYTES, shard.journal.bytes),

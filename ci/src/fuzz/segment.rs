@@ -125,6 +125,9 @@ impl Input<'_> {
             clean: self.flags & CLEAN != 0,
             carried: None,
             epochs: &EpochHistory::default(),
+            gaps_below: 0,
+            next_offset: BASE,
+            unmoved: &[],
         };
         let mut findings = Vec::new();
         let mut batches = 0;

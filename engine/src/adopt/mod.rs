@@ -328,6 +328,7 @@ fn state(id: PartitionId, partition: &PlannedPartition) -> PartitionState {
         durable: scanned.end,
         truncation: 0,
         offline_from: None,
+        cleaned: scanned.cleaned,
         epochs: scanned.epochs.pairs().to_vec(),
         producers: scanned.producers.durable_entries(i64::MAX),
         // A log with aborted or open ones is not taken in.

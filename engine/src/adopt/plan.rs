@@ -108,6 +108,9 @@ impl Plan {
         let high = self
             .small(&from.join("replication-offset-checkpoint"), source::offsets)
             .await;
+        let cleaned = self
+            .small(&from.join("cleaner-offset-checkpoint"), source::offsets)
+            .await;
         for entry in entries.iter().filter(|e| e.is_dir) {
             let path = from.join(&entry.name);
             let (topic, index) = match kind(&entry.name, options) {
@@ -120,7 +123,13 @@ impl Plan {
             let key = (topic.clone(), index);
             let start = starts.as_ref().and_then(|s| s.get(&key).copied());
             let committed = high.as_ref().and_then(|h| h.get(&key).copied());
-            self.partition(path, topic, index, start, committed).await;
+            let cleaned = cleaned.as_ref().and_then(|c| c.get(&key).copied());
+            let known = Checkpointed {
+                start,
+                committed,
+                cleaned,
+            };
+            self.partition(path, topic, index, known).await;
         }
         Ok(())
     }
@@ -139,14 +148,12 @@ impl Plan {
         }
     }
 
-    async fn partition(
-        &mut self,
-        path: PathBuf,
-        topic: String,
-        index: i32,
-        start: Option<Offset>,
-        committed: Option<Offset>,
-    ) {
+    async fn partition(&mut self, path: PathBuf, topic: String, index: i32, known: Checkpointed) {
+        let Checkpointed {
+            start,
+            committed,
+            cleaned,
+        } = known;
         let shown = path.display();
         let metadata = path.join("partition.metadata");
         let Some(id) = self.small(&metadata, source::topic_id).await else {
@@ -155,7 +162,7 @@ impl Plan {
             ));
             return;
         };
-        let scanned = match scan(&path).await {
+        let scanned = match scan(&path, cleaned.unwrap_or(0)).await {
             Ok(scanned) => scanned,
             Err(unfit) => {
                 self.problems.push(format!(
@@ -201,6 +208,14 @@ impl Plan {
                 .push(format!("{topic}-{index} is in two of the directories"));
         }
     }
+}
+
+/// Offsets of a partition in the small files of its log directory.
+struct Checkpointed {
+    start: Option<Offset>,
+    committed: Option<Offset>,
+    /// How far the log cleaner had come.
+    cleaned: Option<Offset>,
 }
 
 enum Kind {

@@ -5,8 +5,10 @@
 use super::source;
 use crate::checkpoint::SegmentState;
 use crate::inspect::walk::{Seen, Walker};
+use crate::log::compact::Cleaned;
 use crate::log::epochs::EpochHistory;
 use crate::log::index::{segment_stem, Index};
+use crate::log::newest::Newest;
 use crate::log::producers::Producers;
 use crate::log::segment::{SegmentFiles, UnsavedSums};
 use crate::rt::{self, DirectBuf, File, OpenOptions};
@@ -54,12 +56,13 @@ pub struct Scanned {
     pub end: Offset,
     pub records: u64,
     pub bytes: u64,
+    pub cleaned: Cleaned,
 }
 
-/// Reads and checks a partition's folder.
-pub async fn scan(dir: &Path) -> Result<Scanned, Unfit> {
+/// Reads and checks a partition's folder. Offsets may be missing below `compacted_below`.
+pub async fn scan(dir: &Path, compacted_below: Offset) -> Result<Scanned, Unfit> {
     let bases = bases(dir).await?;
-    let mut walk = Walk::new();
+    let mut walk = Walk::new(compacted_below);
     let mut segments = Vec::new();
     for base in &bases {
         aborted(dir, *base).await?;
@@ -74,9 +77,15 @@ pub async fn scan(dir: &Path) -> Result<Scanned, Unfit> {
     let first = bases.first().copied().unwrap_or(0);
     let end = walk.due.unwrap_or(first);
     let latest = read_small(&dir.join("leader-epoch-checkpoint"), source::latest_epoch).await?;
+    segments.retain(|s: &SegmentState| s.bytes > 0);
+    let ends = segments.iter().skip(1).map(|s| s.base).chain([end]);
+    let ends: Vec<Offset> = ends.collect();
+    for (segment, end) in segments.iter_mut().zip(ends) {
+        segment.next_offset = end;
+    }
     let mut scanned = Scanned {
         bytes: segments.iter().map(|s| s.bytes).sum(),
-        segments: segments.into_iter().filter(|s| s.bytes > 0).collect(),
+        segments,
         latest_epoch: latest.flatten().max(walk.epochs.latest()).unwrap_or(0),
         epochs: walk.epochs,
         producers: walk.producers,
@@ -84,6 +93,10 @@ pub async fn scan(dir: &Path) -> Result<Scanned, Unfit> {
         first,
         end,
         records: walk.records,
+        cleaned: Cleaned {
+            below: compacted_below.min(end),
+            gaps_below: walk.gaps_below,
+        },
     };
     snapshot(dir, &mut scanned).await?;
     Ok(scanned)
@@ -98,9 +111,11 @@ pub async fn copy(from: &Path, to: &Path, state: &SegmentState) -> Result<(), Un
     let files = SegmentFiles::open(to, state.base, 0, &UnsavedSums::default(), true)
         .await
         .map_err(failed)?;
-    let mut walk = Walk::new();
+    let mut walk = Walk::new(state.next_offset);
     walk.due = Some(state.base);
-    let (again, index) = segment(from, state.base, &mut walk, Some(&files)).await?;
+    let (mut again, index) = segment(from, state.base, &mut walk, Some(&files)).await?;
+    // What was compacted away at its end belongs to it.
+    again.next_offset = again.next_offset.max(state.next_offset);
     if again != *state {
         return Err(Unfit::File {
             path: from.display().to_string(),
@@ -188,11 +203,15 @@ struct Walk {
     producer_id_max: i64,
     open_transactions: HashSet<i64>,
     records: u64,
+    /// How far Kafka's log cleaner had come.
+    compacted_below: Offset,
+    gaps_below: Offset,
+    newest: Newest,
     trouble: Option<(u64, String)>,
 }
 
 impl Walk {
-    fn new() -> Walk {
+    fn new(compacted_below: Offset) -> Walk {
         Walk {
             due: None,
             epochs: EpochHistory::default(),
@@ -200,6 +219,9 @@ impl Walk {
             producer_id_max: -1,
             open_transactions: HashSet::new(),
             records: 0,
+            compacted_below,
+            gaps_below: 0,
+            newest: Newest::none(0),
             trouble: None,
         }
     }
@@ -233,6 +255,22 @@ impl Walk {
         );
     }
 
+    /// The log goes on at `at`. What lies between has to have been compacted away.
+    fn pass_gap(&mut self, at: Offset) -> Result<(), String> {
+        let Some(due) = self.due.filter(|due| at > *due) else {
+            return Ok(());
+        };
+        if due >= self.compacted_below {
+            return Err(format!(
+                "offsets {due} to {} are missing, and Kafka's log cleaner was not there yet",
+                at - 1
+            ));
+        }
+        self.gaps_below = at;
+        self.due = Some(at);
+        Ok(())
+    }
+
     fn take(
         &mut self,
         header: &BatchHeader,
@@ -246,15 +284,10 @@ impl Walk {
                 "the batch of offset {at} does not match its CRC-32C"
             ));
         }
-        if at > due && at >= state.base {
-            return Err(format!(
-                "offsets {due} to {} were compacted away: compacted logs are not supported yet",
-                at - 1
-            ));
-        }
-        if at != due || header.last_offset_delta < 0 {
+        if at < due || header.last_offset_delta < 0 {
             return Err(format!("a batch begins at offset {at} where {due} was due"));
         }
+        self.pass_gap(at)?;
         if header.last_offset() - state.base > Offset::from(i32::MAX) {
             return Err("has offsets too far from its first one".to_string());
         }
@@ -283,10 +316,9 @@ impl Walk {
             }
         }
         state.next_offset = header.next_offset();
-        if header.max_timestamp > state.max_timestamp_ms {
-            state.max_timestamp_ms = header.max_timestamp;
-            state.max_timestamp_offset = at;
-        }
+        self.newest.note(header);
+        state.max_timestamp_ms = self.newest.timestamp_ms;
+        state.max_timestamp_offset = self.newest.batch;
         Ok(())
     }
 }
@@ -313,6 +345,7 @@ async fn segment(
         let why = "begins before the segment in front of it ends".to_string();
         return Err(unfit(0, why));
     }
+    walk.pass_gap(base).map_err(|why| unfit(0, why))?;
     let mut state = SegmentState {
         base,
         bytes: 0,
@@ -323,6 +356,7 @@ async fn segment(
         finished: true,
         sums: UnsavedSums::default(),
     };
+    walk.newest = Newest::none(base);
     let mut index = Index::default();
     let mut walker = Walker::new();
     let file = File::open(&path, OpenOptions::new().read(true))
@@ -356,11 +390,7 @@ async fn segment(
     }
     file.close().await.map_err(failed)?;
     index.finish();
-    let due = *walk.due.get_or_insert(base);
-    if state.bytes == 0 && due < base {
-        let why = format!("is empty, and offsets from {due} on in front of it are missing");
-        return Err(unfit(0, why));
-    }
+    walk.due.get_or_insert(base);
     state.sums = UnsavedSums::none(state.bytes);
     Ok((state, index))
 }

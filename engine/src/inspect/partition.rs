@@ -6,7 +6,9 @@ use super::segment::{self, Contents, Expected};
 use super::verify::Known;
 use super::{Finding, Level, Subject, Summary};
 use crate::checkpoint::{PartitionState, SegmentState};
+use crate::log::compact::swap::NEW;
 use crate::log::epochs::EpochHistory;
+use crate::log::index::segment_stem;
 use crate::rt;
 use crate::types::{Offset, PartitionId};
 use std::io;
@@ -80,6 +82,10 @@ impl PartitionCheck<'_> {
             if entry.name == "partition.metadata" {
                 continue;
             }
+            if entry.is_dir && entry.name == NEW {
+                self.new_segments(findings).await?;
+                continue;
+            }
             let base = entry
                 .name
                 .split_once('.')
@@ -90,6 +96,10 @@ impl PartitionCheck<'_> {
             };
             let (what, means) = match base {
                 Some(base) if named(base) => continue,
+                Some(base) if self.known.replaced.contains(&base) => (
+                    "belongs to a segment that compaction has replaced",
+                    "nothing is lost: the next start removes it",
+                ),
                 Some(_) if self.clean => (
                     "belongs to no segment in use",
                     "it was deleted, and is never served",
@@ -106,6 +116,23 @@ impl PartitionCheck<'_> {
         Ok(())
     }
 
+    /// What compaction wrote: to be put in the place of segments, where that has begun.
+    async fn new_segments(&self, findings: &mut Vec<Finding>) -> io::Result<()> {
+        let folder = self.dir.join(NEW);
+        for entry in rt::fs::list_dir(&folder).await? {
+            let stem = entry.name.split_once('.').map_or("", |(stem, _)| stem);
+            let begun = |base: &Offset| segment_stem(*base) == stem;
+            if self.known.exchanged.iter().any(begun) {
+                continue;
+            }
+            let what = "was written by a compaction that did not come to its end";
+            let file = folder.join(&entry.name);
+            let finding = Finding::new(Level::Leftover, &file, None, what);
+            findings.push(finding.means("it is never read, and removed by the next compaction"));
+        }
+        Ok(())
+    }
+
     async fn state(
         &mut self,
         state: &PartitionState,
@@ -116,7 +143,10 @@ impl PartitionCheck<'_> {
         let mut due = None;
         for segment in &state.segments {
             self.gap(due, segment, state, findings);
-            let contents = self.segment(segment, &epochs, summary, findings).await?;
+            let gaps_below = &state.cleaned.gaps_below;
+            let contents = self
+                .segment(segment, &epochs, gaps_below, summary, findings)
+                .await?;
             if contents.first_bad.is_none() {
                 self.agrees(segment, &contents, findings);
             }
@@ -150,7 +180,7 @@ impl PartitionCheck<'_> {
             .known
             .producers
             .iter()
-            .filter(|(base, _)| **base >= first)
+            .filter(|(base, _)| **base >= first.max(state.cleaned.gaps_below))
             .count();
         if unmet > 0 && !findings.iter().any(|f| self.loses_records(f)) {
             let name = &self.known.name;
@@ -210,7 +240,8 @@ impl PartitionCheck<'_> {
             segment.base,
             state.log_start.max(self.known.added.log_start),
         );
-        if base == due || (base > due && base <= start) {
+        let gaps_below = state.cleaned.gaps_below;
+        if base == due || (base > due && base <= start.max(gaps_below)) {
             return;
         }
         let what = format!(
@@ -231,9 +262,19 @@ impl PartitionCheck<'_> {
         &mut self,
         segment: &SegmentState,
         epochs: &EpochHistory,
+        gaps_below: &Offset,
         summary: &mut Summary,
         findings: &mut Vec<Finding>,
     ) -> io::Result<Contents> {
+        let mut unmoved = Vec::new();
+        if self.known.exchanged.contains(&segment.base) {
+            let stem = self.dir.join(NEW).join(segment_stem(segment.base));
+            for extension in SEGMENT_FILES {
+                if rt::fs::exists(&stem.with_extension(extension)).await? {
+                    unmoved.push(extension);
+                }
+            }
+        }
         let expected = Expected {
             partition: self.id,
             dir: self.dir,
@@ -244,6 +285,9 @@ impl PartitionCheck<'_> {
             clean: self.clean,
             carried: self.known.added.carried.as_ref(),
             epochs,
+            gaps_below: *gaps_below,
+            next_offset: segment.next_offset,
+            unmoved: &unmoved,
         };
         let producers = &mut self.known.producers;
         let mut on_batch = |header: &_| super::verify::producer_seen(producers, header);

@@ -6,8 +6,10 @@ use super::index::{IndexCheck, Misfit};
 use super::walk::{Seen, Walker};
 use super::{Finding, Level, Subject};
 use crate::journal::entry::CarryOver;
+use crate::log::compact::swap::NEW;
 use crate::log::epochs::EpochHistory;
 use crate::log::index::{segment_stem, Index};
+use crate::log::newest::Newest;
 use crate::log::segment::{block_sum, load_sums, sum_position, UnsavedSums};
 use crate::rt::{self, File, OpenOptions};
 use crate::types::batch::BatchHeader;
@@ -38,6 +40,12 @@ pub struct Expected<'a> {
     pub carried: Option<&'a CarryOver>,
     /// Leader epochs of the records.
     pub epochs: &'a EpochHistory,
+    /// Records may be missing below this offset: compaction was at work.
+    pub gaps_below: Offset,
+    /// Where the next segment begins, as the checkpoint says.
+    pub next_offset: Offset,
+    /// Extensions of files that are still where compaction wrote them.
+    pub unmoved: &'a [&'static str],
 }
 
 /// What a segment turned out to hold.
@@ -54,9 +62,11 @@ pub struct Contents {
 
 impl Expected<'_> {
     fn path(&self, extension: &str) -> PathBuf {
-        self.dir
-            .join(segment_stem(self.base))
-            .with_extension(extension)
+        let dir = match self.unmoved.contains(&extension) {
+            true => self.dir.join(NEW),
+            false => self.dir.to_path_buf(),
+        };
+        dir.join(segment_stem(self.base)).with_extension(extension)
     }
 
     /// Length of the part of the last block that is in use; 0 where the last block is full.
@@ -69,7 +79,8 @@ impl Expected<'_> {
         let carried = self.carried?;
         let fits = carried.segment_base == self.base
             && carried.block_position == self.bytes - self.kept() as u64
-            && carried.bytes.len() >= self.kept();
+            && carried.bytes.len() >= self.kept()
+            && !self.finished;
         fits.then(|| &carried.bytes[..self.kept()])
     }
 }
@@ -89,6 +100,7 @@ pub async fn check(
         bad_batches: Vec::new(),
         bad_batch_count: 0,
         index: None,
+        newest: Newest::none(expected.base),
         contents: Contents {
             next_offset: expected.base,
             max_timestamp_ms: -1,
@@ -110,6 +122,10 @@ pub async fn check(
     let sums = checker.sums(findings).await?;
     checker.index = checker.read_index(findings).await?;
     checker.read_log(&log, &sums, on_batch, findings).await?;
+    let (end, next) = (checker.contents.next_offset, expected.next_offset);
+    if end < next && next <= expected.gaps_below {
+        checker.contents.next_offset = next;
+    }
     checker.tell(&path, findings);
     log.close().await?;
     Ok(checker.contents)
@@ -143,6 +159,7 @@ struct Checker<'a> {
     bad_batches: Vec<BadBatch>,
     bad_batch_count: u64,
     index: Option<IndexCheck>,
+    newest: Newest,
     contents: Contents,
 }
 
@@ -409,7 +426,10 @@ impl Checker<'_> {
         let known = self.expected.epochs.pairs().len() < LEADER_EPOCHS_MAX;
         let trouble = if !crc_fits {
             Some("its CRC-32C does not match its bytes".to_string())
-        } else if header.base_offset != due && !(self.resync && header.base_offset > due) {
+        } else if header.base_offset != due
+            && !(self.resync && header.base_offset > due)
+            && !(due..=self.expected.gaps_below).contains(&header.base_offset)
+        {
             let at = header.base_offset;
             Some(format!("it claims offset {at} where {due} was due"))
         } else if header.last_offset_delta < 0 || header.next_offset() <= header.base_offset {
@@ -436,10 +456,9 @@ impl Checker<'_> {
         self.contents.next_offset = self.due;
         self.contents.batches += 1;
         self.contents.records += u64::try_from(header.record_count).unwrap_or(0);
-        if header.max_timestamp > self.contents.max_timestamp_ms {
-            self.contents.max_timestamp_ms = header.max_timestamp;
-            self.contents.max_timestamp_offset = header.base_offset;
-        }
+        self.newest.note(&header);
+        self.contents.max_timestamp_ms = self.newest.timestamp_ms;
+        self.contents.max_timestamp_offset = self.newest.batch;
         if let Some(index) = &mut self.index {
             index.note(position, &header);
         }

@@ -6,6 +6,7 @@ use super::journals::{Added, JournalCheck};
 use super::partition::PartitionCheck;
 use super::{Directories, Finding, Level, Subject, Summary};
 use crate::checkpoint::{Checkpoint, PartitionState};
+use crate::log::compact::swap::{self, Swap, SWAPS};
 use crate::log::producers::StoredBatch;
 use crate::manifest::Manifest;
 use crate::meta::offline::{self, Offline};
@@ -29,6 +30,10 @@ pub struct Known {
     pub number: usize,
     pub added: Added,
     pub producers: Unmet,
+    /// Bases of segments that compaction is putting in the place of others.
+    pub exchanged: Vec<Offset>,
+    /// Bases of those others.
+    pub replaced: Vec<Offset>,
 }
 
 impl Known {
@@ -46,6 +51,8 @@ impl Known {
             },
             number,
             producers,
+            exchanged: Vec::new(),
+            replaced: Vec::new(),
             state: Some(state),
         }
     }
@@ -183,6 +190,7 @@ impl Verifier<'_> {
     /// Checkpoints, and the journals where a start would read them. False where one is damaged.
     async fn journals(&mut self, manifest: &Manifest, image: Option<&Image>) -> io::Result<bool> {
         let mut sound = true;
+        let swaps = self.exchanges().await?;
         for (number, journal) in manifest.journals.iter().enumerate() {
             let path = self.checkpoint_path(manifest.generation, number);
             let read = Checkpoint::read(&self.dirs.data, manifest.generation, number).await;
@@ -201,7 +209,19 @@ impl Verifier<'_> {
                 }
             };
             for state in &checkpoint.partitions {
-                let known = Known::of(state.clone(), number);
+                let mut state = state.clone();
+                let (mut exchanged, mut replaced) = (Vec::new(), Vec::new());
+                let id = state.id;
+                for swap in swaps.iter().filter(|s| s.id == id) {
+                    swap.apply(&mut state);
+                    exchanged.push(swap.new.base);
+                    replaced.extend(&swap.old[1..]);
+                }
+                let known = Known {
+                    exchanged,
+                    replaced,
+                    ..Known::of(state.clone(), number)
+                };
                 if self.known.insert(state.id, known).is_some() {
                     let what = format!("partition {} is in two checkpoints", state.id);
                     self.bad_checkpoint(path.clone(), number, what);
@@ -240,6 +260,23 @@ impl Verifier<'_> {
         }
         self.unnamed(manifest).await?;
         Ok(sound)
+    }
+
+    /// Exchanges of segments that are under way: the next start ends them.
+    async fn exchanges(&mut self) -> io::Result<Vec<Swap>> {
+        match swap::under_way(&self.dirs.data).await {
+            Ok(found) => Ok(found.into_iter().map(|(_, swap)| swap).collect()),
+            Err(error) => {
+                let folder = self.dirs.data.join(SWAPS);
+                let what = strip(&error, &folder);
+                self.findings.push(
+                    Finding::new(Level::Damage, &folder, None, what)
+                        .means("which segments of a compacted partition count is not known, so the broker refuses to start")
+                        .advice("put the file back from a copy"),
+                );
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Journals and checkpoints of other generations.

@@ -270,8 +270,10 @@ impl Log {
             if let Some(last) = self.segments.back_mut() {
                 last.closed = true;
             }
-            self.segments
-                .push_back(Segment::new(self.next_offset, clock.mono));
+            self.segments.push_back(Segment {
+                first_timestamp_ms: Some(header.max_timestamp),
+                ..Segment::new(self.next_offset, clock.mono)
+            });
         }
     }
 

@@ -151,6 +151,18 @@ impl Partition {
 
     /// The files of a segment, opened or created.
     pub async fn open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+        loop {
+            let exchanges = self.exchanges.get();
+            let opened = self.try_open_segment(base).await;
+            // Files of before and after an exchange do not fit each other.
+            if opened.is_ok() || exchanges == self.exchanges.get() {
+                return opened;
+            }
+        }
+    }
+
+    async fn try_open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+        let exchanges = self.exchanges.get();
         let (open, disk_bytes, sums) = {
             let log = self.log.borrow();
             let Some(segment) = log.segment(base) else {
@@ -172,12 +184,17 @@ impl Partition {
         if create {
             self.claim_folder().await?;
         }
-        let files = SegmentFiles::open(&self.dir, base, disk_bytes, &sums, create).await?;
-        let files = Rc::new(files);
-        if let Some(segment) = self.log.borrow_mut().segment_mut(base) {
-            if let Some(other) = &segment.files {
-                return Ok(other.clone()); // opened meanwhile by a reader
-            }
+        let opened = SegmentFiles::open(&self.dir, base, disk_bytes, &sums, create).await;
+        let mut log = self.log.borrow_mut();
+        let segment = log.segment_mut(base);
+        if let Some(other) = segment.as_ref().and_then(|s| s.files.clone()) {
+            return Ok(other); // opened meanwhile by a reader
+        }
+        if exchanges != self.exchanges.get() {
+            return Err(io::Error::other("the segment was exchanged meanwhile"));
+        }
+        let files = Rc::new(opened?);
+        if let Some(segment) = segment {
             segment.files = Some(files.clone());
             self.newly_open.borrow_mut().push(base);
         }

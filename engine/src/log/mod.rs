@@ -3,6 +3,7 @@
 //! Invariant: log_start <= high_watermark <= durable <= appended, and in_segment <= durable.
 
 pub mod append;
+pub mod compact;
 pub mod damage;
 pub mod epochs;
 pub mod flush;
@@ -10,6 +11,7 @@ pub mod folder;
 pub mod index;
 pub mod inflate;
 pub mod marker;
+pub mod newest;
 pub mod producers;
 pub mod read;
 pub mod records;
@@ -28,6 +30,8 @@ use crate::meta::{Topic, TopicConfig};
 use crate::replica::Progress;
 use crate::rt::{Mono, Notify, Semaphore};
 use crate::types::{Offset, PartitionId};
+use compact::pass::Pinned;
+use compact::Cleaned;
 use epochs::EpochHistory;
 use index::Index;
 use producers::Producers;
@@ -92,6 +96,8 @@ pub struct Segment {
     /// The same two of the batches that are wholly on disk.
     pub disk_max_timestamp: (i64, Offset),
     pub opened: Mono,
+    /// Timestamp of the batch that it was opened for; None where it was opened by an earlier start.
+    pub first_timestamp_ms: Option<i64>,
     /// No more appends: rolled, or left behind by a crash.
     pub closed: bool,
     /// Closed, wholly on disk, cut to size and its index written.
@@ -118,6 +124,7 @@ impl Segment {
             max_timestamp_offset: base,
             disk_max_timestamp: (-1, base),
             opened,
+            first_timestamp_ms: None,
             closed: false,
             finished: false,
             index: Index::default(),
@@ -147,6 +154,7 @@ pub struct Log {
     /// How many entries at the front of `tail` are wholly on disk.
     pub tail_flushed: usize,
     pub truncation: u32,
+    pub cleaned: Cleaned,
     /// First offset of acknowledged data that is damaged: nothing at or behind it is served.
     pub offline_from: Option<Offset>,
 }
@@ -167,6 +175,15 @@ pub struct Partition {
     pub deleted: Cell<bool>,
     /// The folder is there and says that it is this partition's.
     folder_claimed: Cell<bool>,
+    /// Beginnings and ends of exchanges of segments by compaction: odd while one is under way. What was planned before
+    /// a change may have met files of both.
+    pub exchanges: Cell<u64>,
+    /// An exchange may have begun that did not end: nothing is compacted before the next start has put that right.
+    stuck: Cell<bool>,
+    /// Of an exchange that failed in the middle.
+    pinned: RefCell<Pinned>,
+    /// Where the journal goes on by the newest durable checkpoint: it names all segments below.
+    pub checkpointed: Cell<Offset>,
     /// Segments whose files were opened and that the shard's list of open files does not have yet.
     newly_open: RefCell<Vec<Offset>>,
 }
@@ -209,6 +226,10 @@ impl Partition {
             dirty: Cell::new(false),
             deleted: Cell::new(false),
             folder_claimed: Cell::new(false),
+            exchanges: Cell::new(0),
+            stuck: Cell::new(false),
+            pinned: RefCell::default(),
+            checkpointed: Cell::new(0),
             newly_open: RefCell::default(),
         })
     }
@@ -283,6 +304,7 @@ impl Log {
             tail: VecDeque::new(),
             tail_flushed: 0,
             truncation: 0,
+            cleaned: Cleaned::default(),
             offline_from: None,
         }
     }

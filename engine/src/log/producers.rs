@@ -40,6 +40,14 @@ impl Producer {
     }
 }
 
+/// Where what is known of a producer ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastOf {
+    /// Offset of its last record; None where only markers are remembered.
+    pub data: Option<Offset>,
+    pub epoch: i16,
+}
+
 /// The first batch of a producer of which nothing is stored, refused for a reason that passes.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
@@ -167,6 +175,18 @@ impl Producers {
     /// The last batch or marker of a producer.
     pub fn last_of(&self, producer_id: i64) -> Option<StoredBatch> {
         self.by_id.get(&producer_id).map(|known| *known.last())
+    }
+
+    /// The last of every producer.
+    pub fn last_of_all(&self) -> HashMap<i64, LastOf> {
+        let last = |known: &Producer| {
+            let data = known.batches.iter().rev().find(|b| b.first_sequence >= 0);
+            LastOf {
+                data: data.map(|b| b.last_offset),
+                epoch: known.epoch(),
+            }
+        };
+        self.by_id.iter().map(|(id, p)| (*id, last(p))).collect()
     }
 
     /// Remembers a batch that has no sequence, a marker or one of a coordinator's: it takes none of the producer's.

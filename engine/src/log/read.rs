@@ -73,13 +73,35 @@ impl Partition {
         request: ReadRequest,
         end: Offset,
     ) -> Result<ReadBatches, PartitionError> {
-        match self.plan_read(request, end) {
-            Plan::Done(batches) => Ok(batches),
-            Plan::Cold { base, end_position } => self
-                .read_cold(request, end, base, end_position)
-                .await
-                .map_err(|e| PartitionError::Storage(e.to_string())),
+        let mut request = request;
+        loop {
+            let exchanges = self.exchanges.get();
+            let (base, end_position) = match self.plan_read(request, end) {
+                Plan::Done(batches) => return Ok(batches),
+                Plan::Cold { base, end_position } => (base, end_position),
+            };
+            let read = self.read_cold(request, end, base, end_position).await;
+            if exchanges != self.exchanges.get() {
+                continue; // the plan may have been for other files than were read
+            }
+            let read = read.map_err(|e| PartitionError::Storage(e.to_string()))?;
+            match (read, self.behind(base, request.offset, end)) {
+                (Some(batches), _) => return Ok(batches),
+                // Compaction has taken all that was between.
+                (None, Some(next)) => request.offset = next,
+                (None, None) => return Ok(ReadBatches::default()),
+            }
         }
+    }
+
+    /// Where the segment behind the one at `base` begins, if `offset` lies in front of that and all that the one at `base`
+    /// has was looked through.
+    fn behind(&self, base: Offset, offset: Offset, end: Offset) -> Option<Offset> {
+        let log = self.log.borrow();
+        let at = log.segment_at(base)?;
+        let whole = log.segments[at].disk_bytes == log.segments[at].bytes;
+        let next = log.segments.get(at + 1)?.base;
+        (whole && offset < next && next < end).then_some(next)
     }
 
     fn plan_read(&self, request: ReadRequest, end: Offset) -> Plan {
@@ -122,13 +144,14 @@ impl Partition {
         Plan::Done(out)
     }
 
+    /// None where the segment ends, as far as it is on disk, before anything that is wanted.
     async fn read_cold(
         &self,
         request: ReadRequest,
         end: Offset,
         base: Offset,
         end_position: u64,
-    ) -> io::Result<ReadBatches> {
+    ) -> io::Result<Option<ReadBatches>> {
         let mut out = ReadBatches {
             cold: true,
             ..ReadBatches::default()
@@ -154,25 +177,26 @@ impl Partition {
             if let Some(range) = found.range {
                 out.bytes += range.len();
                 out.records.push(RecordChunk::Read(buf.bytes, range));
-                return Ok(out);
+                return Ok(Some(out));
             }
             position += found.passed as u64;
             match found.needs {
-                None => return Ok(out),
+                None if position >= end_position => return Ok(None),
+                None => return Ok(Some(out)),
                 // The batch that is wanted does not fit what was read.
                 Some(bytes) if bytes > request.max_bytes && !request.at_least_one => {
-                    return Ok(out)
+                    return Ok(Some(out))
                 }
                 Some(bytes) if bytes + BLOCK_BYTES > IO_BYTES_MAX => {
                     let whole = read_large(&files, position, bytes).await?;
                     out.bytes += whole.len();
                     out.records.push(RecordChunk::Owned(whole.into()));
-                    return Ok(out);
+                    return Ok(Some(out));
                 }
                 Some(bytes) => budget = budget.max(bytes + BLOCK_BYTES),
             }
         }
-        Ok(out)
+        Ok(None)
     }
 
     /// Where to begin scanning a segment for `offset`: a batch before it; None for the beginning.

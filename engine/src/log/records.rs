@@ -73,6 +73,9 @@ async fn search(batch: &[u8], from: Offset, wanted: Wanted) -> io::Result<Option
 
 /// The whole batch as one record with its largest time.
 fn by_header(header: &BatchHeader, from: Offset, wanted: Wanted) -> Option<RecordTime> {
+    if header.record_count == 0 {
+        return None;
+    }
     let first = RecordTime {
         offset: header.base_offset.max(from),
         timestamp_ms: header.max_timestamp,

@@ -3,6 +3,7 @@
 //! Invariant: the log after a restore and replay is the log that was acknowledged.
 
 use super::append::Clock;
+use super::compact::swap::{remove_new, NEW};
 use super::epochs::EpochHistory;
 use super::marker::outcome;
 use super::segment::{remove_files, SegmentFiles, UnsavedSums};
@@ -69,6 +70,7 @@ impl Partition {
             durable,
             truncation: log.truncation,
             offline_from: log.offline_from,
+            cleaned: log.cleaned,
             epochs: epochs.pairs().to_vec(),
             producers: log.producers.durable_entries(durable),
             transactions: log.transactions.durable_spans(durable),
@@ -150,6 +152,7 @@ impl Log {
         log.log_start_asked = log.log_start;
         log.truncation = state.truncation;
         log.offline_from = state.offline_from;
+        log.cleaned = state.cleaned;
         log.epochs = EpochHistory::from_pairs(state.epochs.clone()).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -237,6 +240,10 @@ pub async fn remove_left_behind(dir: &Path, state: &PartitionState) -> io::Resul
         Err(error) => return Err(error),
     };
     for entry in entries {
+        if entry.is_dir && entry.name == NEW {
+            remove_new(dir).await?;
+            continue;
+        }
         let Some(base) = entry
             .name
             .strip_suffix(".log")
@@ -266,7 +273,9 @@ pub async fn mend_last(
     let keep = (last.bytes - whole) as usize;
     let files = SegmentFiles::open(dir, last.base, last.bytes, &last.sums, false).await?;
     let torn = carried.filter(|c| {
-        c.segment_base == last.base && c.block_position == whole && c.bytes.len() >= keep
+        let fits = c.block_position == whole && c.bytes.len() >= keep;
+        // No block of a finished one is rewritten; compaction may have put it in the place of the one that had been.
+        c.segment_base == last.base && fits && !last.finished
     });
     if let Some(carried) = torn {
         files.restore_block(whole, &carried.bytes[..keep]).await?;

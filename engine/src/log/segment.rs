@@ -50,6 +50,8 @@ pub struct SegmentFiles {
     /// Writes begun and ended: odd while one is under way.
     writes: Cell<u64>,
     index: RefCell<Option<Rc<Index>>>,
+    /// The names of the files may be those of another segment by now: compaction has put one in the place of this.
+    names_gone: Cell<bool>,
 }
 
 /// Checksums that are not in their file yet, but in the checkpoint: so many blocks are covered by the
@@ -137,7 +139,13 @@ impl SegmentFiles {
             ahead_max: Cell::new(0),
             writes: Cell::new(0),
             index: RefCell::new(None),
+            names_gone: Cell::new(false),
         }
+    }
+
+    /// From here on nothing is read of it by name: the descriptor goes on being its own.
+    pub fn forget_names(&self) {
+        self.names_gone.set(true);
     }
 
     async fn sum_file(&self) -> io::Result<File> {
@@ -458,6 +466,9 @@ impl SegmentFiles {
         let (Some(offsets), Some(times)) = (read("index").await?, read("timeindex").await?) else {
             return Ok(None);
         };
+        if self.names_gone.get() {
+            return Ok(None);
+        }
         Ok(Index::decode(&offsets, &times, bytes))
     }
 

@@ -19,16 +19,25 @@ impl Partition {
         timestamp_ms: i64,
         end: Offset,
     ) -> Result<Option<RecordTime>, PartitionError> {
-        self.try_find_time(timestamp_ms, end)
-            .await
-            .map_err(|e| PartitionError::Storage(e.to_string()))
+        loop {
+            let exchanges = self.exchanges.get();
+            let found = self.try_find_time(timestamp_ms, end).await;
+            // Positions in one segment mean nothing in the one that compaction has put in its place.
+            if exchanges == self.exchanges.get() {
+                return found.map_err(|e| PartitionError::Storage(e.to_string()));
+            }
+        }
     }
 
     /// The record with the largest timestamp below `end`.
     pub async fn find_newest(&self, end: Offset) -> Result<Option<RecordTime>, PartitionError> {
-        self.try_find_newest(end)
-            .await
-            .map_err(|e| PartitionError::Storage(e.to_string()))
+        loop {
+            let exchanges = self.exchanges.get();
+            let found = self.try_find_newest(end).await;
+            if exchanges == self.exchanges.get() {
+                return found.map_err(|e| PartitionError::Storage(e.to_string()));
+            }
+        }
     }
 
     async fn try_find_newest(&self, end: Offset) -> io::Result<Option<RecordTime>> {

@@ -149,6 +149,17 @@ impl Transactions {
         }
     }
 
+    /// Nothing is left in the log of these transactions, their markers included: producer and marker of each.
+    pub fn forget_aborted(&mut self, gone: &[(i64, Offset)]) {
+        if gone.is_empty() {
+            return;
+        }
+        let gone: BTreeSet<(i64, Offset)> = gone.iter().copied().collect();
+        let is_left = |span: &TxnSpan| !gone.contains(&(span.producer_id, span.last));
+        self.aborted.retain(is_left);
+        self.recent.retain(|ended| is_left(&ended.span));
+    }
+
     pub fn has_open(&self, producer_id: i64) -> bool {
         self.open.contains_key(&producer_id)
     }

@@ -132,6 +132,7 @@ impl EngineConfig {
             request_bytes_max: memory / 8,
             response_bytes_max: memory / 8,
             group_bytes_max: (memory / 16) as usize,
+            compaction_bytes_max: memory / 16,
             open_segments_max: OPEN_SEGMENTS_PER_SHARD_MAX,
             file_syncs_max: FILE_SYNCS_MAX,
             disk_reserve_bytes: self.disk_reserve_bytes,
@@ -166,6 +167,8 @@ pub struct ShardConfig {
     pub response_bytes_max: u64,
     /// What is known of groups; beyond it there are no new members, groups or commits.
     pub group_bytes_max: usize,
+    /// Keys that compaction looks at; beyond it a log is compacted in several goes.
+    pub compaction_bytes_max: u64,
     pub open_segments_max: usize,
     /// Files synced each by itself; beyond it one sync of the file system is made.
     pub file_syncs_max: usize,
@@ -184,6 +187,7 @@ impl ShardConfig {
             + self.request_bytes_max
             + self.response_bytes_max
             + self.group_bytes_max as u64
+            + self.compaction_bytes_max
     }
 }
 
@@ -228,6 +232,7 @@ mod tests {
                     shard.request_bytes_max,
                     shard.response_bytes_max,
                     shard.group_bytes_max as u64,
+                    shard.compaction_bytes_max,
                 ] {
                     assert!(part >= budget / 16 && part <= shard.memory_bytes() - budget / 4);
                 }

@@ -4,7 +4,7 @@
 //! control state they imply is in a durable checkpoint.
 
 use super::Shard;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, PartitionState};
 use crate::log::flush::FlushPass;
 use crate::log::folder::claim_folders;
 use crate::log::segment::SegmentFiles;
@@ -12,6 +12,7 @@ use crate::log::Partition;
 use crate::plant::{self, Plant};
 use crate::rt::{self, join_all, Class};
 use crate::types::limits::FLUSH_PARTITIONS_AT_ONCE;
+use crate::types::Offset;
 use hashbrown::HashMap;
 use std::cell::RefCell;
 use std::future::Future;
@@ -79,7 +80,7 @@ impl Shard {
         }
         let work = std::mem::take(&mut *self.dirty.borrow_mut());
         let done = self.flush_all(work, Some(target)).await;
-        self.write_checkpoint(target + 1, done).await?;
+        self.write_checkpoint(Some(target + 1), done).await?;
         self.journal.ring().recycle(target);
         self.journal.set_flushed(target);
         // Appends that waited for a file to come free look again.
@@ -190,13 +191,21 @@ impl Shard {
             .map_err(io::Error::other)
     }
 
-    /// `flushed`: how the flush before it ended; a checkpoint is only worth writing after success.
-    async fn write_checkpoint(&self, replay_from: u64, flushed: io::Result<()>) -> io::Result<()> {
+    /// `flushed`: how the flush before it ended; a checkpoint is only worth writing after success. Without
+    /// `replay_from`, all that the journal has for a segment is still to be replayed.
+    async fn write_checkpoint(
+        &self,
+        replay_from: Option<u64>,
+        flushed: io::Result<()>,
+    ) -> io::Result<()> {
         flushed?;
-        // A stop and the flush of a full file may come together, and there is one temporary file.
+        // A stop, a compaction and the flush of a full file may come together, and there is one temporary file.
         let _one_at_a_time = self.checkpoints.acquire(1).await;
+        let replay_from = replay_from.unwrap_or_else(|| self.first_unflushed());
+        let exchanges = self.cleaner.made();
         let partitions: Vec<Rc<Partition>> = self.partitions.borrow().values().cloned().collect();
-        let states = partitions.iter().map(|p| p.state()).collect();
+        let states: Vec<PartitionState> = partitions.iter().map(|p| p.state()).collect();
+        let resumes: Vec<Offset> = states.iter().map(|s| s.resume).collect();
         let checkpoint = Checkpoint {
             journal: self.journal_id,
             generation: self.generation,
@@ -205,7 +214,19 @@ impl Shard {
         };
         let bytes = checkpoint.write(&self.config.data_dir, self.index).await?;
         self.space.note_checkpoint(bytes);
-        Ok(())
+        for (partition, resume) in partitions.iter().zip(resumes) {
+            partition.checkpointed.set(resume);
+        }
+        self.retire_exchanges(&exchanges).await
+    }
+
+    /// Journal sequence of the first entry that has yet to go to a segment.
+    fn first_unflushed(&self) -> u64 {
+        let partitions = self.partitions.borrow();
+        let unflushed = partitions
+            .values()
+            .filter_map(|p| p.log.borrow().first_unflushed());
+        unflushed.min().unwrap_or(self.journal.next_sequence())
     }
 
     /// The first checkpoint of a generation, after recovery.
@@ -214,15 +235,24 @@ impl Shard {
     }
 
     /// With all that the journal has for a segment still to be replayed.
-    async fn checkpoint_of_now(&self, flushed: io::Result<()>) -> io::Result<()> {
-        let through = self
-            .partitions
-            .borrow()
-            .values()
-            .filter_map(|p| p.log.borrow().first_unflushed())
-            .min();
-        self.write_checkpoint(through.unwrap_or(self.journal.next_sequence()), flushed)
-            .await
+    pub(super) async fn checkpoint_of_now(&self, flushed: io::Result<()>) -> io::Result<()> {
+        self.write_checkpoint(None, flushed).await
+    }
+
+    /// Moves one partition's closed segments, as far as they have entries up to journal sequence `through`, to disk, and
+    /// finishes them.
+    pub(super) async fn flush_one(
+        self: &Rc<Self>,
+        partition: &Rc<Partition>,
+        through: u64,
+    ) -> io::Result<()> {
+        let _one_at_a_time = self.flushing.acquire(1).await;
+        let ahead = self.space.begin_moving(1);
+        let group = [partition.clone()];
+        let done = self.flush_group(&group, Some(through), ahead).await;
+        self.space.end_moving();
+        self.limit_open_files(partition);
+        done
     }
 
     /// Keeps open segment descriptors within their bound: the longest open go first.

@@ -17,6 +17,20 @@ pub struct Counters {
     pub scrubbed_bytes: u64,
     /// Blocks that the scrubber found damaged, each counted once.
     pub scrub_damaged_blocks: u64,
+    pub compaction: CompactionCounters,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct CompactionCounters {
+    pub passes: u64,
+    pub failures: u64,
+    /// Read and written.
+    pub moved_bytes: u64,
+    /// By which segments got smaller.
+    pub freed_bytes: u64,
+    pub removed_records: u64,
+    /// Kept whole, each time they were met, because their records cannot be read.
+    pub unreadable_batches: u64,
 }
 
 /// One shard's figures; bytes and counts since start unless said otherwise.

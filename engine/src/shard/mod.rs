@@ -4,6 +4,7 @@
 
 mod admin;
 mod append;
+mod cleaner;
 pub mod config;
 mod consumer_calls;
 mod coordinator_log;
@@ -41,6 +42,7 @@ use crate::rt::{self, Class, Notify, Semaphore};
 use crate::types::limits::PARTITIONS_MAX;
 use crate::types::{Offset, PartitionId, TopicId};
 use append::ParkedAppend;
+use cleaner::Cleaner;
 use config::ShardConfig;
 use groups::Groups;
 use mail::Calls;
@@ -101,6 +103,7 @@ pub struct Shard {
     groups: Groups,
     transactions: Slots<TxnCoordinator>,
     shares: Shares,
+    cleaner: Cleaner,
     counters: RefCell<Counters>,
     extension: RefCell<Option<Rc<dyn Any>>>,
 }

@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, PartitionState};
 use crate::journal::entry::{CarryOver, EntryHeader, EntryKind, JournalId};
 use crate::journal::recover::{Commit, Scan};
 use crate::log::append::Clock;
+use crate::log::compact::swap::{self, Swap};
 use crate::log::damage::is_damage;
 use crate::log::restore::{mend_last, remove_left_behind, Replayed};
 use crate::log::{Log, Partition};
@@ -48,6 +49,7 @@ impl Shard {
     /// Brings back what the old manifest's journals hold for this shard. The new journal runs
     /// already; when this returns, everything is durable in it.
     pub(super) async fn recover(self: &Rc<Self>, old: &Manifest) -> io::Result<()> {
+        let swaps = self.finish_exchanges().await?;
         for (number, journal) in old.journals.iter().enumerate() {
             if old.journals.len() == self.shards && number != self.index {
                 continue; // the same number of shards: every journal is one shard's
@@ -65,10 +67,36 @@ impl Shard {
             }
             let dir = self.config.journal_root.join(&journal.dir);
             let owned = |id: PartitionId| id.shard(old.journals.len()) == number;
-            self.recover_journal(&dir, id, checkpoint, old.clean, owned)
+            self.recover_journal(&dir, id, checkpoint, &swaps, old.clean, owned)
                 .await?;
         }
         Ok(())
+    }
+
+    /// Ends the exchanges of segments that a crash has cut short, or that no checkpoint knows of yet: what they say comes
+    /// on top of the checkpoints of before.
+    async fn finish_exchanges(&self) -> io::Result<Vec<Swap>> {
+        let mut swaps = Vec::new();
+        for (file, swap) in swap::under_way(&self.config.data_dir).await? {
+            let (id, topic) = {
+                let image = self.image.borrow();
+                (swap.id, image.topic_by_id(swap.id.topic).cloned())
+            };
+            match topic {
+                Some(topic) if self.is_mine(id) => {
+                    let dir = partition_dir(&self.config.data_dir, &topic, id.index);
+                    if rt::fs::exists(&dir).await? {
+                        swap.finish(&dir).await?;
+                    }
+                    self.cleaner.note_made(id, file);
+                    swaps.push(swap);
+                }
+                // Of a topic that was deleted.
+                None if self.index == 0 => self.cleaner.note_made(id, file),
+                Some(_) | None => {}
+            }
+        }
+        Ok(swaps)
     }
 
     async fn recover_journal(
@@ -76,6 +104,7 @@ impl Shard {
         dir: &std::path::Path,
         id: JournalId,
         checkpoint: Checkpoint,
+        swaps: &[Swap],
         clean: bool,
         owned: impl Fn(PartitionId) -> bool,
     ) -> io::Result<()> {
@@ -84,7 +113,12 @@ impl Shard {
             .partitions
             .into_iter()
             .filter(|s| self.is_mine(s.id));
-        let states: BTreeMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
+        let mut states: BTreeMap<PartitionId, PartitionState> = mine.map(|s| (s.id, s)).collect();
+        for swap in swaps {
+            if let Some(state) = states.get_mut(&swap.id) {
+                swap.apply(state);
+            }
+        }
         if clean {
             for state in states.values() {
                 self.enter(state)?;

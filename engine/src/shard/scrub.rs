@@ -49,6 +49,7 @@ impl Scrubber {
             self.shard.partitions.borrow().values().cloned().collect();
         for partition in partitions {
             // Of a finished segment all checksums are in their file.
+            let exchanges = partition.exchanges.get();
             let finished: Vec<(Offset, u64)> = {
                 let log = partition.log.borrow();
                 let segments = log.segments.iter().filter(|s| s.finished);
@@ -58,8 +59,9 @@ impl Scrubber {
                 if self.shard.stopping.get() {
                     return;
                 }
-                if let Err(error) = self.segment(&partition, base, bytes).await {
-                    self.failed(&partition, base, 0, &error);
+                let read = self.segment(&partition, base, bytes, exchanges);
+                if let Err(error) = read.await {
+                    self.failed(&partition, base, 0, exchanges, &error);
                 }
             }
             rt::yield_if_needed().await;
@@ -67,8 +69,14 @@ impl Scrubber {
     }
 
     /// Reads one segment through a descriptor of its own: readers' cached ones stay cached.
-    async fn segment(&self, partition: &Partition, base: Offset, bytes: u64) -> io::Result<()> {
-        if !in_use(partition, base) {
+    async fn segment(
+        &self,
+        partition: &Partition,
+        base: Offset,
+        bytes: u64,
+        exchanges: u64,
+    ) -> io::Result<()> {
+        if !in_use(partition, base, exchanges) {
             return Ok(());
         }
         let files = SegmentFiles::open(
@@ -80,14 +88,15 @@ impl Scrubber {
         )
         .await?;
         let mut position = 0;
-        while position < bytes && in_use(partition, base) {
+        while position < bytes && in_use(partition, base, exchanges) {
             if self.shard.stopping.get() {
                 return Ok(());
             }
             let left = (bytes - position).next_multiple_of(BLOCK_BYTES as u64);
             let len = left.min(SCRUB_READ_BYTES as u64);
             if files.read(position, len as usize).await.is_err() {
-                self.block_by_block(partition, &files, position, len).await;
+                self.block_by_block(partition, &files, position, len, exchanges)
+                    .await;
             }
             self.shard.count_scrubbed(len);
             position += len;
@@ -106,17 +115,26 @@ impl Scrubber {
         files: &SegmentFiles,
         position: u64,
         len: u64,
+        exchanges: u64,
     ) {
         for at in (position..position + len).step_by(BLOCK_BYTES) {
             if let Err(error) = files.read(at, BLOCK_BYTES).await {
-                self.failed(partition, files.base(), at / BLOCK_BYTES as u64, &error);
+                let block = at / BLOCK_BYTES as u64;
+                self.failed(partition, files.base(), block, exchanges, &error);
             }
         }
     }
 
-    fn failed(&self, partition: &Partition, base: Offset, block: u64, error: &io::Error) {
-        if !in_use(partition, base) {
-            return; // deleted while it was read
+    fn failed(
+        &self,
+        partition: &Partition,
+        base: Offset,
+        block: u64,
+        exchanges: u64,
+        error: &io::Error,
+    ) {
+        if !in_use(partition, base, exchanges) {
+            return; // deleted or exchanged while it was read
         }
         let mut told = self.told.borrow_mut();
         if told.len() >= SCRUB_DAMAGE_REMEMBERED_MAX || !told.insert((partition.id, base, block)) {
@@ -133,8 +151,10 @@ impl Scrubber {
     }
 }
 
-/// Whether the segment is still part of the log.
-fn in_use(partition: &Partition, base: Offset) -> bool {
+/// Whether the segment is still part of the log, and its files by name are: no segment of the partition was exchanged since
+/// there had been so many `exchanges`, and none is being. What changed is read in the next pass.
+fn in_use(partition: &Partition, base: Offset, exchanges: u64) -> bool {
+    let unchanged = partition.exchanges.get() == exchanges && !partition.is_exchanging();
     let log = partition.log.borrow();
-    !partition.deleted.get() && log.segments.iter().any(|s| s.base == base)
+    unchanged && !partition.deleted.get() && log.segments.iter().any(|s| s.base == base)
 }

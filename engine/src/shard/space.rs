@@ -169,6 +169,11 @@ impl Space {
         self.checkpoint_bytes.set(bytes);
     }
 
+    /// Bytes of the disk that nobody needs.
+    pub fn spare(&self) -> u64 {
+        self.slack.get()
+    }
+
     /// The old journals are gone.
     pub fn recovered(&self) {
         self.recovering.set(false);

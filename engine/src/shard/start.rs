@@ -2,6 +2,7 @@
 //! Does not know threads: each shard calls `start` on its own.
 //! Invariant: no shard serves before the manifest names the new journals of all of them.
 
+use super::cleaner::Cleaner;
 use super::config::EngineConfig;
 use super::flusher::Left;
 use super::groups::Groups;
@@ -369,6 +370,7 @@ async fn recover_shard(
         groups: Groups::new(limits.group_bytes_max),
         transactions: Slots::default(),
         shares: Shares::default(),
+        cleaner: Cleaner::default(),
         counters: RefCell::new(Counters::default()),
         extension: RefCell::new(None),
         config: limits,
@@ -408,6 +410,7 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
     rt::spawn(Class::Background, shard.clone().run_housekeeping());
     rt::spawn(Class::Background, watch_stalls(shard.clone()));
     rt::spawn(Class::Background, shard.clone().run_scrubber());
+    rt::spawn(Class::Background, shard.clone().run_cleaner());
     if let Some(old) = old {
         for (number, journal) in old.journals.iter().enumerate() {
             if number % shard.shards == shard.index {

@@ -26,6 +26,9 @@ mod at {
 /// Bytes before the length field's own count starts: base offset and length.
 pub const LOG_OVERHEAD: usize = 12;
 
+/// Attribute of a batch whose base timestamp is the time from which on its tombstones may go.
+pub const DELETE_HORIZON: i16 = 1 << 6;
+
 /// Bytes that are outside the batch CRC and may be rewritten in place.
 pub const CRC_START: usize = at::ATTRIBUTES;
 
@@ -200,6 +203,12 @@ impl BatchHeader {
         self.producer_id >= 0
     }
 
+    /// From when on compaction may take the tombstones of the batch, or the marker that it is; milliseconds of the wall
+    /// clock. It stands where the base of the records' timestamps is otherwise, and they count from it.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
     /// Sequence of the last record; wraps from `i32::MAX` to 0 as clients do.
     pub fn last_sequence(&self) -> i32 {
         sequence_add(self.base_sequence, self.last_offset_delta)
@@ -308,6 +317,30 @@ pub mod build {
         b
     }
 
+    /// A batch with this header around `body`, of which size and CRC are made anew.
+    pub fn with_header(header: &BatchHeader, body: &[u8]) -> Vec<u8> {
+        let mut b = Vec::with_capacity(BATCH_HEADER_BYTES + body.len());
+        b.extend(header.base_offset.to_be_bytes());
+        let length = BATCH_HEADER_BYTES - LOG_OVERHEAD + body.len();
+        let length = i32::try_from(length).expect("batches are far smaller");
+        b.extend(length.to_be_bytes());
+        b.extend(header.leader_epoch.to_be_bytes());
+        b.push(2);
+        b.extend([0; 4]);
+        b.extend(header.attributes.to_be_bytes());
+        b.extend(header.last_offset_delta.to_be_bytes());
+        b.extend(header.base_timestamp.to_be_bytes());
+        b.extend(header.max_timestamp.to_be_bytes());
+        b.extend(header.producer_id.to_be_bytes());
+        b.extend(header.producer_epoch.to_be_bytes());
+        b.extend(header.base_sequence.to_be_bytes());
+        b.extend(header.record_count.to_be_bytes());
+        b.extend_from_slice(body);
+        let crc = crc32c(&b[CRC_START..]);
+        b[at::CRC..at::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        b
+    }
+
     /// The same batch with more attributes.
     pub fn with_attributes(mut b: Vec<u8>, attributes: i16) -> Vec<u8> {
         let all = i16_at(&b, at::ATTRIBUTES) | attributes;
@@ -394,6 +427,18 @@ mod tests {
                 "length {len}"
             );
         }
+    }
+
+    #[test]
+    fn a_batch_made_again_from_its_header_is_the_same() {
+        let mut b = build::batch(3, &build::records(3, 5), 1_000, Some((9, 2, 7)));
+        stamp(&mut b, 77, 3);
+        let header = BatchHeader::parse(&b).unwrap();
+        assert_eq!(build::with_header(&header, &b[BATCH_HEADER_BYTES..]), b);
+        assert_eq!(header.delete_horizon(), None);
+        let marked = build::with_attributes(b, DELETE_HORIZON);
+        let header = BatchHeader::parse(&marked).unwrap();
+        assert_eq!(header.delete_horizon(), Some(1_000));
     }
 
     #[test]

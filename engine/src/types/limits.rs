@@ -127,6 +127,9 @@ pub const SHARE_PARTITIONS_LOADED_MAX: usize = 20_000;
 /// Topics that a member of a share group reads, and the bytes of their names: all are in one record.
 pub const SHARE_TOPICS_MAX: usize = 1_000;
 
+/// Segments that compaction makes one of: all of them are open meanwhile.
+pub const COMPACTED_SEGMENTS_MAX: usize = 128;
+
 /// Bytes read at once of a coordinator's log when it is loaded.
 pub const COORDINATOR_READ_BYTES: usize = 1 << 20;
 

@@ -220,7 +220,7 @@ fn a_used_directory_takes_more_in_and_kafkas_may_be_emptied() {
 #[test]
 fn an_adoption_that_is_cut_short_is_repeated_and_nothing_serves_before() {
     let mut cut_short = 0;
-    for seed in 0..30 {
+    for seed in 0..40 {
         let sim = Sim::new(seed, SimConfig::default());
         kafka_directory(&sim, Path::new("/kafka"));
         let mut attempts = 0;
@@ -269,7 +269,7 @@ fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
                 1,
             )
         }),
-        ("compacted", |sim| {
+        ("log cleaner was not there", |sim| {
             sim.disk().write_raw(
                 Path::new("/kafka/orders-1/00000000000000000020.log"),
                 &batch(25, 4, 10, None),
@@ -328,6 +328,37 @@ fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
             .filter(|f| f.starts_with("/data"))
             .count();
         assert_eq!(touched, 0, "{expected}: nothing was changed");
+    }
+}
+
+#[test]
+fn compacted_logs_are_taken_in_with_their_gaps() {
+    let sim = Sim::new(10, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    let put = |name: &str, content: &[u8]| sim.disk().write_raw(Path::new(name), content);
+    // Of a segment one batch is left, of the next one none, and nothing is new behind.
+    let middle = batch(25, 4, 10, None);
+    put("/kafka/orders-1/00000000000000000020.log", &middle);
+    put("/kafka/orders-1/00000000000000000040.log", b"");
+    put("/kafka/orders-1/00000000000000000060.log", b"");
+    put("/kafka/cleaner-offset-checkpoint", b"0\n1\norders 1 60\n");
+    sim.block_on(async { adopt(&options()).await.unwrap() });
+    for round in 0..2 {
+        assert_eq!(sim.block_on(damage()), Vec::<PathBuf>::new());
+        sim.block_on(async move {
+            let brokers = start(1).await.unwrap();
+            let mut had: Vec<(i64, i32)> = (0..20).map(|o| (o, 4)).collect();
+            had.push((25, 4));
+            let found = read(&brokers[0], 1, 0).await;
+            assert_eq!(found[..21], had);
+            assert_eq!(read(&brokers[0], 1, 22).await[0], (25, 4));
+            assert_eq!(read(&brokers[0], 1, 26).await.len(), round);
+            let at = append(&brokers[0], 1, Batch::new(1, 10).encode()).await;
+            assert_eq!(at, Ok(60 + round as i64));
+            assert_eq!(read(&brokers[0], 1, 26).await.len(), round + 1);
+            brokers[0].close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod commits;
+mod compaction;
 mod damage;
 mod deleted;
 mod fetches;

@@ -6,6 +6,7 @@ use super::evidence::Evidence;
 use crate::checkpoint::{PartitionState, SegmentState};
 use crate::log::epochs::EpochHistory;
 use crate::log::index::segment_stem;
+use crate::log::newest::Newest;
 use crate::log::segment::{remove_files, Scan, SegmentFiles};
 use crate::types::Offset;
 use std::io;
@@ -33,7 +34,7 @@ pub async fn cut(
     let mut end = state.segments.last().map_or(from, |s| s.next_offset);
     if let Some(last) = state.segments.last_mut().filter(|s| s.next_offset > from) {
         keep(dir, last.base, evidence).await?;
-        shorten(dir, last, from).await?;
+        shorten(dir, last, from, state.cleaned.gaps_below).await?;
         end = last.next_offset;
         if last.bytes == 0 {
             let base = last.base;
@@ -44,6 +45,8 @@ pub async fn cut(
     // What the log start passed is gone anyhow.
     let end = end.max(state.log_start);
     state.resume = end;
+    state.cleaned.below = state.cleaned.below.min(end);
+    state.cleaned.gaps_below = state.cleaned.gaps_below.min(end);
     state.durable = end;
     // Entries of the journal that were written before are void from here on.
     state.truncation += 1;
@@ -68,9 +71,15 @@ async fn keep(dir: &Path, base: Offset, evidence: &Evidence) -> io::Result<()> {
 }
 
 /// Lets a segment end before the batch that holds `from`.
-async fn shorten(dir: &Path, segment: &mut SegmentState, from: Offset) -> io::Result<()> {
+async fn shorten(
+    dir: &Path,
+    segment: &mut SegmentState,
+    from: Offset,
+    gaps_below: Offset,
+) -> io::Result<()> {
     let files = SegmentFiles::with_new_sums(dir, segment.base, segment.bytes).await?;
     let mut scan = Scan::new(&files, 0, segment.bytes);
+    let mut newest = Newest::none(segment.base);
     let mut shorter = SegmentState {
         bytes: 0,
         next_offset: segment.base,
@@ -84,15 +93,15 @@ async fn shorten(dir: &Path, segment: &mut SegmentState, from: Offset) -> io::Re
         let Some((position, header)) = scan.next().await? else {
             break;
         };
-        if header.base_offset != shorter.next_offset || header.next_offset() > from {
+        let gap = (shorter.next_offset..=gaps_below).contains(&header.base_offset);
+        if !(gap || header.base_offset == shorter.next_offset) || header.next_offset() > from {
             break;
         }
         shorter.bytes = position + header.size as u64;
         shorter.next_offset = header.next_offset();
-        if header.max_timestamp > shorter.max_timestamp_ms {
-            shorter.max_timestamp_ms = header.max_timestamp;
-            shorter.max_timestamp_offset = header.base_offset;
-        }
+        newest.note(&header);
+        shorter.max_timestamp_ms = newest.timestamp_ms;
+        shorter.max_timestamp_offset = newest.batch;
     }
     drop(scan);
     files.cut(shorter.bytes).await?;

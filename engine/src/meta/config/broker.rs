@@ -65,6 +65,11 @@ pub struct BrokerConfig {
     pub group_share_partition_max_record_locks: i32,
     pub group_share_record_lock_duration_ms: i32,
     pub group_share_session_timeout_ms: i32,
+    pub log_cleaner_backoff_ms: i64,
+    pub log_cleaner_dedupe_buffer_size: i64,
+    pub log_cleaner_enable: bool,
+    /// `u64::MAX` for no limit.
+    pub log_cleaner_io_max_bytes_per_second: u64,
     pub log_retention_check_interval_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: i32,
@@ -109,6 +114,20 @@ impl BrokerConfig {
                 }
             }
         };
+        let rate = |name: &str| -> Result<u64, ConfigError> {
+            let row = broker_config_def(name).expect("a setting of the table");
+            let value = match layers.get(name) {
+                Some((raw, _)) => row.parse(raw)?,
+                None => row.def.default_value().expect("it has a default"),
+            };
+            match value {
+                // Whatever is larger is without limit.
+                Value::Double(v) => Ok(v as u64),
+                Value::Int(_) | Value::Bool(_) | Value::Text(_) | Value::List(_) => {
+                    panic!("{name} is a fraction")
+                }
+            }
+        };
         let number32 =
             |name: &str| number(name).map(|v| i32::try_from(v).expect("its type is INT"));
         // What is outside of its bounds is at the nearer one.
@@ -150,6 +169,10 @@ impl BrokerConfig {
             )?,
             group_share_record_lock_duration_ms: number32("group.share.record.lock.duration.ms")?,
             group_share_session_timeout_ms: number32("group.share.session.timeout.ms")?,
+            log_cleaner_backoff_ms: number("log.cleaner.backoff.ms")?,
+            log_cleaner_dedupe_buffer_size: number("log.cleaner.dedupe.buffer.size")?,
+            log_cleaner_enable: flag("log.cleaner.enable")?,
+            log_cleaner_io_max_bytes_per_second: rate("log.cleaner.io.max.bytes.per.second")?,
             log_retention_check_interval_ms: number("log.retention.check.interval.ms")?,
             max_connections: number32("max.connections")?,
             max_connections_per_ip: number32("max.connections.per.ip")?,
@@ -408,6 +431,38 @@ static OWN: &[BrokerConfigDef] = &[
         Any,
         ReadOnly,
         "The addresses this broker listens on."
+    ),
+    row!(
+        "log.cleaner.backoff.ms",
+        Long,
+        Some("15000"),
+        AtLeast(0),
+        Cluster,
+        "How long to wait when there is nothing to compact."
+    ),
+    row!(
+        "log.cleaner.dedupe.buffer.size",
+        Long,
+        Some("134217728"),
+        AtLeast(0),
+        Cluster,
+        "The most memory for the keys of logs that are compacted, of all shards together."
+    ),
+    row!(
+        "log.cleaner.enable",
+        Boolean,
+        Some("true"),
+        Any,
+        ReadOnly,
+        "Whether logs are compacted."
+    ),
+    row!(
+        "log.cleaner.io.max.bytes.per.second",
+        Double,
+        Some("1.7976931348623157e308"),
+        Any,
+        Cluster,
+        "The most that compaction reads and writes in a second."
     ),
     row!("log.dirs", List, None, Any, ReadOnly, "Where the data is."),
     row!(

@@ -147,6 +147,8 @@ impl TopicConfig {
         config.min_compaction_lag_ms = config
             .min_compaction_lag_ms
             .min(config.max_compaction_lag_ms);
+        // Compaction must not wait for a segment longer than its lag allows.
+        config.segment_ms = config.segment_ms_max();
         Ok(config)
     }
 
