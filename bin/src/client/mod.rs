@@ -6,6 +6,7 @@ pub mod admin;
 pub mod assignment;
 pub mod cluster;
 pub mod conn;
+pub mod description;
 pub mod error;
 pub mod fetcher;
 pub mod groups;

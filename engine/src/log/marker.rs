@@ -1,6 +1,7 @@
 //! Owns the batch that ends a transaction in a partition: a control batch with one record, and what it does to the log.
 //! Does not know who ends transactions.
-//! Invariant: a marker of an older epoch than the producer's changes nothing.
+//! Invariant: a marker of an older epoch than the producer's changes nothing; from version 2 on neither does one of its
+//! present epoch, which ended the transaction before.
 
 use super::append::{Accepted, Clock};
 use super::Partition;
@@ -45,7 +46,17 @@ impl Partition {
                 });
             }
             let again = marker.transaction_version >= BUMPING_VERSION && current == got;
-            if again && !log.transactions.has_open(producer_id) {
+            let has_open = log.transactions.has_open(producer_id);
+            // What is open began with the epoch that this marker's own end gave: it is late, and of the one before. Only the
+            // last epoch cannot be told apart like that.
+            if again && has_open && got < i16::MAX {
+                return Err(PartitionError::ProducerFenced {
+                    producer_id,
+                    got,
+                    current,
+                });
+            }
+            if again && !has_open {
                 return Ok(Accepted {
                     appended: Appended {
                         base_offset: last.base_offset,

@@ -18,6 +18,9 @@ use millrace_net::wire::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
 };
 use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
+};
 use millrace_net::wire::{Message, Reader, Str, WireError};
 use uuid::Uuid;
 
@@ -259,6 +262,32 @@ fn delete_groups_version_3_says_why() {
         groups_names: vec!["a".into()],
     };
     assert_eq!(encode(&request, 3), encode(&request, 2));
+}
+
+#[test]
+fn write_txn_markers_version_2_says_which_level_a_marker_is_of() {
+    let request = WriteTxnMarkersRequest {
+        markers: vec![WritableTxnMarker {
+            producer_id: 7,
+            producer_epoch: 3,
+            transaction_result: true,
+            topics: vec![WritableTxnMarkerTopic {
+                name: "t".into(),
+                partition_indexes: vec![1],
+            }],
+            coordinator_epoch: 5,
+            transaction_version: 2,
+        }],
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 3, 1]); // one marker: producer, epoch, commit
+    expected.extend_from_slice(&[2, 2, b't', 2, 0, 0, 0, 1, 0]); // one topic: name, one partition
+    expected.extend_from_slice(&[0, 0, 0, 5]); // the coordinator's epoch
+    let mut older = expected.clone();
+    expected.extend_from_slice(&[2, 0, 0]); // the level; no tagged fields, twice
+    older.extend_from_slice(&[0, 0]);
+    assert_eq!(encode(&request, 2), Ok(expected.freeze()));
+    assert_eq!(encode(&request, 1), Ok(older.freeze()));
 }
 
 #[test]

@@ -244,6 +244,7 @@ mirror! {
         state_filters: 0..,
         producer_id_filters: 0..,
         duration_filter: 1..,
+        transactional_id_pattern: 2..,
     }
 }
 
