@@ -194,7 +194,7 @@ pub const SERVED: &[Served] = &[
     row::<AddOffsetsToTxnRequest>(0, 0, 4),
     row::<EndTxnRequest>(0, 0, 5),
     row::<WriteTxnMarkersRequest>(1, 1, 2),
-    row::<TxnOffsetCommitRequest>(0, 0, 5),
+    row::<TxnOffsetCommitRequest>(0, 0, 6),
     row::<DescribeConfigsRequest>(1, 1, 4),
     row::<AlterConfigsRequest>(0, 0, 2),
     row::<AlterReplicaLogDirsRequest>(1, 1, 2),

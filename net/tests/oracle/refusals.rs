@@ -18,6 +18,10 @@ use millrace_net::wire::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
 };
 use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponseTopic,
+};
 use millrace_net::wire::write_txn_markers::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
 };
@@ -288,6 +292,38 @@ fn write_txn_markers_version_2_says_which_level_a_marker_is_of() {
     older.extend_from_slice(&[0, 0]);
     assert_eq!(encode(&request, 2), Ok(expected.freeze()));
     assert_eq!(encode(&request, 1), Ok(older.freeze()));
+}
+
+#[test]
+fn txn_offset_commit_version_6_names_topics_by_id() {
+    let id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+    let request = TxnOffsetCommitRequest {
+        transactional_id: "x".into(),
+        group_id: "g".into(),
+        producer_id: 7,
+        producer_epoch: 3,
+        topics: vec![TxnOffsetCommitRequestTopic {
+            name: "dropped".into(),
+            topic_id: id,
+            partitions: vec![],
+        }],
+        ..Default::default()
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[2, b'x', 2, b'g', 0, 0, 0, 0, 0, 0, 0, 7, 0, 3]); // id, group, producer, epoch
+    expected.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 1, 0, 2]); // generation, member, no instance, one topic
+    expected.extend_from_slice(id.as_bytes());
+    expected.extend_from_slice(&[1, 0, 0]); // no partitions; no tagged fields, twice
+    assert_eq!(encode(&request, 6), Ok(expected.freeze()));
+    let response = TxnOffsetCommitResponse {
+        topics: vec![TxnOffsetCommitResponseTopic {
+            topic_id: id,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let expected = [&[0, 0, 0, 0, 2][..], id.as_bytes(), &[1, 0, 0]].concat();
+    assert_eq!(encode(&response, 6), Ok(Bytes::from(expected)));
 }
 
 #[test]

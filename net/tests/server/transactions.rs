@@ -280,7 +280,9 @@ fn offsets_are_committed_with_the_transaction() {
         client.create_topic("t", 2).await;
         // Nobody has looked for the group's coordinator so far.
         let mut producer = begin(&mut client).await;
-        for (version, commit) in [(4, true), (5, false), (3, true)] {
+        let metadata = client.call(&ask(Some(vec![named("t")]), false), 12).await;
+        let topic_id = metadata.topics[0].topic_id;
+        for (version, commit) in [(4, true), (5, false), (3, true), (6, true)] {
             // By version 5 the commit itself says so.
             if version < 5 {
                 let request = AddOffsetsToTxnRequest {
@@ -303,6 +305,7 @@ fn offsets_are_committed_with_the_transaction() {
                 producer_epoch: producer.epoch,
                 topics: vec![TxnOffsetCommitRequestTopic {
                     name: "t".into(),
+                    topic_id,
                     partitions: vec![partition(0), partition(7)],
                 }],
                 ..Default::default()
@@ -316,7 +319,7 @@ fn offsets_are_committed_with_the_transaction() {
             assert_eq!(ended.error_code, 0);
             producer.epoch = ended.producer_epoch;
             is_over(&mut client).await;
-            let expected = if version == 3 { 30 } else { 40 };
+            let expected = [30, 40, 40, 60][version as usize - 3];
             assert_eq!(committed(&mut client).await, (expected, 0));
         }
     });
