@@ -201,6 +201,14 @@ static OWN: &[BrokerConfigDef] = &[
         "The most one fetch returns."
     ),
     row!(
+        "follower.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second this broker copies of replicas that are throttled on the follower's side."
+    ),
+    row!(
         "group.initial.rebalance.delay.ms",
         Int,
         Some("3000"),
@@ -223,6 +231,14 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(0),
         ReadOnly,
         "The longest a member of a group may be silent, at the least that it may ask for."
+    ),
+    row!(
+        "leader.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second others copy from this broker of replicas that are throttled on the leader's side."
     ),
     row!(
         "listeners",
@@ -312,6 +328,14 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(1),
         Cluster,
         "How long an idle producer's state is kept."
+    ),
+    row!(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second are moved between directories."
     ),
     row!(
         "socket.request.max.bytes",
