@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 
+TOOL_SECONDS_MAX = 60
 PACKAGE = "org.apache.kafka.tools."
 # A short life is not worth the best code.
 JVM = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -39,6 +40,16 @@ class Tools:
     def at(self, tool, *arguments, stdin="", code=0):
         """The same for tools that are told where the broker is in the usual way."""
         return self.run(tool, "--bootstrap-server", self.bootstrap, *arguments, stdin=stdin, code=code)
+
+    def alone(self, tool, *arguments):
+        """A tool that does not end without its process; gives the lines that it printed."""
+        command = java(PACKAGE + tool, "--bootstrap-server", self.bootstrap, *arguments)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TOOL_SECONDS_MAX, check=False
+        )
+        if done.returncode != 0:
+            raise ToolFailed(f"{tool} ended with {done.returncode}: {done.stdout} {done.stderr}")
+        return [line for line in done.stdout.splitlines() if line.strip()]
 
     def at_now(self, tool, *arguments):
         """A tool in a process of its own, which the caller ends."""

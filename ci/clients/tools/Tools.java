@@ -7,7 +7,9 @@ import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
-import org.apache.kafka.common.utils.Exit;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.kafka.common.utils.internals.Exit;
 
 /**
  * Runs Apache Kafka's command-line tools one after the other in one process, as to start a JVM for each takes longer than
@@ -19,23 +21,35 @@ import org.apache.kafka.common.utils.Exit;
 public final class Tools {
     private static final class Ended extends Error {
         private static final long serialVersionUID = 1;
-        private final int code;
 
-        Ended(int code) {
-            super("exit " + code, null, false, false);
-            this.code = code;
+        Ended() {
+            super("ended", null, false, false);
         }
     }
 
+    /** Some tools take the end for an error, and end once more: what they said and meant before counts. */
+    private static Integer firstCode;
+
+    private static byte[] saidBefore;
+    private static ByteArrayOutputStream said;
+
+    private static void end(int code) {
+        if (firstCode == null) {
+            System.out.flush();
+            firstCode = code;
+            saidBefore = said.toByteArray();
+        }
+        throw new Ended();
+    }
+
+    /** What a tool wants to be done when its process ends. */
+    private static final List<Runnable> ENDINGS = new ArrayList<>();
+
     public static void main(String[] none) throws IOException {
         // No answer if a tool ends the process: its caller sees that.
-        Exit.setExitProcedure((code, message) -> {
-            throw new Ended(code);
-        });
-        Exit.setHaltProcedure((code, message) -> {
-            throw new Ended(code);
-        });
-        Exit.setShutdownHookAdder((name, runnable) -> { });
+        Exit.setExitProcedure((code, message) -> end(code));
+        Exit.setHaltProcedure((code, message) -> end(code));
+        Exit.setShutdownHookAdder((name, runnable) -> ENDINGS.add(runnable));
         PrintStream answers = System.out;
         BufferedReader calls = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         while (true) {
@@ -51,8 +65,8 @@ public final class Tools {
             for (String line : input) {
                 text.append(line).append('\n');
             }
-            ByteArrayOutputStream said = new ByteArrayOutputStream();
-            int code = run(tool, arguments, text.toString(), said);
+            said = new ByteArrayOutputStream();
+            int code = run(tool, arguments, text.toString());
             String[] output = said.toString(StandardCharsets.UTF_8).lines().toArray(String[]::new);
             answers.println(code);
             answers.println(output.length);
@@ -71,7 +85,8 @@ public final class Tools {
         return lines;
     }
 
-    private static int run(String tool, String[] arguments, String input, ByteArrayOutputStream said) {
+    private static int run(String tool, String[] arguments, String input) {
+        firstCode = null;
         PrintStream output = System.out;
         PrintStream errors = System.err;
         PrintStream both = new PrintStream(said, true, StandardCharsets.UTF_8);
@@ -81,17 +96,24 @@ public final class Tools {
         try {
             Method main = Class.forName(tool).getMethod("main", String[].class);
             main.invoke(null, (Object) arguments);
-            return 0;
+            return firstCode == null ? 0 : firstCode;
         } catch (InvocationTargetException failed) {
-            if (failed.getCause() instanceof Ended ended) {
-                return ended.code;
+            if (firstCode == null) {
+                failed.getCause().printStackTrace(both);
+                return 1;
             }
-            failed.getCause().printStackTrace(both);
-            return 1;
+            return firstCode;
         } catch (ReflectiveOperationException absent) {
             absent.printStackTrace(both);
             return 127;
         } finally {
+            if (firstCode != null) {
+                both.flush();
+                said.reset();
+                said.writeBytes(saidBefore);
+            }
+            List.copyOf(ENDINGS).forEach(Runnable::run);
+            ENDINGS.clear();
             both.flush();
             System.setOut(output);
             System.setErr(errors);
