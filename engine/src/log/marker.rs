@@ -8,6 +8,7 @@ use super::Partition;
 use crate::api::{Appended, TxnMarker};
 use crate::error::PartitionError;
 use crate::types::batch::{build, BatchHeader};
+use std::io;
 use std::rc::Rc;
 
 /// Attributes of a batch of a transaction that is about the transaction itself.
@@ -95,6 +96,19 @@ fn batch(marker: &TxnMarker, now_ms: i64) -> Vec<u8> {
     body.extend(record);
     let of = Some((marker.producer_id, marker.producer_epoch, -1));
     build::with_attributes(build::batch(1, &body, now_ms, of), TRANSACTIONAL_CONTROL)
+}
+
+/// Whether a batch is a marker, and one that commits.
+///
+/// # Errors
+/// A control batch whose records cannot be read.
+pub fn of(header: &BatchHeader, batch: &[u8]) -> io::Result<Option<bool>> {
+    if !header.is_control() {
+        return Ok(None);
+    }
+    let records = crate::coord::batch::records(batch)?;
+    let key = records.first().and_then(|(key, _)| key.as_ref());
+    Ok(key.and_then(|key| outcome(key)))
 }
 
 /// Whether the key of a control record commits; None where it is not about a transaction.
