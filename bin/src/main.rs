@@ -8,6 +8,7 @@ mod broker;
 mod buffers;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod consume;
 mod control;
@@ -52,6 +53,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Show what this machine offers a broker, and measure its disk
     Check(Box<check::Args>),
+    /// Show what a cluster is
+    Cluster(cluster::Args),
     /// Create, list, describe, delete and alter topics
     Topic(topic::Args),
     /// List, describe, reset and delete consumer groups and what they committed
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args, &variables()),
         Command::Check(args) => check::run(*args),
+        Command::Cluster(args) => cluster::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Group(args) => group::run(args),
         Command::Txn(args) => txn::run(args),

@@ -160,6 +160,7 @@ def reference_broker():
 
 
 def reference_tools():
-    need("java", "mvn")
+    # The compiler, as what runs the tools is compiled where it runs.
+    need("java", "javac", "mvn")
     pom = HARNESS / "reference-tools.pom.xml"
     _once(TOOLS_LIBS, [pom], lambda: _maven(pom, TOOLS_LIBS))

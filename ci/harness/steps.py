@@ -163,11 +163,12 @@ class Run:
         self._suite("java", ["java", "-Xmx512m", "-cp", classes, "Suite"])
 
     def kafka_tools(self):
-        """Kafka's own command line in consumer groups."""
+        """Kafka's own command line, all of it in one JVM."""
         install.reference_tools()
         install.python()
         suite = CLIENTS / "python" / "suite_kafka_tools.py"
-        self._suite("kafka-tools", [VENV_PYTHON, suite], env={"TOOLS_LIBS": str(install.TOOLS_LIBS)})
+        env = {"TOOLS_LIBS": str(install.TOOLS_LIBS), "TOOLS_RUNNER": str(CLIENTS / "tools" / "Tools.java")}
+        self._suite("kafka-tools", [VENV_PYTHON, suite], env=env)
 
     def _suite(self, name, command, env=None, brokers=1):
         """Runs a client suite against a broker of its own, whose clean stop is one more test.
@@ -319,7 +320,7 @@ STEPS = {
     "kafkajs": "client suite (needs node, npm)",
     "java": "client suite (needs java, mvn)",
     "rdkafka": "client suite (Rust over librdkafka)",
-    "kafka-tools": "Kafka's own tools in consumer groups (needs java, mvn)",
+    "kafka-tools": "Kafka's own command-line tools (needs java, mvn)",
     "process": "start, stop, locks, signals of the real process",
     "groups-restart": "offsets and members of consumer groups when the broker stops or is killed",
     "hostile": "garbage, half frames, bombs, ten thousand connections, clients that never read: each harms only itself",

@@ -95,6 +95,28 @@ pub struct TxnMarker {
     pub transaction_version: i16,
 }
 
+/// A producer with an id, as a partition remembers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// -1 after a marker that began an epoch, or where its batches are forgotten.
+    pub last_sequence: i32,
+    /// Of its last batch, in wall-clock milliseconds; -1 where it is forgotten.
+    pub last_timestamp_ms: i64,
+    /// First offset of its open transaction.
+    pub open_since: Option<Offset>,
+}
+
+/// How far the group is that agrees on the metadata.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MetaProgress {
+    /// Raft's term, in which this node leads.
+    pub term: u64,
+    /// Entries that are agreed on.
+    pub committed: u64,
+}
+
 pub type AppendResult = Result<Appended, PartitionError>;
 
 /// One partition's part of a fetch.
@@ -347,6 +369,25 @@ impl Broker {
     /// Ends a producer's transaction in one partition; gives where the marker is, once it is durable.
     pub async fn write_txn_marker(&self, marker: TxnMarker) -> Result<Offset, PartitionError> {
         self.shard.write_txn_marker(marker).await
+    }
+
+    /// Who writes to a partition, by producer id.
+    pub async fn active_producers(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Vec<ActiveProducer>, PartitionError> {
+        self.shard.active_producers(partition).await
+    }
+
+    /// The directory that holds all partitions, as [`Broker::log_dirs`] names it.
+    pub fn log_dir(&self) -> String {
+        self.shard.log_dir()
+    }
+
+    /// # Errors
+    /// [`meta::MetaError::Closed`] where the node is stopping.
+    pub async fn meta_progress(&self) -> Result<MetaProgress, meta::MetaError> {
+        self.shard.meta_progress().await
     }
 
     /// A fresh producer id (idempotent producers; epoch 0).

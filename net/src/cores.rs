@@ -163,6 +163,12 @@ impl<'a> Faces<'a> {
         }
     }
 
+    /// Where the node itself is reached, whichever its cores.
+    pub(crate) fn bootstrap(&self) -> (Str, u16) {
+        let host = self.config.advertised_host.clone();
+        (host.into(), self.config.advertised_port)
+    }
+
     /// The broker for what is meant for the controller. Any takes it; on the first shard it is where metadata is changed.
     pub(crate) fn controller(&self) -> i32 {
         self.cores.map_or(self.image.node_id, |cores| cores.id(0))

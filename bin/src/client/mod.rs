@@ -7,6 +7,7 @@ pub mod assignment;
 pub mod cluster;
 pub mod conn;
 mod consumer_groups;
+pub mod description;
 pub mod error;
 pub mod fetcher;
 pub mod groups;

@@ -1,40 +1,26 @@
-"""Apache Kafka's own tools in consumer groups, as operators use them; what they need besides is done with confluent-kafka.
+"""Apache Kafka's own tools, as operators use them; what they need besides is done with confluent-kafka.
 
-TOOLS_LIBS names the folder of the tools' jars. Their exit codes say nothing: what counts is what they print.
+This module has those of consumer groups, `cases_tools` the others, and `kafka_tools` runs them.
 """
 
-import os
-import subprocess
 import sys
 
+import cases_tools
 import runner
 from cases import Record, fresh
 from cases_groups import Crew, partitions_of, produce
+from kafka_tools import Tools
 from runner import check, check_equal, eventually_equal, topic_name
 from suite_confluent import Adapter
 
-TOOL_SECONDS_MAX = 60
-CONSUMER_GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
-CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+CONSUMER_GROUPS = "consumer.group.ConsumerGroupCommand"
+CONSOLE_CONSUMER = "consumer.ConsoleConsumer"
+CONSOLE_PRODUCER = "ConsoleProducer"
 
 
-def command(adapter, tool, *arguments):
-    java = ["java", "-Xmx256m", "-cp", f"{os.environ['TOOLS_LIBS']}/*", tool]
-    return [*java, "--bootstrap-server", adapter.bootstrap, *map(str, arguments)]
-
-
-def run(adapter, tool, *arguments, stdin=""):
-    """Runs a tool to its end; returns the lines that it printed."""
-    done = subprocess.run(
-        command(adapter, tool, *arguments), input=stdin, capture_output=True, text=True, timeout=TOOL_SECONDS_MAX, check=False
-    )
-    check(done.returncode == 0, f"{tool} ended with {done.returncode}: {done.stdout} {done.stderr}")
-    return [line for line in done.stdout.splitlines() if line]
-
-
-def groups(adapter, *arguments):
-    return run(adapter, CONSUMER_GROUPS, *arguments)
+def groups(tools, *arguments):
+    # What it says counts; the code of refusals differs from one kind to the other.
+    return tools.at(CONSUMER_GROUPS, *arguments, code=None)
 
 
 def table(lines):
@@ -46,39 +32,33 @@ def table(lines):
     return [dict(zip(heading, line.split(), strict=True)) for line in lines[start + 1 :]]
 
 
-def progress(adapter, group):
+def progress(tools, group):
     """Current offset and lag of each partition, by what --describe says."""
-    rows = table(groups(adapter, "--describe", "--group", group))
+    rows = table(groups(tools, "--describe", "--group", group))
     return {int(row["PARTITION"]): (row["CURRENT-OFFSET"], row["LAG"]) for row in rows}
 
 
-def console(suite, adapter):
+def console(suite, adapter, tools):
     def producer_and_consumer():
         """A reader that stops after some messages has committed just those."""
         topic, group = fresh(adapter, "console"), topic_name("group")
         lines = [f"line {n}" for n in range(10)]
-        run(adapter, CONSOLE_PRODUCER, "--topic", topic, stdin="".join(f"{line}\n" for line in lines))
+        tools.at(CONSOLE_PRODUCER, "--topic", topic, stdin="\n".join(lines))
 
         def read(count):
             options = ("--topic", topic, "--group", group, "--from-beginning", "--max-messages", count)
-            return run(adapter, CONSOLE_CONSUMER, *options)
+            return [line for line in tools.at(CONSOLE_CONSUMER, *options) if line.startswith("line")]
 
         check_equal(read(4), lines[:4], "what the first reads")
-        check_equal(progress(adapter, group), {0: ("4", "6")}, "progress")
+        check_equal(progress(tools, group), {0: ("4", "6")}, "progress")
         check_equal(read(6), lines[4:], "what the second reads")
-        check_equal(progress(adapter, group), {0: ("10", "0")}, "progress in the end")
+        check_equal(progress(tools, group), {0: ("10", "0")}, "progress in the end")
 
     def consumer_is_a_member():
         topic, group = fresh(adapter, "member", 4), topic_name("group")
         options = ("--topic", topic, "--group", group, "--from-beginning", "--command-property", "group.protocol=classic")
         with Crew(adapter, group, [topic]) as crew:
-            process = subprocess.Popen(
-                command(adapter, CONSOLE_CONSUMER, *options),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
+            process = tools.at_now(CONSOLE_CONSUMER, *options)
             try:
                 crew.join()
                 crew.until("the tool has its part", lambda: len(crew.members[0].assignment()) == 2)
@@ -98,7 +78,7 @@ def console(suite, adapter):
     suite.add("console_consumer_is_a_member", consumer_is_a_member)
 
 
-def consumer_groups(suite, adapter):
+def consumer_groups(suite, adapter, tools):
     def listed_and_described():
         topic, group = fresh(adapter, "describe", 4), topic_name("group")
         with Crew(adapter, group, [topic]) as crew:
@@ -109,15 +89,15 @@ def consumer_groups(suite, adapter):
             crew.commit()
             produce(adapter, topic, 4, range(5, 7))
             crew.until("the group is stable", crew.described)
-            check(group in groups(adapter, "--list"), "the group is listed")
-            check_equal(progress(adapter, group), dict.fromkeys(range(4), ("5", "2")), "progress")
-            (state,) = table(groups(adapter, "--describe", "--group", group, "--state"))
+            check(group in groups(tools, "--list"), "the group is listed")
+            check_equal(progress(tools, group), dict.fromkeys(range(4), ("5", "2")), "progress")
+            (state,) = table(groups(tools, "--describe", "--group", group, "--state"))
             check_equal((state["STATE"], state["#MEMBERS"], state["ASSIGNMENT-STRATEGY"]), ("Stable", "2", "range"), "state")
-            found = table(groups(adapter, "--describe", "--group", group, "--members"))
+            found = table(groups(tools, "--describe", "--group", group, "--members"))
             names = {row["CONSUMER-ID"]: row["GROUP-INSTANCE-ID"] for row in found}
             check_equal(sorted(names.values()), ["first", "second"], "instance ids")
             check_equal([row["#PARTITIONS"] for row in found], ["2", "2"], "partitions of the members")
-            rows = table(groups(adapter, "--describe", "--group", group))
+            rows = table(groups(tools, "--describe", "--group", group))
             for name, member in members.items():
                 own = {(row["TOPIC"], int(row["PARTITION"])) for row in rows if names[row["CONSUMER-ID"]] == name}
                 check_equal(own, member.assignment(), f"partitions of {name}")
@@ -127,11 +107,11 @@ def consumer_groups(suite, adapter):
         topic, group = fresh(adapter, "states"), topic_name("group")
         adapter.alter_group_offsets(group, {(topic, 0): 0})
         for state, there in (("empty", True), ("stable", False)):
-            lines = groups(adapter, "--list", "--state", state)
+            lines = groups(tools, "--list", "--state", state)
             check_equal(group in {line.split()[0] for line in lines}, there, f"listed as {state}")
-        (row,) = table(groups(adapter, "--describe", "--group", group, "--state"))
+        (row,) = table(groups(tools, "--describe", "--group", group, "--state"))
         check_equal((row["STATE"], row["#MEMBERS"]), ("Empty", "0"), "state and members")
-        said = " ".join(groups(adapter, "--describe", "--group", topic_name("none")))
+        said = " ".join(groups(tools, "--describe", "--group", topic_name("none")))
         check("GroupIdNotFoundException" in said, f"an unknown group is not found: {said}")
 
     def reset():
@@ -143,7 +123,7 @@ def consumer_groups(suite, adapter):
 
         def reset_to(what, wanted, execute=True):
             scope = ("--reset-offsets", "--group", group, "--topic", topic)
-            rows = table(groups(adapter, *scope, *what, "--execute" if execute else "--dry-run"))
+            rows = table(groups(tools, *scope, *what, "--execute" if execute else "--dry-run"))
             check_equal({int(row["PARTITION"]): row["NEW-OFFSET"] for row in rows}, wanted, f"new offsets by {what}")
             if execute:
                 committed = {p: str(at) for (_, p), at in adapter.group_offsets(group).items()}
@@ -160,7 +140,7 @@ def consumer_groups(suite, adapter):
             crew.join()
             crew.settle(partitions_of(topic, count=2))
             scope = ("--reset-offsets", "--group", group, "--topic", topic, "--to-earliest", "--execute")
-            said = " ".join(groups(adapter, *scope))
+            said = " ".join(groups(tools, *scope))
             check("can only be reset if the group" in said, f"refused while there are members: {said}")
             check_equal(adapter.group_offsets(group), {(topic, 0): 10, (topic, 1): 10}, "after the refusal")
 
@@ -169,7 +149,7 @@ def consumer_groups(suite, adapter):
         produce(adapter, topic, 2, range(5))
 
         def delete():
-            return " ".join(groups(adapter, "--delete", "--group", group))
+            return " ".join(groups(tools, "--delete", "--group", group))
 
         with Crew(adapter, group, [topic]) as crew:
             crew.join()
@@ -178,12 +158,12 @@ def consumer_groups(suite, adapter):
             said = delete()
             check("GroupNotEmptyException" in said, f"a group with members is not deleted: {said}")
         eventually_equal(lambda: adapter.describe_group(group).state, "Empty", "state")
-        said = " ".join(groups(adapter, "--delete-offsets", "--group", group, "--topic", f"{topic}:0"))
+        said = " ".join(groups(tools, "--delete-offsets", "--group", group, "--topic", f"{topic}:0"))
         check("Request succeeded" in said, f"offsets are deleted: {said}")
         check_equal(adapter.group_offsets(group), {(topic, 1): 5}, "offsets that are left")
         said = delete()
         check("was successful" in said, f"the group is deleted: {said}")
-        check(group not in groups(adapter, "--list"), "the group is not listed")
+        check(group not in groups(tools, "--list"), "the group is not listed")
         said = delete()
         check("GroupIdNotFoundException" in said, f"it is not there any more: {said}")
 
@@ -195,7 +175,9 @@ def consumer_groups(suite, adapter):
 
 if __name__ == "__main__":
     adapter_ = Adapter(sys.argv[1])
+    tools_ = Tools(adapter_.bootstrap)
     suite_ = runner.Suite()
-    console(suite_, adapter_)
-    consumer_groups(suite_, adapter_)
+    console(suite_, adapter_, tools_)
+    consumer_groups(suite_, adapter_, tools_)
+    cases_tools.register(suite_, adapter_, tools_)
     runner.run_and_exit(suite_)

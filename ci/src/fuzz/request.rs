@@ -7,6 +7,7 @@ use millrace_net::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use millrace_net::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use millrace_net::wire::alter_configs::AlterConfigsRequest;
 use millrace_net::wire::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use millrace_net::wire::alter_replica_log_dirs::AlterReplicaLogDirsRequest;
 use millrace_net::wire::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
@@ -21,6 +22,8 @@ use millrace_net::wire::describe_cluster::DescribeClusterRequest;
 use millrace_net::wire::describe_configs::DescribeConfigsRequest;
 use millrace_net::wire::describe_groups::DescribeGroupsRequest;
 use millrace_net::wire::describe_log_dirs::DescribeLogDirsRequest;
+use millrace_net::wire::describe_producers::DescribeProducersRequest;
+use millrace_net::wire::describe_quorum::DescribeQuorumRequest;
 use millrace_net::wire::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use millrace_net::wire::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use millrace_net::wire::describe_transactions::DescribeTransactionsRequest;
@@ -53,6 +56,8 @@ use millrace_net::wire::share_group_describe::ShareGroupDescribeRequest;
 use millrace_net::wire::share_group_heartbeat::ShareGroupHeartbeatRequest;
 use millrace_net::wire::sync_group::SyncGroupRequest;
 use millrace_net::wire::txn_offset_commit::TxnOffsetCommitRequest;
+use millrace_net::wire::unregister_broker::UnregisterBrokerRequest;
+use millrace_net::wire::update_features::UpdateFeaturesRequest;
 use millrace_net::wire::versions::SERVED;
 use millrace_net::wire::write_txn_markers::WriteTxnMarkersRequest;
 use millrace_net::wire::{ApiKey, Message, Reader, Request, WireError, Writer};
@@ -102,6 +107,7 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::TxnOffsetCommit => either::<TxnOffsetCommitRequest>,
         ApiKey::DescribeConfigs => either::<DescribeConfigsRequest>,
         ApiKey::AlterConfigs => either::<AlterConfigsRequest>,
+        ApiKey::AlterReplicaLogDirs => either::<AlterReplicaLogDirsRequest>,
         ApiKey::DescribeLogDirs => either::<DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => either::<CreatePartitionsRequest>,
         ApiKey::DeleteGroups => either::<DeleteGroupsRequest>,
@@ -110,7 +116,11 @@ pub fn message(key: ApiKey, version: i16, response: bool, body: Bytes) -> Result
         ApiKey::AlterPartitionReassignments => either::<AlterPartitionReassignmentsRequest>,
         ApiKey::ListPartitionReassignments => either::<ListPartitionReassignmentsRequest>,
         ApiKey::OffsetDelete => either::<OffsetDeleteRequest>,
+        ApiKey::DescribeQuorum => either::<DescribeQuorumRequest>,
+        ApiKey::UpdateFeatures => either::<UpdateFeaturesRequest>,
         ApiKey::DescribeCluster => either::<DescribeClusterRequest>,
+        ApiKey::DescribeProducers => either::<DescribeProducersRequest>,
+        ApiKey::UnregisterBroker => either::<UnregisterBrokerRequest>,
         ApiKey::DescribeTransactions => either::<DescribeTransactionsRequest>,
         ApiKey::ListTransactions => either::<ListTransactionsRequest>,
         ApiKey::ConsumerGroupHeartbeat => either::<ConsumerGroupHeartbeatRequest>,

@@ -331,8 +331,8 @@ fn state(id: PartitionId, partition: &PlannedPartition) -> PartitionState {
         cleaned: scanned.cleaned,
         epochs: scanned.epochs.pairs().to_vec(),
         producers: scanned.producers.durable_entries(i64::MAX),
-        // A log with aborted or open ones is not taken in.
-        transactions: Vec::new(),
+        // A log with open ones is not taken in.
+        transactions: scanned.aborted.clone(),
         segments: scanned.segments.clone(),
         resume: scanned.end,
     }

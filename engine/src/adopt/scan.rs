@@ -8,14 +8,15 @@ use crate::inspect::walk::{Seen, Walker};
 use crate::log::compact::Cleaned;
 use crate::log::epochs::EpochHistory;
 use crate::log::index::{segment_stem, Index};
+use crate::log::marker;
 use crate::log::newest::Newest;
 use crate::log::producers::Producers;
 use crate::log::segment::{SegmentFiles, UnsavedSums};
+use crate::log::transactions::{Transactions, TxnSpan};
 use crate::rt::{self, DirectBuf, File, OpenOptions};
 use crate::types::batch::BatchHeader;
-use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
+use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX, TXN_ABORTED_PER_PARTITION_MAX};
 use crate::types::{LeaderEpoch, Offset};
-use hashbrown::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,6 +24,8 @@ use std::rc::Rc;
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 /// Bytes between index entries; Kafka's default.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
+/// A marker is one small record.
+const MARKER_BYTES_MAX: usize = 4096;
 /// Positions in index files have 32 bits.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
@@ -47,6 +50,8 @@ pub struct Scanned {
     pub segments: Vec<SegmentState>,
     pub epochs: EpochHistory,
     pub producers: Producers,
+    /// Those that were aborted, in the order of their markers.
+    pub aborted: Vec<TxnSpan>,
     /// Largest producer id met; -1 without any.
     pub producer_id_max: i64,
     pub latest_epoch: LeaderEpoch,
@@ -65,13 +70,22 @@ pub async fn scan(dir: &Path, compacted_below: Offset) -> Result<Scanned, Unfit>
     let mut walk = Walk::new(compacted_below);
     let mut segments = Vec::new();
     for base in &bases {
-        aborted(dir, *base).await?;
         let (state, _) = segment(dir, *base, &mut walk, None).await?;
         segments.push(state);
     }
-    if let Some(open) = walk.open_transactions.iter().next() {
-        let why =
-            format!("producer {open} has a transaction that is neither committed nor aborted");
+    // Whoever coordinates it is not taken over, and without an end readers of committed records would stop there for good.
+    if let Some((open, _, first)) = walk.transactions.open().next() {
+        let why = format!(
+            "producer {open} has a transaction, begun at offset {first}, that is neither committed nor aborted"
+        );
+        return Err(Unfit::Log(why));
+    }
+    let aborted = walk.transactions.durable_spans(Offset::MAX);
+    if aborted.len() > TXN_ABORTED_PER_PARTITION_MAX {
+        let why = format!(
+            "has {} aborted transactions, more than a partition may have",
+            aborted.len()
+        );
         return Err(Unfit::Log(why));
     }
     let first = bases.first().copied().unwrap_or(0);
@@ -89,6 +103,7 @@ pub async fn scan(dir: &Path, compacted_below: Offset) -> Result<Scanned, Unfit>
         latest_epoch: latest.flatten().max(walk.epochs.latest()).unwrap_or(0),
         epochs: walk.epochs,
         producers: walk.producers,
+        aborted,
         producer_id_max: walk.producer_id_max,
         first,
         end,
@@ -149,20 +164,6 @@ async fn bases(dir: &Path) -> Result<Vec<Offset>, Unfit> {
     Ok(bases)
 }
 
-/// Readers of committed records would see aborted ones: this version has no index of them.
-async fn aborted(dir: &Path, base: Offset) -> Result<(), Unfit> {
-    let path = dir.join(segment_stem(base)).with_extension("txnindex");
-    let found = read_small(&path, |bytes| Ok(!bytes.is_empty())).await?;
-    if found == Some(true) {
-        let why = "has aborted transactions, which this version cannot tell from committed ones";
-        return Err(Unfit::File {
-            path: path.display().to_string(),
-            why: why.to_string(),
-        });
-    }
-    Ok(())
-}
-
 /// Producers whose batches retention has deleted: only the newest snapshot knows them.
 async fn snapshot(dir: &Path, scanned: &mut Scanned) -> Result<(), Unfit> {
     let path = dir
@@ -201,7 +202,9 @@ struct Walk {
     epochs: EpochHistory,
     producers: Producers,
     producer_id_max: i64,
-    open_transactions: HashSet<i64>,
+    transactions: Transactions,
+    /// Of transactions, met in the bytes at hand; what a marker says has to be read.
+    met: Vec<(u64, BatchHeader)>,
     records: u64,
     /// How far Kafka's log cleaner had come.
     compacted_below: Offset,
@@ -217,7 +220,8 @@ impl Walk {
             epochs: EpochHistory::default(),
             producers: Producers::default(),
             producer_id_max: -1,
-            open_transactions: HashSet::new(),
+            transactions: Transactions::default(),
+            met: Vec::new(),
             records: 0,
             compacted_below,
             gaps_below: 0,
@@ -241,7 +245,7 @@ impl Walk {
                 return;
             }
         };
-        if let Err(why) = self.take(&header, crc_fits, state) {
+        if let Err(why) = self.take(position, &header, crc_fits, state) {
             self.trouble = Some((position, why));
             return;
         }
@@ -273,6 +277,7 @@ impl Walk {
 
     fn take(
         &mut self,
+        position: u64,
         header: &BatchHeader,
         crc_fits: bool,
         state: &mut SegmentState,
@@ -306,13 +311,14 @@ impl Walk {
         self.epochs.observe(header.leader_epoch, at);
         if header.has_producer() {
             self.producer_id_max = self.producer_id_max.max(header.producer_id);
-            if header.is_control() {
-                self.open_transactions.remove(&header.producer_id);
+            if header.base_sequence < 0 {
+                self.producers
+                    .record_without_sequence(header, 0, Offset::MAX);
             } else {
-                if header.is_transactional() {
-                    self.open_transactions.insert(header.producer_id);
-                }
                 self.producers.record(header, 0, Offset::MAX);
+            }
+            if header.is_control() || header.is_transactional() {
+                self.met.push((position, *header));
             }
         }
         state.next_offset = header.next_offset();
@@ -321,6 +327,30 @@ impl Walk {
         state.max_timestamp_offset = self.newest.batch;
         Ok(())
     }
+}
+
+/// What the batches just met say of transactions, in their order.
+async fn transactions(file: &File, walk: &mut Walk) -> io::Result<()> {
+    for (position, header) in std::mem::take(&mut walk.met) {
+        if !header.is_control() {
+            walk.transactions.appended(&header);
+            continue;
+        }
+        let start = position / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        let skip = (position - start) as usize;
+        let len = skip + header.size.min(MARKER_BYTES_MAX);
+        let bytes = file
+            .read_at(start, len.next_multiple_of(BLOCK_BYTES))
+            .await?;
+        let batch = bytes.get(skip..skip + header.size);
+        let batch = batch.ok_or_else(|| io::Error::other("a transaction's marker is too large"))?;
+        if let Some(commit) = marker::of(&header, batch)? {
+            let (at, known) = (header.base_offset, Offset::MAX);
+            walk.transactions
+                .ended(header.producer_id, at, commit, known, 0);
+        }
+    }
+    Ok(())
 }
 
 /// Reads one segment, checks every batch, and copies it where wanted.
@@ -374,6 +404,7 @@ async fn segment(
         if let Some((byte, why)) = walk.trouble.take() {
             return Err(unfit(byte, why));
         }
+        transactions(&file, walk).await.map_err(failed)?;
         if let (Some(to), false) = (to, bytes.is_empty()) {
             let mut buf = DirectBuf::with_len(bytes.len().next_multiple_of(BLOCK_BYTES));
             buf[..bytes.len()].copy_from_slice(&bytes);

@@ -1,12 +1,14 @@
 //! Owns the batch that ends a transaction in a partition: a control batch with one record, and what it does to the log.
 //! Does not know who ends transactions.
-//! Invariant: a marker of an older epoch than the producer's changes nothing.
+//! Invariant: a marker of an older epoch than the producer's changes nothing; from version 2 on neither does one of its
+//! present epoch, which ended the transaction before.
 
 use super::append::{Accepted, Clock};
 use super::Partition;
 use crate::api::{Appended, TxnMarker};
 use crate::error::PartitionError;
 use crate::types::batch::{build, BatchHeader};
+use std::io;
 use std::rc::Rc;
 
 /// Attributes of a batch of a transaction that is about the transaction itself.
@@ -45,7 +47,17 @@ impl Partition {
                 });
             }
             let again = marker.transaction_version >= BUMPING_VERSION && current == got;
-            if again && !log.transactions.has_open(producer_id) {
+            let has_open = log.transactions.has_open(producer_id);
+            // What is open began with the epoch that this marker's own end gave: it is late, and of the one before. Only the
+            // last epoch cannot be told apart like that.
+            if again && has_open && got < i16::MAX {
+                return Err(PartitionError::ProducerFenced {
+                    producer_id,
+                    got,
+                    current,
+                });
+            }
+            if again && !has_open {
                 return Ok(Accepted {
                     appended: Appended {
                         base_offset: last.base_offset,
@@ -84,6 +96,19 @@ fn batch(marker: &TxnMarker, now_ms: i64) -> Vec<u8> {
     body.extend(record);
     let of = Some((marker.producer_id, marker.producer_epoch, -1));
     build::with_attributes(build::batch(1, &body, now_ms, of), TRANSACTIONAL_CONTROL)
+}
+
+/// Whether a batch is a marker, and one that commits.
+///
+/// # Errors
+/// A control batch whose records cannot be read.
+pub fn of(header: &BatchHeader, batch: &[u8]) -> io::Result<Option<bool>> {
+    if !header.is_control() {
+        return Ok(None);
+    }
+    let records = crate::coord::batch::records(batch)?;
+    let key = records.first().and_then(|(key, _)| key.as_ref());
+    Ok(key.and_then(|key| outcome(key)))
 }
 
 /// Whether the key of a control record commits; None where it is not about a transaction.

@@ -189,6 +189,14 @@ impl Producers {
         self.by_id.iter().map(|(id, p)| (*id, last(p))).collect()
     }
 
+    /// The last batch or marker of every producer, by its id.
+    pub fn last_batches(&self) -> Vec<(i64, StoredBatch)> {
+        let last = self.by_id.iter().map(|(id, known)| (*id, *known.last()));
+        let mut last: Vec<_> = last.collect();
+        last.sort_unstable_by_key(|(id, _)| *id);
+        last
+    }
+
     /// Remembers a batch that has no sequence, a marker or one of a coordinator's: it takes none of the producer's.
     pub fn record_without_sequence(&mut self, header: &BatchHeader, now_ms: i64, durable: Offset) {
         let known = self.by_id.get(&header.producer_id).map(Producer::last);

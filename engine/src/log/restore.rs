@@ -5,7 +5,7 @@
 use super::append::Clock;
 use super::compact::swap::{remove_new, NEW};
 use super::epochs::EpochHistory;
-use super::marker::outcome;
+use super::marker;
 use super::segment::{remove_files, SegmentFiles, UnsavedSums};
 use super::{Log, Partition, Segment};
 use crate::checkpoint::{PartitionState, SegmentState};
@@ -114,20 +114,10 @@ impl Partition {
         let forgets = plant::active(Plant::ReplayForgetsProducers);
         if header.has_producer() && header.base_offset >= known_below && !forgets {
             let now_ms = (clock.mono.as_nanos() / 1_000_000) as i64;
-            log.note_producer(&header, marker_of(&header, batch)?, now_ms, Offset::MAX);
+            log.note_producer(&header, marker::of(&header, batch)?, now_ms, Offset::MAX);
         }
         Ok(Replayed::Entered)
     }
-}
-
-/// Whether a batch is a marker, and one that commits.
-fn marker_of(header: &BatchHeader, batch: &[u8]) -> io::Result<Option<bool>> {
-    if !header.is_control() {
-        return Ok(None);
-    }
-    let records = crate::coord::batch::records(batch)?;
-    let key = records.first().and_then(|(key, _)| key.as_ref());
-    Ok(key.and_then(|key| outcome(key)))
 }
 
 fn segment_state(segment: &Segment) -> SegmentState {

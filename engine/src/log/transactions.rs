@@ -164,6 +164,14 @@ impl Transactions {
         self.open.contains_key(&producer_id)
     }
 
+    /// Producer, epoch and first offset of every open transaction, by the offset.
+    pub fn open(&self) -> impl Iterator<Item = (i64, i16, Offset)> + '_ {
+        let epoch = |id| self.open.get(id).map_or(-1, |open| open.epoch);
+        self.firsts
+            .iter()
+            .map(move |(first, id)| (*id, epoch(id), *first))
+    }
+
     /// The first offset that may still be aborted, as far as markers below `high_watermark` tell.
     pub fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
         let open = self.firsts.first().map(|(first, _)| *first);

@@ -147,6 +147,11 @@ impl Member {
         &self.image
     }
 
+    /// Raft's term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
     /// True while this node leads the group.
     pub fn leads(&self) -> bool {
         self.raw.raft.state == StateRole::Leader

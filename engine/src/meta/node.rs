@@ -12,7 +12,7 @@ use super::member::{first_snapshot, Member, Replacement, Token};
 use super::{limits, machine, snapshot};
 use crate::rt;
 use crate::types::TopicId;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,7 @@ struct Shared {
     ended: rt::Notify,
     state: RefCell<State>,
     image: RefCell<Arc<Image>>,
+    term: Cell<u64>,
     subscribers: RefCell<Vec<Subscriber>>,
 }
 
@@ -114,6 +115,11 @@ impl MetaHandle {
     /// The metadata after the last command applied.
     pub fn image(&self) -> Arc<Image> {
         self.0.image.borrow().clone()
+    }
+
+    /// Raft's term, in which this node leads the group.
+    pub fn term(&self) -> u64 {
+        self.0.term.get()
     }
 
     /// Calls `f` with the current image now, and with each new one from then on, on this shard, before the commands in it are
@@ -170,7 +176,8 @@ impl Shared {
         }
     }
 
-    fn publish(&self, image: Arc<Image>) {
+    fn publish(&self, image: Arc<Image>, term: u64) {
+        self.term.set(term);
         let old = self.image.replace(image.clone());
         if old.version == image.version {
             return;
@@ -231,6 +238,7 @@ pub async fn open(
         ended: rt::Notify::new(),
         state: RefCell::new(State::Open),
         image: RefCell::new(member.shared_image()),
+        term: Cell::new(member.term()),
         subscribers: RefCell::default(),
     });
     let driver = Driver {
@@ -514,7 +522,8 @@ impl Driver {
                 replies.append(&mut more);
                 rt::yield_if_needed().await;
             }
-            self.shared.publish(self.member.shared_image());
+            let term = self.member.term();
+            self.shared.publish(self.member.shared_image(), term);
             for (token, result) in replies {
                 self.waiting
                     .remove(&token)

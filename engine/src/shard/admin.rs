@@ -3,12 +3,15 @@
 //! hears of it.
 
 use super::Shard;
-use crate::api::{Diverging, ListedOffset, LogDirs, OffsetSpec, PartitionUsage};
+use crate::api::{
+    ActiveProducer, Diverging, ListedOffset, LogDirs, MetaProgress, OffsetSpec, PartitionUsage,
+};
 use crate::error::PartitionError;
 use crate::log::records::RecordTime;
 use crate::meta::{Command, MetaError, Outcome};
 use crate::rt;
 use crate::types::{Offset, PartitionId};
+use std::collections::BTreeMap;
 use std::future::{poll_fn, Future};
 use std::pin::pin;
 use std::rc::Rc;
@@ -177,13 +180,66 @@ impl Shard {
             let sizes = self.at(shard, |shard| async move { shard.sizes() }).await;
             partitions.extend(sizes.ok_or(PartitionError::Stopping)?);
         }
-        let path = self.config.data_dir.display().to_string();
         Ok(LogDirs {
-            path,
+            path: self.log_dir(),
             total_bytes: space.total,
             usable_bytes: space.free,
             partitions,
         })
+    }
+
+    /// Tools take paths for absolute ones only.
+    pub fn log_dir(&self) -> String {
+        let dir = &self.config.data_dir;
+        let absolute = std::path::absolute(dir);
+        absolute.as_ref().unwrap_or(dir).display().to_string()
+    }
+
+    pub async fn active_producers(
+        self: &Rc<Self>,
+        partition: PartitionId,
+    ) -> Result<Vec<ActiveProducer>, PartitionError> {
+        self.on_owner(partition, move |shard| async move {
+            let partition = shard.partition(partition)?;
+            let log = partition.log.borrow();
+            let known = log.producers.last_batches().into_iter();
+            let mut active: BTreeMap<i64, ActiveProducer> = known
+                .map(|(id, last)| {
+                    let producer = ActiveProducer {
+                        producer_id: id,
+                        epoch: last.epoch,
+                        last_sequence: last.last_sequence,
+                        last_timestamp_ms: last.timestamp_ms,
+                        open_since: None,
+                    };
+                    (id, producer)
+                })
+                .collect();
+            for (id, epoch, first) in log.transactions.open() {
+                // Its batches may be forgotten; what keeps readers waiting is not.
+                let producer = active.entry(id).or_insert(ActiveProducer {
+                    producer_id: id,
+                    epoch,
+                    last_sequence: -1,
+                    last_timestamp_ms: -1,
+                    open_since: None,
+                });
+                producer.open_since = Some(first);
+            }
+            Ok(active.into_values().collect())
+        })
+        .await
+    }
+
+    pub async fn meta_progress(self: &Rc<Self>) -> Result<MetaProgress, MetaError> {
+        let asked = self.at(0, |first| async move {
+            let meta = first.meta.borrow().clone().ok_or(MetaError::Closed)?;
+            Ok(MetaProgress {
+                term: meta.term(),
+                committed: meta.image().version,
+            })
+        });
+        asked.await.unwrap_or(Err(MetaError::Closed))
     }
 
     /// Every partition this shard owns, those that nothing was sent to yet as well.

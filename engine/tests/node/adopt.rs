@@ -4,11 +4,11 @@
 
 use crate::node::{self, damaged_files, verify, Batch};
 use millrace_engine::adopt::{adopt, AdoptError, Options, Report};
-use millrace_engine::api::{Broker, OffsetSpec};
+use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched, OffsetSpec};
 use millrace_engine::meta::{Command, Overrides};
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
-use millrace_engine::types::batch::stamp;
+use millrace_engine::types::batch::{build, stamp};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,6 +59,52 @@ fn kafka_directory(sim: &Sim, root: &Path) {
             // Kafka's own index files are not taken over.
             put(&format!("{dir}/{base:020}.index"), b"");
         }
+    }
+}
+
+/// A batch of a producer's transaction.
+fn in_transaction(offset: i64, epoch: i32, producer: i64) -> Vec<u8> {
+    let encoded = batch(offset, epoch, 100, Some((producer, 0)));
+    build::with_attributes(encoded, 0b01_0000)
+}
+
+/// The end of one, as Kafka writes it.
+fn marker(offset: i64, epoch: i32, producer: i64, commit: bool) -> Vec<u8> {
+    let mut record = vec![0, 0, 0];
+    build::zigzag(4, &mut record);
+    record.extend([0, 0, 0, u8::from(commit)]);
+    build::zigzag(6, &mut record);
+    record.extend([0; 7]);
+    let mut body = Vec::new();
+    build::zigzag(record.len() as i64, &mut body);
+    body.extend(record);
+    let of = Some((producer, 0, -1));
+    let encoded = build::batch(1, &body, offset, of);
+    let mut encoded = build::with_attributes(encoded, 0b11_0000);
+    stamp(&mut encoded, offset, epoch);
+    encoded
+}
+
+/// Writes the segments of partition 1 again with transactions in them: 901's and 900's were aborted, the first of them
+/// across two segments, and 902's was committed; that of 903 is open, if there is one.
+fn with_transactions(sim: &Sim, open: Option<i64>) {
+    for base in (0..RECORDS).step_by(20) {
+        let epoch = |offset| if offset < 30 { 4 } else { 9 };
+        let one = |offset: i64| match offset {
+            15 => in_transaction(offset, epoch(offset), 901),
+            39 => marker(offset, epoch(offset), 901, false),
+            40 => in_transaction(offset, epoch(offset), 900),
+            41 => marker(offset, epoch(offset), 900, false),
+            42 => in_transaction(offset, epoch(offset), 902),
+            43 => marker(offset, epoch(offset), 902, true),
+            // Nothing of it is there any more.
+            44 => marker(offset, epoch(offset), 904, false),
+            _ if Some(offset) == open => in_transaction(offset, epoch(offset), 903),
+            _ => batch(offset, epoch(offset), 100, None),
+        };
+        let log: Vec<u8> = (base..base + 20).flat_map(one).collect();
+        let path = format!("/kafka/orders-1/{base:020}.log");
+        sim.disk().write_raw(Path::new(&path), &log);
     }
 }
 
@@ -255,6 +301,52 @@ fn an_adoption_that_is_cut_short_is_repeated_and_nothing_serves_before() {
 }
 
 #[test]
+fn readers_of_committed_records_are_told_what_kafka_aborted() {
+    let sim = Sim::new(21, SimConfig::default());
+    kafka_directory(&sim, Path::new("/kafka"));
+    with_transactions(&sim, None);
+    sim.block_on(async { adopt(&options()).await }).unwrap();
+    for _ in 0..2 {
+        sim.block_on(async {
+            let brokers = start(1).await.unwrap();
+            for (from, expected) in [
+                // What is read ends with a segment, and only what was aborted of it is told.
+                (0, vec![(901, 15)]),
+                (39, vec![(901, 15)]),
+                (40, vec![(900, 40)]),
+                (42, vec![]),
+            ] {
+                let fetched = committed(&brokers[0], from).await;
+                assert_eq!(fetched.last_stable, RECORDS, "nothing is open");
+                let aborted = fetched.aborted.unwrap().into_iter();
+                let aborted: Vec<_> = aborted.map(|a| (a.producer_id, a.first_offset)).collect();
+                assert_eq!(aborted, expected, "from {from}");
+            }
+            node::close(&brokers).await;
+        });
+    }
+}
+
+/// What a reader of committed records gets of partition 1.
+async fn committed(broker: &Broker, offset: i64) -> Fetched {
+    let item = FetchItem {
+        partition: PartitionId::new(TOPIC, 1),
+        offset,
+        max_bytes: 1 << 20,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+    };
+    let options = FetchOptions {
+        max_wait: Duration::ZERO,
+        min_bytes: 0,
+        max_bytes: 1 << 20,
+        read_committed: true,
+    };
+    let mut results = broker.fetch(vec![item], options).await;
+    results.remove(0).unwrap()
+}
+
+#[test]
 fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
     type Spoil = fn(&Sim);
     let cases: [(&str, Spoil); 7] = [
@@ -281,11 +373,8 @@ fn what_cannot_be_served_rightly_is_refused_before_anything_changes() {
             log.truncate(log.len() - 1);
             sim.disk().write_raw(path, &log);
         }),
-        ("aborted", |sim| {
-            sim.disk().write_raw(
-                Path::new("/kafka/orders-0/00000000000000000000.txnindex"),
-                b"x",
-            )
+        ("neither committed nor aborted", |sim| {
+            with_transactions(sim, Some(55))
         }),
         ("never committed", |sim| {
             sim.disk().write_raw(

@@ -334,6 +334,7 @@ impl Conn {
             | ApiKey::TxnOffsetCommit
             | ApiKey::DescribeConfigs
             | ApiKey::AlterConfigs
+            | ApiKey::AlterReplicaLogDirs
             | ApiKey::DescribeLogDirs
             | ApiKey::CreatePartitions
             | ApiKey::DeleteGroups
@@ -342,7 +343,11 @@ impl Conn {
             | ApiKey::AlterPartitionReassignments
             | ApiKey::ListPartitionReassignments
             | ApiKey::OffsetDelete
+            | ApiKey::DescribeQuorum
+            | ApiKey::UpdateFeatures
             | ApiKey::DescribeCluster
+            | ApiKey::DescribeProducers
+            | ApiKey::UnregisterBroker
             | ApiKey::DescribeTransactions
             | ApiKey::ListTransactions
             | ApiKey::ConsumerGroupHeartbeat

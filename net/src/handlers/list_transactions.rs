@@ -8,9 +8,13 @@ use crate::shard::ShardNet;
 use crate::wire::list_transactions::{
     ListTransactionsRequest, ListTransactionsResponse, ListedTransaction,
 };
-use crate::wire::Str;
+use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::txn::{ListedTxn, TxnError, TxnState};
 use millrace_engine::rt;
+use regex::{Regex, RegexBuilder};
+
+/// What an expression of a client may take when it is made ready, and again while it is used.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 impl Outcome for ListTransactionsResponse {
     fn failed(&self) -> bool {
@@ -48,12 +52,22 @@ fn answer(
     let unknown = filters.iter().filter(|name| named(name).is_none());
     let states: Vec<TxnState> = filters.iter().filter_map(named).collect();
     let ids = &request.producer_id_filters;
+    let pattern = request.transactional_id_pattern.as_deref();
+    let Ok(pattern) = pattern.filter(|p| !p.is_empty()).map(whole).transpose() else {
+        return ListTransactionsResponse {
+            error_code: ErrorCode::InvalidRegularExpression.code(),
+            ..Default::default()
+        };
+    };
     let is_wanted = |txn: &ListedTxn| {
         let long_ago = request.duration_filter < 0
             || now_ms.saturating_sub(txn.started_ms) > request.duration_filter;
         (filters.is_empty() || states.contains(&txn.state))
             && (ids.is_empty() || ids.contains(&txn.producer_id))
             && long_ago
+            && pattern
+                .as_ref()
+                .is_none_or(|p| p.is_match(&txn.transactional_id))
     };
     let listed = |txn: ListedTxn| ListedTransaction {
         transactional_id: txn.transactional_id.into(),
@@ -65,6 +79,19 @@ fn answer(
         transaction_states: all.into_iter().filter(is_wanted).map(listed).collect(),
         ..Default::default()
     }
+}
+
+/// An expression that matches all of an id or nothing.
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    let build = |pattern: &str| {
+        RegexBuilder::new(pattern)
+            .size_limit(PATTERN_BYTES_MAX)
+            .dfa_size_limit(PATTERN_BYTES_MAX)
+            .build()
+    };
+    // By itself first: what closes the group around it is none.
+    build(pattern)?;
+    build(&format!(r"\A(?:{pattern})\z"))
 }
 
 #[cfg(test)]
@@ -93,6 +120,7 @@ mod tests {
                 state_filters: states.iter().map(|s| Str::from(*s)).collect(),
                 producer_id_filters: ids.to_vec(),
                 duration_filter,
+                ..Default::default()
             };
             let response = answer(&request, Ok(all()), 6_000);
             let found = response.transaction_states.iter();
@@ -107,5 +135,31 @@ mod tests {
         assert_eq!(check(&[], &[], 1_000, &["a"]), 0);
         let failed = answer(&Default::default(), Err(TxnError::NotAvailable), 0);
         assert_eq!(failed.error_code, 15);
+    }
+
+    #[test]
+    fn an_expression_matches_whole_ids() {
+        let all = || {
+            let ids = ["pay-1", "pay-22", "repay-1", "x"];
+            ids.map(|id| txn(id, 1, TxnState::Ongoing, 0)).into()
+        };
+        let found = |pattern: Option<&str>| {
+            let request = ListTransactionsRequest {
+                transactional_id_pattern: pattern.map(|p| Str::from(p.to_owned())),
+                ..Default::default()
+            };
+            let response = answer(&request, Ok(all()), 0);
+            let found = response.transaction_states.iter();
+            let found = found.map(|txn| txn.transactional_id.to_string());
+            (response.error_code, found.collect::<Vec<_>>().join(" "))
+        };
+        let every = (0, "pay-1 pay-22 repay-1 x".to_owned());
+        assert_eq!(found(None), every);
+        assert_eq!(found(Some("")), every);
+        assert_eq!(found(Some("pay-.")), (0, "pay-1".into()));
+        assert_eq!(found(Some("x|pay-.*")), (0, "pay-1 pay-22 x".into()));
+        for bad in ["(", "a{1000}{1000}{1000}", ")|(", r"(?P<"] {
+            assert_eq!(found(Some(bad)), (128, String::new()), "{bad}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod add_partitions_to_txn;
 mod admin;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod alter_share_group_offsets;
 pub(crate) mod api_versions;
 mod called;
@@ -22,6 +23,8 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
+mod describe_quorum;
 mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
@@ -56,6 +59,8 @@ mod share_group_heartbeat;
 pub(crate) mod share_session;
 mod sync_group;
 mod txn_offset_commit;
+mod unregister_broker;
+mod update_features;
 mod write_txn_markers;
 
 use crate::conn::CloseReason;
@@ -215,6 +220,10 @@ pub(crate) async fn serve(
                 .await
         }
         ApiKey::AlterConfigs => call.answer(|r, _| alter_configs::handle(shard, r)).await,
+        ApiKey::AlterReplicaLogDirs => {
+            call.answer(|r, _| alter_replica_log_dirs::handle(shard, r))
+                .await
+        }
         ApiKey::DescribeLogDirs => {
             call.answer(|r, _| describe_log_dirs::handle(shard, r, door))
                 .await
@@ -240,7 +249,17 @@ pub(crate) async fn serve(
             .await
         }
         ApiKey::OffsetDelete => call.answer(|r, _| offset_delete::handle(shard, r)).await,
+        ApiKey::DescribeQuorum => call.answer(|r, _| describe_quorum::handle(shard, r)).await,
+        ApiKey::UpdateFeatures => call.answer(update_features::handle).await,
         ApiKey::DescribeCluster => call.answer(|r, _| describe_cluster::handle(shard, r)).await,
+        ApiKey::DescribeProducers => {
+            call.answer(|r, _| describe_producers::handle(shard, r))
+                .await
+        }
+        ApiKey::UnregisterBroker => {
+            call.answer(|r, _| unregister_broker::handle(shard, r))
+                .await
+        }
         ApiKey::DescribeTransactions => {
             call.answer(|r, _| describe_transactions::handle(shard, r))
                 .await

@@ -6,8 +6,8 @@ use super::Outcome;
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::txn_offset_commit::{
-    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitResponse,
-    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use crate::wire::ErrorCode;
 use millrace_engine::api::coord::{
@@ -15,11 +15,15 @@ use millrace_engine::api::coord::{
 };
 use millrace_engine::api::meta::{Image, Topic};
 use millrace_engine::api::txn::{Membership, Producer, TxnError, TxnOf};
+use millrace_engine::types::TopicId;
+use std::sync::Arc;
 
 /// First version that knows TRANSACTION_ABORTABLE.
 const ABORTABLE_VERSION_MIN: i16 = 4;
 /// First version that adds the group to the transaction by itself.
 const ADD_VERSION_MIN: i16 = 5;
+/// First version with topic ids.
+const ID_VERSION_MIN: i16 = 6;
 
 impl Outcome for TxnOffsetCommitResponse {
     fn failed(&self) -> bool {
@@ -93,25 +97,40 @@ fn code(result: Result<(), GroupError>, version: i16) -> ErrorCode {
     }
 }
 
+/// The topic that a request means, or what to say of one that is not there.
+fn find<'a>(
+    image: &'a Image,
+    topic: &TxnOffsetCommitRequestTopic,
+    version: i16,
+) -> Result<&'a Arc<Topic>, ErrorCode> {
+    if version < ID_VERSION_MIN {
+        let known = image.topic(&topic.name);
+        return known.ok_or(ErrorCode::UnknownTopicOrPartition);
+    }
+    let known = image.topic_by_id(TopicId(topic.topic_id.into_bytes()));
+    known.ok_or(ErrorCode::UnknownTopicId)
+}
+
 fn sort_out(image: &Image, request: TxnOffsetCommitRequest, version: i16) -> (CommitInTxn, Answer) {
     let mut offsets = Vec::new();
     let mut places = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic_at, topic) in request.topics.into_iter().enumerate() {
-        let known = image.topic(&topic.name);
+        let known = find(image, &topic, version);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (partition_at, asked) in topic.partitions.into_iter().enumerate() {
             let index = asked.partition_index;
-            let found = known.filter(|topic| {
+            let is_there = |topic: &&Arc<Topic>| {
                 usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
-            });
-            let error = match found {
-                Some(topic) => {
+            };
+            let error = match known {
+                Ok(topic) if is_there(&topic) => {
                     offsets.push(offset(topic, asked));
                     places.push((topic_at as u32, partition_at as u32));
                     ErrorCode::None
                 }
-                None => ErrorCode::UnknownTopicOrPartition,
+                Ok(_) => ErrorCode::UnknownTopicOrPartition,
+                Err(error) => error,
             };
             partitions.push(TxnOffsetCommitResponsePartition {
                 partition_index: index,
@@ -120,6 +139,7 @@ fn sort_out(image: &Image, request: TxnOffsetCommitRequest, version: i16) -> (Co
         }
         topics.push(TxnOffsetCommitResponseTopic {
             name: topic.name,
+            topic_id: topic.topic_id,
             partitions,
         });
     }
@@ -171,14 +191,16 @@ mod tests {
     use super::*;
     use crate::handlers::tests::image;
     use crate::out::Out;
-    use crate::wire::txn_offset_commit::TxnOffsetCommitRequestTopic;
+    use uuid::Uuid;
 
     #[test]
     fn what_is_not_there_is_not_handed_over_and_every_version_carries_its_answer() {
         let image = image(&[("t", 3)]);
-        for version in 0..=5 {
+        let id = Uuid::from_bytes(image.topic("t").unwrap().id.0);
+        for version in 0..=6 {
             let topic = |name: &'static str, indexes: &[i32]| TxnOffsetCommitRequestTopic {
                 name: name.into(),
+                topic_id: if name == "t" { id } else { Uuid::nil() },
                 partitions: indexes
                     .iter()
                     .map(|index| TxnOffsetCommitRequestPartition {
@@ -208,7 +230,12 @@ mod tests {
                 .map(|topic| topic.partitions.iter().map(|p| p.error_code).collect())
                 .collect();
             let last = if version < 4 { 48 } else { 120 };
-            assert_eq!(codes, [vec![0, 3], vec![3], vec![last]]);
+            let unknown = if version < 6 { 3 } else { 100 };
+            assert_eq!(codes, [vec![0, 3], vec![unknown], vec![last]]);
+            assert!(response
+                .topics
+                .iter()
+                .all(|t| t.topic_id.is_nil() == (&*t.name == "gone")));
             let mut out = Out::default();
             out.respond::<TxnOffsetCommitRequest>(1, version, &response)
                 .unwrap();

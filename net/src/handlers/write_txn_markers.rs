@@ -14,9 +14,6 @@ use millrace_engine::api::meta::{Image, Topic};
 use millrace_engine::api::TxnMarker;
 use millrace_engine::types::PartitionId;
 
-/// The level of `transaction.version` of markers that do not say: the epoch is the transaction's own.
-const LEVEL: i16 = 0;
-
 impl Outcome for WriteTxnMarkersResponse {
     fn failed(&self) -> bool {
         self.markers
@@ -47,7 +44,7 @@ async fn one(shard: &ShardNet, image: &Image, asked: WritableTxnMarker) -> Writa
         producer_epoch: asked.producer_epoch,
         coordinator_epoch: asked.coordinator_epoch,
         commit: asked.transaction_result,
-        transaction_version: LEVEL,
+        transaction_version: asked.transaction_version.into(),
     };
     let write = |known: Option<&Topic>, index: i32| {
         let is_there = |topic: &&Topic| {

@@ -3,6 +3,9 @@
 //! Keeps: input of any shape yields a value or a [`WireError`]; it never panics and never allocates more than
 //! [`primitives::DECODE_MEMORY_FACTOR`] times its size (plus a small constant).
 pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
+pub mod describe_producers;
+pub mod describe_quorum;
 pub mod elect_leaders;
 pub mod error;
 pub mod error_code;
@@ -12,6 +15,8 @@ pub mod list_config_resources;
 pub mod list_partition_reassignments;
 pub mod primitives;
 mod schema;
+pub mod unregister_broker;
+pub mod update_features;
 mod values;
 pub mod versions;
 

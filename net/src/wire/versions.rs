@@ -5,6 +5,7 @@ use super::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use super::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use super::alter_configs::AlterConfigsRequest;
 use super::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use super::alter_replica_log_dirs::AlterReplicaLogDirsRequest;
 use super::alter_share_group_offsets::AlterShareGroupOffsetsRequest;
 use super::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use super::consumer_group_describe::ConsumerGroupDescribeRequest;
@@ -19,6 +20,8 @@ use super::describe_cluster::DescribeClusterRequest;
 use super::describe_configs::DescribeConfigsRequest;
 use super::describe_groups::DescribeGroupsRequest;
 use super::describe_log_dirs::DescribeLogDirsRequest;
+use super::describe_producers::DescribeProducersRequest;
+use super::describe_quorum::DescribeQuorumRequest;
 use super::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use super::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use super::describe_transactions::DescribeTransactionsRequest;
@@ -50,6 +53,8 @@ use super::share_group_describe::ShareGroupDescribeRequest;
 use super::share_group_heartbeat::ShareGroupHeartbeatRequest;
 use super::sync_group::SyncGroupRequest;
 use super::txn_offset_commit::TxnOffsetCommitRequest;
+use super::unregister_broker::UnregisterBrokerRequest;
+use super::update_features::UpdateFeaturesRequest;
 use super::write_txn_markers::WriteTxnMarkersRequest;
 
 macro_rules! api_keys {
@@ -114,6 +119,7 @@ api_keys! {
     TxnOffsetCommit = 28,
     DescribeConfigs = 32,
     AlterConfigs = 33,
+    AlterReplicaLogDirs = 34,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
@@ -122,7 +128,11 @@ api_keys! {
     AlterPartitionReassignments = 45,
     ListPartitionReassignments = 46,
     OffsetDelete = 47,
+    DescribeQuorum = 55,
+    UpdateFeatures = 57,
     DescribeCluster = 60,
+    DescribeProducers = 61,
+    UnregisterBroker = 64,
     DescribeTransactions = 65,
     ListTransactions = 66,
     ConsumerGroupHeartbeat = 68,
@@ -201,10 +211,11 @@ pub const SERVED: &[Served] = &[
     row::<AddPartitionsToTxnRequest>(0, 0, 5),
     row::<AddOffsetsToTxnRequest>(0, 0, 4),
     row::<EndTxnRequest>(0, 0, 5),
-    row::<WriteTxnMarkersRequest>(1, 1, 1),
-    row::<TxnOffsetCommitRequest>(0, 0, 5),
+    row::<WriteTxnMarkersRequest>(1, 1, 2),
+    row::<TxnOffsetCommitRequest>(0, 0, 6),
     row::<DescribeConfigsRequest>(1, 1, 4),
     row::<AlterConfigsRequest>(0, 0, 2),
+    row::<AlterReplicaLogDirsRequest>(1, 1, 2),
     row::<DescribeLogDirsRequest>(1, 1, 5),
     row::<CreatePartitionsRequest>(0, 0, 3),
     row::<DeleteGroupsRequest>(0, 0, 3),
@@ -213,9 +224,13 @@ pub const SERVED: &[Served] = &[
     row::<AlterPartitionReassignmentsRequest>(0, 0, 1),
     row::<ListPartitionReassignmentsRequest>(0, 0, 0),
     row::<OffsetDeleteRequest>(0, 0, 0),
+    row::<DescribeQuorumRequest>(0, 0, 2),
+    row::<UpdateFeaturesRequest>(0, 0, 2),
     row::<DescribeClusterRequest>(0, 0, 2),
+    row::<DescribeProducersRequest>(0, 0, 0),
+    row::<UnregisterBrokerRequest>(0, 0, 0),
     row::<DescribeTransactionsRequest>(0, 0, 0),
-    row::<ListTransactionsRequest>(0, 0, 1),
+    row::<ListTransactionsRequest>(0, 0, 2),
     row::<ConsumerGroupHeartbeatRequest>(0, 0, 1),
     row::<ConsumerGroupDescribeRequest>(0, 0, 1),
     row::<ListConfigResourcesRequest>(0, 0, 1),

@@ -9,7 +9,9 @@ use millrace_net::wire::primitives::{DECODE_MEMORY_FACTOR, DECODE_MEMORY_SLACK};
 use millrace_net::wire::{Reader, WireError};
 
 use crate::support::{Case, Rng};
-use crate::{admin_apis, client_apis, cluster_apis, group_apis, share_apis, txn_apis};
+use crate::{
+    admin_apis, client_apis, cluster_apis, group_apis, operator_apis, share_apis, txn_apis,
+};
 
 thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
@@ -68,6 +70,7 @@ fn cases(rng: &mut Rng) -> Vec<Case> {
     cases.append(&mut group_apis::cases(rng));
     cases.append(&mut cluster_apis::cases(rng));
     cases.append(&mut share_apis::cases(rng));
+    cases.append(&mut operator_apis::cases(rng));
     cases.append(&mut txn_apis::cases(rng));
     assert!(cases.len() > 300);
     cases

@@ -7,6 +7,7 @@ mod cluster_apis;
 mod group_apis;
 mod headers;
 mod hostile;
+mod operator_apis;
 mod records;
 mod refusals;
 mod share_apis;

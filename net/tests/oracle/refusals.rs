@@ -18,6 +18,13 @@ use millrace_net::wire::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
 };
 use millrace_net::wire::produce::ProduceRequest;
+use millrace_net::wire::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponse,
+    TxnOffsetCommitResponseTopic,
+};
+use millrace_net::wire::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
+};
 use millrace_net::wire::{Message, Reader, Str, WireError};
 use uuid::Uuid;
 
@@ -259,6 +266,64 @@ fn delete_groups_version_3_says_why() {
         groups_names: vec!["a".into()],
     };
     assert_eq!(encode(&request, 3), encode(&request, 2));
+}
+
+#[test]
+fn write_txn_markers_version_2_says_which_level_a_marker_is_of() {
+    let request = WriteTxnMarkersRequest {
+        markers: vec![WritableTxnMarker {
+            producer_id: 7,
+            producer_epoch: 3,
+            transaction_result: true,
+            topics: vec![WritableTxnMarkerTopic {
+                name: "t".into(),
+                partition_indexes: vec![1],
+            }],
+            coordinator_epoch: 5,
+            transaction_version: 2,
+        }],
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 3, 1]); // one marker: producer, epoch, commit
+    expected.extend_from_slice(&[2, 2, b't', 2, 0, 0, 0, 1, 0]); // one topic: name, one partition
+    expected.extend_from_slice(&[0, 0, 0, 5]); // the coordinator's epoch
+    let mut older = expected.clone();
+    expected.extend_from_slice(&[2, 0, 0]); // the level; no tagged fields, twice
+    older.extend_from_slice(&[0, 0]);
+    assert_eq!(encode(&request, 2), Ok(expected.freeze()));
+    assert_eq!(encode(&request, 1), Ok(older.freeze()));
+}
+
+#[test]
+fn txn_offset_commit_version_6_names_topics_by_id() {
+    let id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+    let request = TxnOffsetCommitRequest {
+        transactional_id: "x".into(),
+        group_id: "g".into(),
+        producer_id: 7,
+        producer_epoch: 3,
+        topics: vec![TxnOffsetCommitRequestTopic {
+            name: "dropped".into(),
+            topic_id: id,
+            partitions: vec![],
+        }],
+        ..Default::default()
+    };
+    let mut expected = BytesMut::new();
+    expected.extend_from_slice(&[2, b'x', 2, b'g', 0, 0, 0, 0, 0, 0, 0, 7, 0, 3]); // id, group, producer, epoch
+    expected.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 1, 0, 2]); // generation, member, no instance, one topic
+    expected.extend_from_slice(id.as_bytes());
+    expected.extend_from_slice(&[1, 0, 0]); // no partitions; no tagged fields, twice
+    assert_eq!(encode(&request, 6), Ok(expected.freeze()));
+    let response = TxnOffsetCommitResponse {
+        topics: vec![TxnOffsetCommitResponseTopic {
+            topic_id: id,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let expected = [&[0, 0, 0, 0, 2][..], id.as_bytes(), &[1, 0, 0]].concat();
+    assert_eq!(encode(&response, 6), Ok(Bytes::from(expected)));
 }
 
 #[test]

@@ -64,6 +64,12 @@ macro_rules! generate_ints {
 }
 generate_ints!(i8, i16, i32, i64);
 
+impl Generate for u16 {
+    fn generate(rng: &mut Rng, _: i16) -> Self {
+        rng.next() as u16
+    }
+}
+
 impl Generate for bool {
     fn generate(rng: &mut Rng, _: i16) -> Self {
         rng.one_in(2)
@@ -157,7 +163,7 @@ macro_rules! same_in_oracle {
         }
     )*};
 }
-same_in_oracle!(i8, i16, i32, i64, bool, Uuid, Bytes);
+same_in_oracle!(i8, i16, u16, i32, i64, bool, Uuid, Bytes);
 
 impl ToOracle<BrokerId> for i32 {
     fn to_oracle(&self, _: i16) -> BrokerId {

@@ -171,7 +171,7 @@ mirror! {
 
 mirror! {
     txn_offset_commit::TxnOffsetCommitRequestTopic => txn_offset_commit_request::TxnOffsetCommitRequestTopic {
-        name: 0..,
+        name: 0..=5,
         partitions: 0..,
     }
 }
@@ -194,7 +194,7 @@ mirror! {
 
 mirror! {
     txn_offset_commit::TxnOffsetCommitResponseTopic => txn_offset_commit_response::TxnOffsetCommitResponseTopic {
-        name: 0..,
+        name: 0..=5,
         partitions: 0..,
     }
 }
@@ -244,6 +244,7 @@ mirror! {
         state_filters: 0..,
         producer_id_filters: 0..,
         duration_filter: 1..,
+        transactional_id_pattern: 2..,
     }
 }
 

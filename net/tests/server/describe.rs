@@ -114,7 +114,7 @@ fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
             assert_eq!((range(8), range(9)), (Some((2, 10)), Some((1, 10))));
             assert_eq!(range(11), Some((0, 9)));
             // No receiver of telemetry, no groups of the new protocol, nothing of KRaft.
-            for key in [4, 17, 52, 53, 57, 68, 71, 72] {
+            for key in [4, 17, 52, 53, 68, 71, 72] {
                 assert_eq!(range(key), None, "key {key}");
             }
             // By the level of a feature clients choose how they write transactions.

@@ -13,6 +13,7 @@ mod groups;
 mod leaders_and_moves;
 mod metadata;
 mod offsets;
+mod operators;
 mod placement;
 mod produce;
 mod share;

@@ -11,6 +11,9 @@ use millrace_net::wire::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
 use millrace_net::wire::api_versions::ApiVersionsRequest;
+use millrace_net::wire::describe_producers::{
+    DescribeProducersRequest, ProducerState, TopicRequest,
+};
 use millrace_net::wire::describe_transactions::DescribeTransactionsRequest;
 use millrace_net::wire::end_txn::{EndTxnRequest, EndTxnResponse};
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
@@ -277,7 +280,9 @@ fn offsets_are_committed_with_the_transaction() {
         client.create_topic("t", 2).await;
         // Nobody has looked for the group's coordinator so far.
         let mut producer = begin(&mut client).await;
-        for (version, commit) in [(4, true), (5, false), (3, true)] {
+        let metadata = client.call(&ask(Some(vec![named("t")]), false), 12).await;
+        let topic_id = metadata.topics[0].topic_id;
+        for (version, commit) in [(4, true), (5, false), (3, true), (6, true)] {
             // By version 5 the commit itself says so.
             if version < 5 {
                 let request = AddOffsetsToTxnRequest {
@@ -300,6 +305,7 @@ fn offsets_are_committed_with_the_transaction() {
                 producer_epoch: producer.epoch,
                 topics: vec![TxnOffsetCommitRequestTopic {
                     name: "t".into(),
+                    topic_id,
                     partitions: vec![partition(0), partition(7)],
                 }],
                 ..Default::default()
@@ -313,7 +319,7 @@ fn offsets_are_committed_with_the_transaction() {
             assert_eq!(ended.error_code, 0);
             producer.epoch = ended.producer_epoch;
             is_over(&mut client).await;
-            let expected = if version == 3 { 30 } else { 40 };
+            let expected = [30, 40, 40, 60][version as usize - 3];
             assert_eq!(committed(&mut client).await, (expected, 0));
         }
     });
@@ -363,7 +369,7 @@ fn transactions_are_listed_and_markers_end_them_by_hand() {
         let states = described.transaction_states.iter();
         let codes: Vec<i16> = states.map(|state| state.error_code).collect();
         assert_eq!(codes, [105, 42]);
-        let marker = |topic: &'static str, epoch| WriteTxnMarkersRequest {
+        let marker = |topic: &'static str, epoch, transaction_version| WriteTxnMarkersRequest {
             markers: vec![WritableTxnMarker {
                 producer_id: producer.id,
                 producer_epoch: epoch,
@@ -373,17 +379,22 @@ fn transactions_are_listed_and_markers_end_them_by_hand() {
                     partition_indexes: vec![0],
                 }],
                 coordinator_epoch: 0,
+                transaction_version,
             }],
         };
         let cases = [
-            ("gone", 0, 3),
-            ("t", producer.epoch, 0),
-            ("t", producer.epoch - 1, 42),
+            ("gone", 0, 1, 0, 3),
+            // An end of the transaction before this one, by its own word.
+            ("t", producer.epoch, 2, 2, 47),
+            ("t", producer.epoch, 1, 0, 0),
+            ("t", producer.epoch, 2, 2, 0),
+            ("t", producer.epoch - 1, 1, 0, 42),
         ];
-        for (topic, epoch, code) in cases {
-            let response = client.call(&marker(topic, epoch), 1).await;
+        for (topic, epoch, version, level, code) in cases {
+            let request = marker(topic, epoch, level);
+            let response = client.call(&request, version).await;
             let partitions = &response.markers[0].topics[0].partitions;
-            assert_eq!(partitions[0].error_code, code, "{topic} {epoch}");
+            assert_eq!(partitions[0].error_code, code, "{topic} {epoch} {level}");
         }
         let (_, aborted, stable) = read(&mut client, 1).await;
         assert_eq!((aborted, stable), (1, 2));
@@ -391,5 +402,55 @@ fn transactions_are_listed_and_markers_end_them_by_hand() {
         let ended = end(&mut client, producer, false, 5).await;
         assert_eq!(ended.error_code, 0);
         is_over(&mut client).await;
+    });
+}
+
+/// Who writes to partition 0 of `t`.
+async fn producers(client: &mut Client) -> Vec<ProducerState> {
+    let request = DescribeProducersRequest {
+        topics: vec![TopicRequest {
+            name: "t".into(),
+            partition_indexes: vec![0, 1, 0, -1],
+        }],
+    };
+    let mut partitions = client.call(&request, 0).await.topics.remove(0).partitions;
+    let codes: Vec<i16> = partitions.iter().map(|p| p.error_code).collect();
+    assert_eq!(codes, [0, 3, 42, 3], "the third was asked for twice");
+    partitions.remove(0).active_producers
+}
+
+#[test]
+fn producers_are_described_with_what_they_have_open() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 1).await;
+        assert_eq!(producers(&mut client).await, []);
+        let plain = produce("t", 0, -1, Some(batch(&[b"x"])));
+        client.call(&plain, 9).await;
+        assert_eq!(producers(&mut client).await, [], "it has no id");
+        let producer = begin(&mut client).await;
+        for sequence in 0..2 {
+            assert_eq!(write(&mut client, producer, 0, sequence, 12).await, 0);
+        }
+        let told = producers(&mut client).await;
+        let [open] = &told[..] else {
+            panic!("one producer, not {told:?}");
+        };
+        assert_eq!(
+            (open.producer_id, open.producer_epoch),
+            (producer.id, i32::from(producer.epoch))
+        );
+        assert_eq!((open.last_sequence, open.current_txn_start_offset), (1, 1));
+        assert_eq!(open.coordinator_epoch, -1);
+        let ended = end(&mut client, producer, true, 5).await;
+        assert_eq!(ended.error_code, 0);
+        is_over(&mut client).await;
+        let told = producers(&mut client).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (told[0].last_sequence, told[0].current_txn_start_offset),
+            (-1, -1)
+        );
+        assert_eq!(told[0].producer_epoch, i32::from(producer.epoch) + 1);
+        assert!(told[0].last_timestamp > 0);
     });
 }

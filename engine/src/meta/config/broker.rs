@@ -273,6 +273,14 @@ static OWN: &[BrokerConfigDef] = &[
         "The most one fetch returns."
     ),
     row!(
+        "follower.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second this broker copies of replicas that are throttled on the follower's side."
+    ),
+    row!(
         "group.consumer.assignors",
         List,
         Some("uniform,range"),
@@ -425,6 +433,14 @@ static OWN: &[BrokerConfigDef] = &[
         "How long a member of a share group may be silent."
     ),
     row!(
+        "leader.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second others copy from this broker of replicas that are throttled on the leader's side."
+    ),
+    row!(
         "listeners",
         List,
         None,
@@ -544,6 +560,14 @@ static OWN: &[BrokerConfigDef] = &[
         AtLeast(1),
         Cluster,
         "How long an idle producer's state is kept."
+    ),
+    row!(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        Long,
+        Some("9223372036854775807"),
+        AtLeast(0),
+        Cluster,
+        "How many bytes a second are moved between directories."
     ),
     row!(
         "socket.request.max.bytes",
