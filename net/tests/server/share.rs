@@ -332,7 +332,12 @@ fn partitions_that_are_not_there_are_told_of_and_bytes_that_are_no_acknowledgeme
 fn groups_are_described_listed_moved_and_deleted() {
     with_broker(|mut a| async move {
         let id = prepared(&mut a, &[b"0", b"1", b"2"]).await;
-        let versions = a.call(&ApiVersionsRequest::default(), 4).await;
+        let hello = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+            ..Default::default()
+        };
+        let versions = a.call(&hello, 4).await;
         let level = versions
             .finalized_features
             .iter()
