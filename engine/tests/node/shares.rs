@@ -117,6 +117,7 @@ fn what_is_acknowledged_never_comes_again_and_the_rest_does_whatever_crashes() {
     for seed in 1..=6u64 {
         let sim = Sim::new(seed, SimConfig::default());
         sim.block_on(async { fill(&start(2).await[0]).await });
+        sim.crash(CrashPolicy::Process);
         let mut done: BTreeSet<(i32, i64)> = BTreeSet::new();
         // What a crash overtook may be done or not.
         let mut unsure: BTreeSet<(i32, i64)> = BTreeSet::new();

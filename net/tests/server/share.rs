@@ -15,6 +15,7 @@ use millrace_net::wire::describe_configs::{DescribeConfigsRequest, DescribeConfi
 use millrace_net::wire::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, ShareOffsetsGroup,
 };
+use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
 use millrace_net::wire::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -77,6 +78,16 @@ async fn topic_id(client: &mut Client) -> Uuid {
 
 /// Topic `t` of one partition with these records, read from its beginning.
 async fn prepared(client: &mut Client, values: &[&[u8]]) -> Uuid {
+    // Of groups, and of states: with the first search their topics are made.
+    for key_type in [0, 2] {
+        let search = FindCoordinatorRequest {
+            key_type,
+            coordinator_keys: vec!["g".into()],
+            ..Default::default()
+        };
+        let found = client.call(&search, 6).await;
+        assert_eq!(found.coordinators[0].error_code, 0);
+    }
     client.create_topic("t", 1).await;
     assert_eq!(
         configure(client, "share.auto.offset.reset", "earliest").await,
@@ -321,7 +332,12 @@ fn partitions_that_are_not_there_are_told_of_and_bytes_that_are_no_acknowledgeme
 fn groups_are_described_listed_moved_and_deleted() {
     with_broker(|mut a| async move {
         let id = prepared(&mut a, &[b"0", b"1", b"2"]).await;
-        let versions = a.call(&ApiVersionsRequest::default(), 4).await;
+        let hello = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+            ..Default::default()
+        };
+        let versions = a.call(&hello, 4).await;
         let level = versions
             .finalized_features
             .iter()

@@ -220,9 +220,11 @@ impl SharePartition {
         let mut behind = Offset::MIN;
         for batch in batches {
             let ordered = batch.first >= 0 && batch.first <= batch.last && batch.first > behind;
-            let length = batch.last.checked_sub(batch.first).map(|n| n as u64 + 1);
-            let whole = batch.types.len() == 1 || Some(batch.types.len() as u64) == length;
-            if !ordered || !whole {
+            // In order, the difference is of at least nothing, and fits.
+            let is_whole = |b: &AckBatch| {
+                b.types.len() == 1 || b.types.len() as u64 == (b.last - b.first) as u64 + 1
+            };
+            if !ordered || !is_whole(batch) {
                 let why = "the batches of acknowledgements are not in order or not whole";
                 return Err(ShareError::InvalidRequest(why));
             }

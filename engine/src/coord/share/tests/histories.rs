@@ -204,7 +204,7 @@ impl Shared {
 
 #[test]
 fn partitions() {
-    for seed in 0..300 {
+    for seed in 0..100 {
         let mut random = random_of(seed);
         let mut log = Log::default();
         let mut states = ShareStates::new(Memory::new(1 << 20));
@@ -260,7 +260,7 @@ fn partitions() {
 
 #[test]
 fn members() {
-    for seed in 0..200 {
+    for seed in 0..40 {
         let mut random = random_of(seed + 1_000);
         let mut bench = Bench::new();
         let mut epochs: BTreeMap<&str, i32> = BTreeMap::new();
