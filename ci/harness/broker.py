@@ -181,8 +181,9 @@ class Millrace(Process):
 class Kafka(Process):
     """Apache Kafka in one process, with a fresh log directory."""
 
-    def __init__(self, name, log=None):
+    def __init__(self, name, log=None, settings=None):
         super().__init__(name, log)
+        self.settings = settings or {}
         self.data_dir = Path(tempfile.mkdtemp(prefix="reference-"))
         self.properties = self.data_dir / "server.properties"
         self.move_to(f"127.0.0.1:{free_port()}")
@@ -203,6 +204,7 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 """
+            + "".join(f"{name}={value}\n" for name, value in self.settings.items())
         )
 
     def _java(self, *arguments):
@@ -228,3 +230,13 @@ transaction.state.log.min.isr=1
     def remove(self):
         self.end()
         shutil.rmtree(self.data_dir, ignore_errors=True)
+
+
+def on_a_port(name, arguments, settings):
+    """The broker that a program's options ask for, on a port that outlives its kills, with these settings of Kafka's."""
+    settings = {"group.initial.rebalance.delay.ms": "100", **settings}
+    if arguments.broker == "kafka":
+        install.reference_broker()
+        return Kafka(name, settings=settings)
+    options = [part for setting in settings.items() for part in ("--set", "=".join(setting))]
+    return Millrace(name, arguments.binary, port=free_port(), options=options)

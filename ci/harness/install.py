@@ -18,6 +18,9 @@ REFERENCE_LIBS = INSTALLED / "reference" / "libs"
 TOOLS_LIBS = INSTALLED / "reference-tools" / "libs"
 JAVA_LIBS = INSTALLED / "java" / "libs"
 JAVA_CLASSES = INSTALLED / "java" / "classes"
+STREAMS_LIBS = INSTALLED / "streams" / "libs"
+STREAMS_CLASSES = INSTALLED / "streams" / "classes"
+CONNECT_LIBS = INSTALLED / "connect" / "libs"
 NODE = INSTALLED / "node"
 VENV = INSTALLED / "venv"
 
@@ -129,12 +132,13 @@ def java():
     pom = CLIENTS / "java" / "pom.xml"
     _once(JAVA_LIBS, [pom], lambda: _maven(pom, JAVA_LIBS))
     sources = sorted((CLIENTS / "java").glob("*.java"))
+    _once(JAVA_CLASSES, sources, lambda: _javac(sources, JAVA_LIBS, JAVA_CLASSES))
 
-    def compile_suite():
-        command = ["javac", "-Xlint:all,-processing", "-Werror", "-cp", f"{JAVA_LIBS}/*", "-d", JAVA_CLASSES]
-        shell.must_run([*command, *sources], log("javac"), 300)
 
-    _once(JAVA_CLASSES, sources, compile_suite)
+def _javac(sources, libs, classes):
+    # Annotations of libraries' own classes, and those that no processor asks for, are not ours.
+    command = ["javac", "-Xlint:all,-processing,-classfile", "-Werror", "-cp", f"{libs}/*", "-d", classes]
+    shell.must_run([*command, *sources], log("javac"), 300)
 
 
 def rdkafka():
@@ -164,3 +168,18 @@ def reference_tools():
     need("java", "javac", "mvn")
     pom = HARNESS / "reference-tools.pom.xml"
     _once(TOOLS_LIBS, [pom], lambda: _maven(pom, TOOLS_LIBS))
+
+
+def streams():
+    """Kafka Streams, and the application of ours that runs on it."""
+    need("java", "javac", "mvn")
+    pom = CLIENTS / "streams" / "pom.xml"
+    _once(STREAMS_LIBS, [pom], lambda: _maven(pom, STREAMS_LIBS))
+    sources = sorted((CLIENTS / "streams").glob("*.java"))
+    _once(STREAMS_CLASSES, [*sources, pom], lambda: _javac(sources, STREAMS_LIBS, STREAMS_CLASSES))
+
+
+def connect():
+    need("java", "mvn")
+    pom = HARNESS / "connect.pom.xml"
+    _once(CONNECT_LIBS, [pom], lambda: _maven(pom, CONNECT_LIBS))

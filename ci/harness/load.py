@@ -111,11 +111,13 @@ class Sender:
             self.acknowledged[where] = number
 
         try:
-            value = value_of(plan.name, number)
-            producer.produce(plan.topic, value, partition=number % plan.partitions, on_delivery=delivered)
+            producer.produce(plan.topic, self.value(number), partition=number % plan.partitions, on_delivery=delivered)
             return True
         except BufferError:
             return False
+
+    def value(self, number):
+        return value_of(self.plan.name, number)
 
     def _on_error(self, error):
         if error.fatal():

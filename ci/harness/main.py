@@ -23,7 +23,7 @@ def parse():
     )
     parser.add_argument("--binary", default=str(MILLRACE), help="another millrace binary (nothing is built then)")
     parser.add_argument("--kills", type=int, default=30, help="of the crash step (default 30)")
-    parser.add_argument("--seed", help="of the crash step's random choices (default: a fresh one, printed)")
+    parser.add_argument("--seed", help="of the random choices of crash, streams and torture (default: a fresh one, printed)")
     return parser.parse_args()
 
 

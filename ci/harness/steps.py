@@ -254,10 +254,36 @@ class Run:
         self._program("disks", 300)
 
     def crash(self):
-        options = ["--kills", str(self.options.kills)]
-        if self.options.seed:
-            options += ["--seed", self.options.seed]
-        self._program("crash", 300 + 20 * self.options.kills, options)
+        self._program("crash", 300 + 20 * self.options.kills, ["--kills", str(self.options.kills), *self._seed()])
+
+    def _seed(self):
+        return ["--seed", self.options.seed] if self.options.seed else []
+
+    # Transactions, and what is built on them -------------------------------------------------------------------------
+
+    def streams(self):
+        install.streams()
+        self._program("streams", 600, self._seed())
+
+    def streams_long(self):
+        install.streams()
+        self._program("streams", 2400, ["--long", *self._seed()])
+
+    def connect(self):
+        install.connect()
+        self._program("connect", 600)
+
+    def connect_long(self):
+        install.connect()
+        self._program("connect", 2400, ["--long"])
+
+    def torture(self):
+        install.java()
+        self._program("torture", 600, self._seed())
+
+    def torture_long(self):
+        install.java()
+        self._program("torture", 2400, ["--long", *self._seed()])
 
     def _program(self, name, seconds_max, options=()):
         if self.options.broker == "kafka" and name in ("process", "hostile", "logtools", "disks"):
@@ -328,15 +354,23 @@ STEPS = {
     "logtools": "log verify, dump, repair and adopt on real files; Kafka's own dump tool (needs java, mvn)",
     "disks": "disks that run full, fail or cannot be written (needs root and loop devices)",
     "crash": "SIGKILL under load and restart, many times",
+    "streams": "Kafka Streams counts words exactly once while it and the broker are killed (needs java, mvn)",
+    "streams-long": "the same for several minutes, with two processes",
+    "connect": "Kafka Connect moves files, stopped and killed in the middle (needs java, mvn)",
+    "connect-long": "the same for several minutes, the broker killed too",
+    "torture": "transactions copy records exactly once while clients and the broker are killed (needs java, mvn)",
+    "torture-long": "the same for several minutes",
 }
 # Too long for every run: `ci/night` has them, and `--only`.
-AT_NIGHT = {"plants", "hostile-long"}
+AT_NIGHT = {"plants", "hostile-long", "streams-long", "connect-long", "torture-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
     ["verify", "instructions"],
     ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka", "kafka-tools"],
     # The first two want the default ports.
     ["seed", "process", "groups-restart", "hostile", "logtools", "disks", "crash"],
+    # These wait for sessions that have to end by themselves.
+    ["streams", "connect", "torture"],
 ]
 
 

@@ -4,6 +4,7 @@ import unittest
 from types import SimpleNamespace
 
 import broker
+import copies
 import instructions
 import oracle
 import steps
@@ -63,6 +64,49 @@ class Oracle(unittest.TestCase):
         self.assertEqual(oracle.parse(value), ("p", 7))
         with self.assertRaisesRegex(AssertionError, "other bytes"):
             oracle.parse(value[:-1] + bytes([value[-1] ^ 1]))
+
+
+class Copies(unittest.TestCase):
+    """One partition whose source has these numbers at offsets with gaps, as markers leave them."""
+
+    KEPT = [5, 6, 9, 12]
+    SOURCE = [(n * 2, copies.key_of(number), oracle.value_of(copies.KEPT, number)) for n, number in enumerate(KEPT)]
+    TARGET = [(offset + 1, key, copies.COPY + value) for offset, key, value in SOURCE]
+
+    def refused(self, what, call, *arguments):
+        with self.assertRaisesRegex(AssertionError, what):
+            call(*arguments)
+
+    def test_the_source_has_what_was_committed(self):
+        copies.check_source({0: self.KEPT}, {0: self.SOURCE})
+        dropped = [*self.SOURCE, (9, copies.key_of(13), oracle.value_of(copies.DROPPED, 13))]
+        self.refused("aborted", copies.check_source, {0: self.KEPT}, {0: dropped})
+        self.refused("nothing where 12 is due", copies.check_source, {0: self.KEPT}, {0: self.SOURCE[:-1]})
+        other = [(0, b"other", self.SOURCE[0][2]), *self.SOURCE[1:]]
+        self.refused("other", copies.check_source, {0: self.KEPT}, {0: other})
+
+    def test_a_copy_is_the_source_once_and_in_order(self):
+        copies.check_copy({0: self.SOURCE}, {0: self.TARGET})
+        for what, target in {
+            "nothing where .* 0 twice, 1 are not there": self.TARGET[:-1],
+            "where nothing is due.* 1 twice, 0 are not there": [*self.TARGET, self.TARGET[1]],
+            "0 twice, 0 are not there": [self.TARGET[1], self.TARGET[0], *self.TARGET[2:]],
+        }.items():
+            self.refused(what, copies.check_copy, {0: self.SOURCE}, {0: target})
+
+    def test_transactions_go_on_where_others_ended(self):
+        def check(*said):
+            copies.check_ranges({0: self.SOURCE}, {0: [(n, None, what) for n, what in enumerate(said)]})
+
+        check(b"0 3 2", b"3 7 2")
+        self.refused("begins at 0, not at 3", check, b"0 3 2", b"0 3 2", b"3 7 2")
+        self.refused("begins at 3, not at 0", check, b"3 7 2")
+        self.refused("end at 3, not at 7", check, b"0 3 2")
+        self.refused("of 3 records, not 4", check, b"0 3 2", b"3 7 1")
+
+    def test_offsets_are_behind_the_last_record(self):
+        copies.check_offsets({0: self.SOURCE, 1: []}, {0: 7})
+        self.refused("ends at", copies.check_offsets, {0: self.SOURCE}, {0: 6})
 
 
 class Listener(unittest.TestCase):
