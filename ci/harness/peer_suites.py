@@ -1,0 +1,264 @@
+"""The suites that others wrote: which package at which version, how its tests run, and which are left out and why.
+
+It starts no broker. Every test of a package runs, but for those that are named here with a reason.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import install
+import peer_proxy
+import peer_results
+import peer_sources
+import shell
+from paths import INSTALLED, VENV_PYTHON
+from peer_results import LeftOut
+
+NO_TLS = "Millrace has no TLS"
+NO_SASL = "Millrace has no authentication"
+NO_ACLS = "Millrace has no access control lists"
+NO_NEW_GROUPS = "Millrace has no groups of the new protocol (KIP-848) yet"
+NO_ADMIN_KEYS = "Millrace has not got this request of administration yet"
+NO_SHARE_GROUPS = "Millrace has no share groups yet"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """`run(suite, bootstrap, log)` gives the exit code and the outcomes."""
+
+    name: str
+    version: str
+    run: Callable
+    seconds_max: int
+    # In every run, not only with --peers.
+    always: bool = False
+    left_out: tuple = ()
+    # Of the broker.
+    options: tuple = ()
+    # Of the broker, where the tests know no other than the default one.
+    port: int = 0
+
+
+def kafka_python(suite, bootstrap, log):
+    install.python()
+    folder = peer_sources.lay_out(suite.name, peer_sources.from_pypi(suite.name, suite.version))
+    env = {
+        "KAFKA_URI": f"kafka://{bootstrap}",
+        # What it may ask of the broker.
+        "KAFKA_VERSION": "4.3.0",
+        # Where it would look for a broker to start.
+        "KAFKA_ROOT": str(folder),
+        "PYTHONPATH": str(folder),
+    }
+    report = log.with_suffix(".xml")
+    report.unlink(missing_ok=True)
+    limits = ["--timeout=60", "--timeout-method=signal"]
+    command = [VENV_PYTHON, "-m", "pytest", "-q", *limits, "-p", "no:cacheprovider", "--junitxml", report]
+    code = shell.run([*command, "test/integration"], log, suite.seconds_max, cwd=folder, env=env)
+    return code, peer_results.pytest(report)
+
+
+def crate(features=(), env=lambda bootstrap: {}, edits=()):
+    """A suite of a crate; `edits` are changes of its files: name, old and new text."""
+
+    def run(suite, bootstrap, log):
+        install.need("gcc", "g++", "make")
+        folder = peer_sources.lay_out(suite.name, peer_sources.from_crates(suite.name, suite.version))
+        for name, old, new in edits:
+            edit(folder / name, old, new)
+        environment = {
+            **env(bootstrap),
+            # One folder for all that is built over librdkafka: it is built once.
+            "CARGO_TARGET_DIR": str(INSTALLED / "rdkafka"),
+            "CARGO_PROFILE_DEV_DEBUG": "false",
+            "CARGO_TERM_COLOR": "never",
+        }
+        command = ["cargo", "test", "--locked", "--no-fail-fast", "--test", "*"]
+        command += ["--features", ",".join(features)] if features else []
+        built = shell.run([*command, "--no-run"], log.with_suffix(".build.log"), 900, cwd=folder, env=environment)
+        if built != 0:
+            raise shell.CommandFailed(f"{suite.name} was not built:\n{shell.tail(log.with_suffix('.build.log'))}")
+        # To these programs every name is a part of one.
+        arguments = [part for name in not_started(suite) for part in ("--skip", name.strip("*"))]
+        code = shell.run([*command, "--", *arguments], log, suite.seconds_max, cwd=folder, env=environment)
+        return code, peer_results.cargo(log.read_text(errors="replace"))
+
+    return run
+
+
+def go_module(module, packages, env=lambda bootstrap: {}):
+    def run(suite, bootstrap, log):
+        folder = peer_sources.lay_out(suite.name, peer_sources.from_go(module, suite.version))
+        command = ["go", "test", "-json", "-count=1", f"-timeout={suite.seconds_max}s"]
+        if names := not_started(suite):
+            command += ["-skip", go_names(names)]
+        code = shell.run([*command, *packages], log, suite.seconds_max + 300, cwd=folder, env=env(bootstrap))
+        return code, peer_results.go(log.read_text(errors="replace"))
+
+    return run
+
+
+# Where its proxies listen; the first stands before the broker that the tests know as number 1.
+PROXIED_PORT = 29091
+
+
+def sarama(suite, bootstrap, log):
+    """It wants a cluster behind proxies that can be cut; here all proxies lead to one broker."""
+    folder = peer_sources.lay_out(suite.name, peer_sources.from_go("github.com/IBM/sarama", suite.version))
+    tests = []
+    for path in folder.glob("functional_*test.go"):
+        text = path.read_text()
+        tests += re.findall(r"^func (Test\w+)\(t \*testing", text, re.MULTILINE)
+        path.write_text(re.sub(r"ReplicationFactor:( *)3,", r"ReplicationFactor:\g<1>1,", text))
+    host, port = bootstrap.rsplit(":", 1)
+    proxies = peer_proxy.serve((host, int(port)))
+    try:
+        env = {"TOXIPROXY_ADDR": f"http://127.0.0.1:{proxies.server_address[1]}", "KAFKA_VERSION": "4.0.0"}
+        command = ["go", "test", "-json", "-count=1", "-tags=functional", f"-timeout={suite.seconds_max}s"]
+        command += ["-run", go_names(tests)]
+        if names := not_started(suite):
+            command += ["-skip", go_names(names)]
+        code = shell.run([*command, "."], log, suite.seconds_max + 300, cwd=folder, env=env)
+    finally:
+        proxies.shutdown()
+    return code, peer_results.go(log.read_text(errors="replace"))
+
+
+def edit(path, old, new):
+    """Of a copy. Its time is that of this file, so that a build sees it once for each change of this table."""
+    text = path.read_text()
+    if old not in text:
+        raise shell.CommandFailed(f"{path} has no {old!r} any more")
+    path.write_text(text.replace(old, new))
+    changed = os.stat(__file__).st_mtime_ns
+    os.utime(path, ns=(changed, changed))
+
+
+def go_names(names):
+    """A regular expression of Go's: one for each level, between slashes."""
+    return "|".join(f"^{re.escape(name)}$".replace("/", "$/^").replace(r"\*", ".*") for name in names)
+
+
+def not_started(suite):
+    """Names and patterns of the tests, without their files."""
+    return [entry.tests.split("::")[-1] for entry in suite.left_out if not entry.started]
+
+
+SUITES = [
+    Suite(
+        "kafka-python",
+        "3.0.12",
+        kafka_python,
+        300,
+        always=True,
+        # As the suite would start a broker itself.
+        options=("--node-id", "0", "--set", "num.partitions=4", "--set", "group.min.session.timeout.ms=100"),
+        left_out=(
+            LeftOut("test_admin_integration.test_create_describe_delete_acls", NO_ACLS),
+            LeftOut("test_sasl_integration.*", NO_SASL),
+            LeftOut("TestSSLConnection.*", NO_TLS),
+            LeftOut("test_admin_integration.test_alter_replica_log_dirs", NO_ADMIN_KEYS),
+            LeftOut("test_admin_integration.test_describe_metadata_quorum", NO_ADMIN_KEYS),
+            LeftOut("test_consumer_integration.test_kafka_consumer_offsets_for_time_old", "is for brokers before 0.10.1"),
+        ),
+    ),
+    Suite(
+        "rdkafka",
+        "0.39.0",
+        crate(
+            ["zstd"],
+            lambda bootstrap: {"KAFKA_HOST": bootstrap, "RUST_LOG": "off"},
+            # These alone look nowhere but on the default port.
+            [("tests/test_high_producers.rs", '"bootstrap.servers", "localhost"', '"bootstrap.servers", get_bootstrap_server()')],
+        ),
+        300,
+        always=True,
+        # As its own brokers are.
+        options=("--node-id", "0", "--set", "num.partitions=3"),
+        left_out=(
+            LeftOut(
+                "test_low_producers::test_base_producer_timeout",
+                "wants a new topic to take longer than 100 ms",
+                started=False,
+            ),
+            LeftOut(
+                "test_high_producers::test_future_producer_send_full",
+                "measures the client's own time, without a broker",
+                started=False,
+            ),
+        ),
+    ),
+    Suite(
+        "rskafka",
+        "0.6.0",
+        crate([], lambda at: {"KAFKA_CONNECT": at, "TEST_INTEGRATION": "1", "TEST_BROKER_IMPL": "kafka"}),
+        300,
+        left_out=(
+            LeftOut("client::test_tls", NO_TLS),
+            LeftOut("client::test_sasl", NO_SASL, started=False),
+            LeftOut("client::test_socks5", "needs a SOCKS proxy; passes without one having done nothing", started=False),
+            LeftOut("produce_consume::*java*", "needs a JVM inside of Rust; passes without one having done nothing", started=False),
+        ),
+    ),
+    Suite(
+        "samsa",
+        "0.1.8",
+        crate([], lambda at: {"KAFKA_BROKERS": at}),
+        300,
+        left_out=tuple(
+            LeftOut(f"redpanda_adminapi_{test}", "is for the administration of another broker over HTTP", started=False)
+            for test in (
+                "get_leader_id::it_can_get_redpanda_adminapi_leader_id",
+                "transform::it_returns_not_found_when_deleting_non_existing",
+                "transform::it_can_write_then_read",
+            )
+        ),
+    ),
+    Suite(
+        "franz-go",
+        "v1.22.3",
+        go_module(
+            "github.com/twmb/franz-go",
+            ["./pkg/kgo"],
+            lambda bootstrap: {
+                "KGO_SEEDS": bootstrap,
+                "KGO_TEST_RF": "1",
+                "KGO_TEST_RECORDS": "50000",
+                "KGO_TEST_MAX_TOPIC_PARTS": "11",
+                "KGO_LOG_LEVEL": "none",
+            },
+        ),
+        600,
+        left_out=(
+            LeftOut("TestSCRAMAuth*", NO_SASL),
+            LeftOut("TestOAuthAuth", NO_SASL),
+            LeftOut("*/848*", NO_NEW_GROUPS),
+            LeftOut("Test848*", NO_NEW_GROUPS),
+            LeftOut("TestConsumeRegexShareSkipsInternal", NO_SHARE_GROUPS),
+            LeftOut("TestShareGroup*", NO_SHARE_GROUPS),
+            LeftOut("TestIssueProduceBrokerTooOldFailsRecords", "is for brokers that announce no Produce v2; Apache Kafka does, too"),
+        ),
+    ),
+    Suite(
+        "kafka-go",
+        "v0.4.51",
+        go_module(
+            "github.com/segmentio/kafka-go",
+            ["."],
+            # The newest that its own runs are for.
+            lambda _bootstrap: {"KAFKA_VERSION": "3.7.0", "KAFKA_SKIP_NETTEST": "1"},
+        ),
+        600,
+        port=9092,
+        options=("--advertise", "localhost:9092", "--set", "message.max.bytes=200000000"),
+    ),
+    Suite(
+        "sarama",
+        "v1.61.1",
+        sarama,
+        900,
+        options=("--advertise", f"127.0.0.1:{PROXIED_PORT}"),
+    ),
+]
