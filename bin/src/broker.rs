@@ -9,6 +9,7 @@ use crate::control::{readings, Answer, Control, Shards};
 use crate::dirs;
 use crate::failure::Failure;
 use crate::listeners::{Advertised, Listeners};
+use millrace_engine::api::meta::Overrides;
 use millrace_engine::api::{self, EngineConfig, EngineHandle, Mailboxes, OnFatal};
 use millrace_engine::rt::{self, ShardThreads};
 use millrace_net::{NetConfig, NetShared};
@@ -48,6 +49,7 @@ pub fn start(config: &Config, listeners: &Listeners, control: &Control) -> Resul
             .todo("`millrace check` says what to change; memlock and nofile are the usual limits.")
     })?;
     let advertised = listeners.advertised(config)?;
+    let of_flags = settings_of_flags(config, listeners, &advertised)?;
     let mut engine = engine_config(config, &advertised);
     let journal_root = engine.journal_root();
     dirs::create(&journal_root).map_err(|error| {
@@ -67,6 +69,7 @@ pub fn start(config: &Config, listeners: &Listeners, control: &Control) -> Resul
     engine
         .broker_settings
         .extend(config.broker_settings.clone());
+    engine.broker_settings.extend(of_flags);
     net.follow(&engine.broker_settings)
         .map_err(|error| Failure::new(format!("set: {error}")))?;
     let threads = (0..config.shards).map(|id| rt::ShardConfig {
@@ -194,6 +197,21 @@ fn engine_config(config: &Config, advertised: &Advertised) -> EngineConfig {
         std::process::exit(1);
     });
     engine
+}
+
+/// What has a flag of its own, by Kafka's names: tools are shown it as given at the start.
+fn settings_of_flags(
+    config: &Config,
+    listeners: &Listeners,
+    advertised: &Advertised,
+) -> Result<Overrides, Failure> {
+    let mut settings = listeners.settings(config, advertised)?;
+    settings.insert("node.id".to_string(), config.node_id.to_string());
+    settings.insert(
+        "log.dirs".to_string(),
+        config.data_dir.display().to_string(),
+    );
+    Ok(settings)
 }
 
 /// The shards as the control thread sees them.

@@ -294,7 +294,8 @@ fn check_cores(
 }
 
 /// Kafka's names of what has a flag of its own here.
-const HAVE_FLAGS: [(&str, &str); 3] = [
+const HAVE_FLAGS: [(&str, &str); 4] = [
+    ("log.dirs", "--data-dir"),
     ("node.id", "--node-id"),
     ("listeners", "--listen"),
     ("advertised.listeners", "--advertise"),

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::host::ports;
 use crate::units::HostPort;
+use millrace_engine::api::meta::Overrides;
 use std::net::TcpListener;
 
 /// Bound once, for the life of the process.
@@ -100,6 +101,22 @@ impl Listeners {
         })
     }
 
+    /// The same as the settings that Kafka has for it, which tools are shown as given at the start.
+    pub fn settings(&self, config: &Config, advertised: &Advertised) -> Result<Overrides, Failure> {
+        let mut listeners = Vec::with_capacity(self.of_node.len());
+        for (wanted, bound) in config.listen.iter().zip(&self.of_node) {
+            let bound = HostPort::new(&wanted.host, bound_port(bound)?);
+            listeners.push(format!("PLAINTEXT://{bound}"));
+        }
+        Ok(Overrides::from([
+            ("listeners".to_string(), listeners.join(",")),
+            (
+                "advertised.listeners".to_string(),
+                format!("PLAINTEXT://{}", advertised.node),
+            ),
+        ]))
+    }
+
     fn advertised_host(&self, config: &Config, port: u16) -> Result<String, Failure> {
         if let Some(wanted) = &config.advertise {
             return Ok(wanted.host.clone());
@@ -184,5 +201,20 @@ mod tests {
 
         let (listeners, told) = advertised(None, false);
         assert!(told.core_ports.is_empty() && listeners.of_shards.is_empty());
+    }
+
+    #[test]
+    fn tools_are_shown_the_addresses_that_are_bound_and_told() {
+        let config = config("127.0.0.1:0", Some("[::2]:1000"), false);
+        let listeners = Listeners::bind(&config).unwrap();
+        let told = listeners.advertised(&config).unwrap();
+        let settings = listeners.settings(&config, &told).unwrap();
+        let port = bound_port(&listeners.of_node[0]).unwrap();
+        assert_eq!(
+            settings["listeners"],
+            format!("PLAINTEXT://127.0.0.1:{port}")
+        );
+        assert_eq!(settings["advertised.listeners"], "PLAINTEXT://[::2]:1000");
+        assert_eq!(settings.len(), 2);
     }
 }

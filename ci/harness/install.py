@@ -33,6 +33,8 @@ DEBIAN_PACKAGES = {
     "git": ["git"],
     "make": ["make"],
     "gcc": ["gcc", "g++", "libc6-dev"],
+    "g++": ["g++"],
+    "go": ["golang-go"],
     "losetup": ["mount"],
     "mount": ["mount"],
     "umount": ["mount"],

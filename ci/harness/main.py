@@ -14,6 +14,7 @@ from steps import AT_NIGHT, LANES, STEPS, Options, Run
 def parse():
     parser = argparse.ArgumentParser(prog="ci/test", description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", choices=STEPS, help="run this step (repeatable)")
+    parser.add_argument("--peers", action="store_true", help="run the tests of other projects' packages, all of them")
     parser.add_argument("--list", action="store_true", help="list the steps")
     parser.add_argument(
         "--broker",
@@ -39,8 +40,8 @@ def main():
     if IN_CI:
         # Nothing is built twice there.
         os.environ.setdefault("CARGO_INCREMENTAL", "0")
-    if arguments.only:
-        in_order(arguments.only, run)
+    if arguments.only or arguments.peers:
+        in_order((arguments.only or []) + ["peers-all"] * arguments.peers, run)
     else:
         everything(run)
     return report.finish()

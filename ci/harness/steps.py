@@ -42,7 +42,7 @@ class Run:
 
     def harness(self):
         log = LOGS / "harness.log"
-        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile", "test_bench"]
+        command = [sys.executable, "-m", "unittest", "-v", "test_harness", "test_hostile", "test_peers", "test_bench"]
         env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT / "perf" / "bench")}
         code = shell.run(command, log, 60, cwd=HARNESS, env=env)
         text = log.read_text(errors="replace")
@@ -169,6 +169,15 @@ class Run:
         suite = CLIENTS / "python" / "suite_kafka_tools.py"
         env = {"TOOLS_LIBS": str(install.TOOLS_LIBS), "TOOLS_RUNNER": str(CLIENTS / "tools" / "Tools.java")}
         self._suite("kafka-tools", [VENV_PYTHON, suite], env=env)
+
+    def peers(self):
+        """The part of `peers-all` that every run has."""
+        install.python()
+        self._program("peers", 900)
+
+    def peers_all(self):
+        install.python()
+        self._program("peers", 3600, ["--all"])
 
     def _suite(self, name, command, env=None, brokers=1):
         """Runs a client suite against a broker of its own, whose clean stop is one more test.
@@ -347,6 +356,8 @@ STEPS = {
     "java": "client suite (needs java, mvn)",
     "rdkafka": "client suite (Rust over librdkafka)",
     "kafka-tools": "Kafka's own command-line tools (needs java, mvn)",
+    "peers": "the tests that other projects ship in their packages: kafka-python, the crate rdkafka",
+    "peers-all": "all of them; also as --peers (needs go)",
     "process": "start, stop, locks, signals of the real process",
     "groups-restart": "offsets and members of consumer groups when the broker stops or is killed",
     "hostile": "garbage, half frames, bombs, ten thousand connections, clients that never read: each harms only itself",
@@ -362,11 +373,11 @@ STEPS = {
     "torture-long": "the same for several minutes",
 }
 # Too long for every run: `ci/night` has them, and `--only`.
-AT_NIGHT = {"plants", "hostile-long", "streams-long", "connect-long", "torture-long"}
+AT_NIGHT = {"plants", "hostile-long", "peers-all", "streams-long", "connect-long", "torture-long"}
 # What mostly waits for clients and processes leaves the processor to others: these run beside each other, after the rest.
 LANES = [
     ["verify", "instructions"],
-    ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka", "kafka-tools"],
+    ["kafka-python", "confluent", "aiokafka", "kafkajs", "java", "rdkafka", "kafka-tools", "peers"],
     # The first two want the default ports.
     ["seed", "process", "groups-restart", "hostile", "logtools", "disks", "crash"],
     # These wait for sessions that have to end by themselves.

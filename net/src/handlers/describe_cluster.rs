@@ -2,7 +2,7 @@
 //! Does not know how nodes join.
 //! Invariant: only what clients can reach is shown.
 
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::shard::ShardNet;
 use crate::wire::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
@@ -46,6 +46,10 @@ pub(crate) async fn handle(
         cluster_id: image.cluster_id.clone().into(),
         controller_id: faces.controller(),
         brokers: brokers.collect(),
+        cluster_authorized_operations: allowed::if_asked(
+            request.include_cluster_authorized_operations,
+            allowed::WITH_CLUSTER,
+        ),
         ..Default::default()
     }
 }

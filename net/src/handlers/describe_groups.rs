@@ -2,7 +2,7 @@
 //! Does not know what members say of themselves.
 //! Invariant: every group asked for is answered, in the order of the request.
 
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::describe_groups::{
@@ -25,9 +25,14 @@ pub(crate) async fn handle(
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
+    let operations = allowed::if_asked(request.include_authorized_operations, allowed::WITH_GROUP);
     let one = |group: Str| async move {
         let described = shard.broker.describe_group(group.to_string()).await;
-        answer(group, described, version)
+        let mut known = answer(group, described, version);
+        if known.error_code == 0 {
+            known.authorized_operations = operations;
+        }
+        known
     };
     DescribeGroupsResponse {
         groups: super::for_each(request.groups, one).await,

@@ -2,7 +2,7 @@
 //! Does not know how the image is kept.
 //! Invariant: following the cursors shows every partition once, in the order of names and numbers.
 
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::describe_topic_partitions::{
@@ -135,6 +135,8 @@ impl Page<'_> {
                 topic_id: Uuid::from_bytes(topic.id.0),
                 is_internal: topic.internal,
                 partitions: shown,
+                // Kafka does not wait to be asked here.
+                topic_authorized_operations: allowed::WITH_TOPIC,
                 ..Default::default()
             });
         if next < topic.partitions.len() {

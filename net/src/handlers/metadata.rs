@@ -3,7 +3,7 @@
 //! Invariant: the answer is taken from one image, later than every topic this request created.
 
 use super::admin::{self, NewTopic};
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::cores::Faces;
 use crate::shard::ShardNet;
 use crate::wire::metadata::{
@@ -106,8 +106,17 @@ pub(crate) async fn handle(
         cluster_id: Some(image.cluster_id.clone().into()),
         controller_id: faces.controller(),
         topics,
+        cluster_authorized_operations: allowed::if_asked(
+            request.include_cluster_authorized_operations,
+            allowed::WITH_CLUSTER,
+        ),
         ..Default::default()
     };
+    if request.include_topic_authorized_operations {
+        // Also of topics that are not there, but not of ids that nothing has.
+        let named = response.topics.iter_mut().filter(|t| t.name.is_some());
+        named.for_each(|topic| topic.topic_authorized_operations = allowed::WITH_TOPIC);
+    }
     if version < TOPIC_ID_VERSION_MIN {
         response
             .topics

@@ -5,6 +5,7 @@
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod admin;
+mod allowed;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;

@@ -2,6 +2,7 @@
 //! Does not know the real runtime (a test of its own).
 //! Invariant: one binary, so that what the tests share is compiled once and used by all.
 
+mod allowed;
 mod bounds;
 mod configs;
 mod connection;
