@@ -9,6 +9,7 @@ use crate::control::{readings, Answer, Control, Shards};
 use crate::dirs;
 use crate::failure::Failure;
 use crate::listeners::{Advertised, Listeners};
+use crate::memory;
 use millrace_engine::api::meta::Overrides;
 use millrace_engine::api::{self, EngineConfig, EngineHandle, Mailboxes, OnFatal};
 use millrace_engine::rt::{self, ShardThreads};
@@ -189,7 +190,7 @@ fn engine_config(config: &Config, advertised: &Advertised) -> EngineConfig {
     engine.node_id = config.node_id;
     engine.advertised_host = advertised.node.host.clone();
     engine.advertised_port = advertised.node.port;
-    engine.memory_bytes = config.memory_bytes;
+    engine.memory_bytes = memory::without_fixed(config.memory_bytes);
     engine.disk_reserve_bytes = config.disk_reserve_bytes;
     engine.on_fatal = OnFatal::new(|reason| {
         // Nothing is acknowledged any more: the one way back is to start again and recover.

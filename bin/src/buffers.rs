@@ -17,9 +17,11 @@ const SLICES_PER_PAGE: usize = PAGE_BYTES / SLICE_BYTES;
 const RESERVED_BYTES: usize = 256 << 30;
 const SLICES: usize = RESERVED_BYTES / SLICE_BYTES;
 const PAGES: usize = RESERVED_BYTES / PAGE_BYTES;
-/// Empty pages kept behind a burst, and made before a rise.
-const EMPTY_PAGES_KEPT: usize = 8;
-const PAGES_AHEAD: usize = 4;
+/// Empty pages kept behind a burst at the most, and made before a rise.
+const EMPTY_PAGES_KEPT_MAX: usize = 8;
+const PAGES_AHEAD_MAX: usize = 4;
+/// Memory for each page kept: they come on top of what is used, and are little of it.
+const MEMORY_PER_PAGE_KEPT: u64 = 64 << 20;
 const WORD: usize = u64::BITS as usize;
 
 pub static BUFFERS: Buffers = Buffers {
@@ -36,6 +38,9 @@ pub struct Buffers {
 struct State {
     /// Of the reserved addresses, at a page boundary; 0 where there are none.
     base: usize,
+    /// Empty pages kept, and made ahead.
+    kept: usize,
+    ahead: usize,
     /// One bit for each slice.
     used: [u64; SLICES / WORD],
     /// Slices in use of each page.
@@ -54,6 +59,8 @@ impl State {
     const fn new() -> State {
         State {
             base: 0,
+            kept: 0,
+            ahead: 0,
             used: [0; SLICES / WORD],
             count: [0; PAGES],
             resident: [false; PAGES],
@@ -131,7 +138,7 @@ impl State {
             if self.count[page] > 0 {
                 continue;
             }
-            if self.empty < EMPTY_PAGES_KEPT {
+            if self.empty < self.kept {
                 self.empty += 1;
                 continue;
             }
@@ -144,7 +151,7 @@ impl State {
 
     /// A page without memory that will be wanted soon.
     fn next_to_make(&self) -> Option<usize> {
-        let soon = self.end..(self.end + PAGES_AHEAD).min(PAGES);
+        let soon = self.end..(self.end + self.ahead).min(PAGES);
         soon.into_iter().find(|&page| !self.resident[page])
     }
 }
@@ -154,8 +161,9 @@ impl Buffers {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// From now on there are buffers. False, and nothing changes, where the system has no such addresses to give.
-    pub fn open(&self) -> bool {
+    /// From now on there are buffers, for a process that is to take `memory_bytes` in all. False, and nothing changes, where
+    /// the system has no such addresses to give.
+    pub fn open(&self, memory_bytes: u64) -> bool {
         let mut state = self.lock();
         if state.base != 0 {
             return true;
@@ -172,6 +180,9 @@ impl Buffers {
         // SAFETY: those addresses; where it fails the pages are ordinary ones.
         unsafe { libc::madvise(base as *mut _, RESERVED_BYTES, libc::MADV_HUGEPAGE) };
         state.base = base;
+        let kept = usize::try_from(memory_bytes / MEMORY_PER_PAGE_KEPT).unwrap_or(usize::MAX);
+        state.kept = kept.clamp(1, EMPTY_PAGES_KEPT_MAX);
+        state.ahead = (kept / 2).clamp(1, PAGES_AHEAD_MAX);
         true
     }
 
@@ -235,10 +246,12 @@ mod tests {
     fn state() -> Box<State> {
         let mut boxed = Box::<State>::new_uninit();
         // SAFETY: all zeros is what `new` gives.
-        unsafe {
+        let mut state = unsafe {
             boxed.as_mut_ptr().write_bytes(0, 1);
             boxed.assume_init()
-        }
+        };
+        state.kept = EMPTY_PAGES_KEPT_MAX;
+        state
     }
 
     #[test]
@@ -262,7 +275,7 @@ mod tests {
                     0
                 };
                 let (first, slices) = held.remove(at);
-                state.empty = state.empty.min(EMPTY_PAGES_KEPT - 1);
+                state.empty = state.empty.min(state.kept - 1);
                 state.give_back(first, slices);
             }
             most = most.max(state.end);
@@ -278,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_buffer_keeps_what_is_written_and_pages_come_and_go() {
-        assert!(BUFFERS.open() && BUFFERS.open());
+        // A budget of which two empty pages are kept.
+        assert!(BUFFERS.open(128 << 20) && BUFFERS.open(128 << 20));
         let mut taken: Vec<*mut u8> = (0..60).map(|_| BUFFERS.take(16).unwrap()).collect();
         for (fill, &buffer) in (0u8..).zip(&taken) {
             // SAFETY: the buffer is ours and has that size.
@@ -295,10 +309,7 @@ mod tests {
         }
         let state = BUFFERS.lock();
         let resident = state.resident.iter().filter(|&&r| r).count();
-        assert!(
-            (1..=EMPTY_PAGES_KEPT).contains(&resident),
-            "{resident} pages kept"
-        );
+        assert!((1..=2).contains(&resident), "{resident} pages kept");
         assert_eq!(state.empty, resident);
         drop(state);
         let mut other = [0u8; 8];

@@ -37,7 +37,7 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     let nofile = limits::raise_nofile();
     tracing::debug!("{nofile} files may be open");
 
-    memory::prepare_buffers().map_err(|error| {
+    memory::prepare_buffers(config.memory_bytes).map_err(|error| {
         Failure::new(format!("cannot start a thread: {error}"))
             .todo("Raise the limit of processes and threads (`ulimit -u`).")
     })?;
