@@ -192,6 +192,7 @@ mod tests {
         let asker = || Asker {
             client_id: "c".into(),
             address: [127, 0, 0, 1].into(),
+            share: Default::default(),
         };
         let all = asked(joining(), asker());
         assert_eq!((&*all.group, &*all.member, all.epoch), ("g", "m", 0));
