@@ -56,7 +56,12 @@ fn assigned(response: &ConsumerGroupHeartbeatResponse) -> Option<Vec<TopicPartit
 #[test]
 fn a_group_lives_from_its_first_member_to_its_deletion() {
     with_broker(|mut client| async move {
-        let served = client.call(&ApiVersionsRequest::default(), 4).await;
+        let request = ApiVersionsRequest {
+            client_software_name: "test".into(),
+            client_software_version: "1".into(),
+            ..Default::default()
+        };
+        let served = client.call(&request, 4).await;
         let features = served.finalized_features.iter();
         let mut features = features.map(|f| (&*f.name, f.max_version_level));
         assert!(features.any(|feature| feature == ("group.version", 1)));

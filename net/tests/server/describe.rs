@@ -113,13 +113,15 @@ fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
             // Clients of groups: whoever knows topic ids commits by them.
             assert_eq!((range(8), range(9)), (Some((2, 10)), Some((1, 10))));
             assert_eq!(range(11), Some((0, 9)));
-            // No receiver of telemetry, no groups of the new protocol, nothing of KRaft.
-            for key in [4, 17, 52, 53, 68, 71, 72] {
+            // Groups of both protocols.
+            assert_eq!((range(68), range(69)), (Some((0, 1)), Some((0, 1))));
+            // No receiver of telemetry, nothing of KRaft.
+            for key in [4, 17, 52, 53, 71, 72] {
                 assert_eq!(range(key), None, "key {key}");
             }
-            // By the level of a feature clients choose how they write transactions.
+            // By the levels of features clients choose how they write transactions and are in groups.
             let levels = response.finalized_features.len();
-            assert_eq!(levels, usize::from(version >= 3));
+            assert_eq!(levels, 3 * usize::from(version >= 3));
         }
     });
 }
