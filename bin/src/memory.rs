@@ -97,7 +97,8 @@ mod tests {
         let mappings = "20000000000-20040000000 rw-p 00000000 00:00 0 \nSize: 1048576 kB\nVmFlags: rd wr mr hg\n\
             55aa00000000-55aa00001000 r--p 00000000 fe:00 12  /bin/a-b c\nRss: 4 kB\nVmFlags: rd mr\n\
             7f0000000000-7f0000200000 rw-p 00000000 00:00 0\nVmFlags: rd hgx nh\n";
-        assert_eq!(asking(mappings), [0x200_0000_0000..0x200_4000_0000]);
+        let arena = 0x200_0000_0000..0x200_4000_0000;
+        assert_eq!(asking(mappings), [arena]);
         assert!(asking("").is_empty());
     }
 
