@@ -73,6 +73,22 @@ class Cases:
         demand(broker.answers(first.bootstrap), "the first one still serves")
         first.stop()
 
+    def large_groups_are_shared_out(self):
+        """Members of both protocols come, leave, come back and vanish; each time every partition gets exactly one."""
+        names = ["session.timeout.ms=6000", "min.session.timeout.ms=6000", "heartbeat.interval.ms=500"]
+        settings = [f"group.consumer.{name}" for name in [*names, "min.heartbeat.interval.ms=500"]]
+        settings.append("group.initial.rebalance.delay.ms=100")
+        process = self.broker(options=[word for setting in settings for word in ("--set", setting)])
+        process.start()
+        size = ["--members", "30", "--movers", "5", "--partitions", "100"]
+        timing = ["--session-timeout", "6", "--heartbeat-interval", "0.5", "--timeout", "60"]
+        for protocol in ("classic", "consumer"):
+            where = ["--bootstrap", process.bootstrap, "--topic", f"of-{protocol}", "--protocol", protocol]
+            command = [str(self.binary), "perf", "groups", *where, *size, *timing]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False)
+            demand(done.returncode == 0, f"{protocol}: {done.stdout}{done.stderr}")
+        process.stop()
+
     def stop_under_load(self, how):
         """The signal while producers send; then everything acknowledged is there."""
         process = self.broker(port=broker.free_port())
@@ -248,6 +264,7 @@ def main():
     try:
         lines.case("second_on_the_same_data", cases.second_on_the_same_data)
         lines.case("second_on_the_same_port", cases.second_on_the_same_port)
+        lines.case("large_groups_are_shared_out", cases.large_groups_are_shared_out)
         lines.case("sigterm_under_load", lambda: cases.stop_under_load(signal.SIGTERM))
         lines.case("sigint_under_load", lambda: cases.stop_under_load(signal.SIGINT))
         lines.case("stop_with_a_waiting_reader", cases.stop_with_a_waiting_reader)
