@@ -47,18 +47,33 @@ pub struct Transactions {
     awaited: HashMap<i64, i16>,
 }
 
+/// What a partition has of a producer's transaction that is to get a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Before {
+    /// Batches of it.
+    Open,
+    /// It was told of it, and no marker has come since.
+    Awaited,
+    /// Nothing.
+    Nothing,
+}
+
 impl Transactions {
-    /// Whether the producer has an open transaction of this epoch; where it has not, it may begin one until the next marker.
-    pub fn await_batch(&mut self, producer_id: i64, epoch: i16) -> bool {
+    /// What there is of the producer's transaction of this epoch; where it is not open, the producer may begin it until the
+    /// next marker.
+    pub fn await_batch(&mut self, producer_id: i64, epoch: i16) -> Before {
         if self.is_open(producer_id, epoch) {
-            return true;
+            return Before::Open;
+        }
+        if self.awaited.get(&producer_id) == Some(&epoch) {
+            return Before::Awaited;
         }
         if self.awaited.len() >= PRODUCERS_PER_PARTITION_MAX {
             // Whoever is left out is told to begin anew.
             self.awaited.clear();
         }
         self.awaited.insert(producer_id, epoch);
-        false
+        Before::Nothing
     }
 
     fn is_open(&self, producer_id: i64, epoch: i16) -> bool {
@@ -291,11 +306,14 @@ mod tests {
         let mut t = Transactions::default();
         let refused = |t: &Transactions| t.check(&header(1, 40)).is_err();
         assert!(refused(&t), "nobody asked its coordinator");
-        assert!(!t.await_batch(1, 0));
+        assert_eq!(t.await_batch(1, 0), Before::Nothing);
+        assert_eq!(t.await_batch(1, 0), Before::Awaited);
         t.ended(1, 10, false, 10, 0);
         assert!(refused(&t), "a marker came between");
+        assert_eq!(t.await_batch(1, 0), Before::Nothing);
         begin(&mut t, 1, 11);
-        assert!(t.await_batch(1, 0) && !refused(&t));
+        assert_eq!(t.await_batch(1, 0), Before::Open);
+        assert!(!refused(&t));
         let mut plain = header(1, 12);
         plain.attributes = 0;
         assert!(t.check(&plain).is_err(), "not of the transaction");

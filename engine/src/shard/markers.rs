@@ -8,6 +8,7 @@ use super::Shard;
 use crate::api::{AbortedTransaction, Fetched, RecordChunk, TxnMarker};
 use crate::coord::txn::Producer;
 use crate::error::PartitionError;
+use crate::log::transactions::Before;
 use crate::log::Partition;
 use crate::types::batch::BatchHeader;
 use crate::types::{Offset, PartitionId};
@@ -52,13 +53,12 @@ impl Shard {
         Ok(accepted.appended.base_offset)
     }
 
-    /// Whether a producer's transaction is open in a partition; where it is not, it may be begun there until the next
-    /// marker.
+    /// What a partition has of a producer's transaction; where it is not open, it may be begun there until the next marker.
     pub(super) async fn await_batch(
         self: &Rc<Self>,
         id: PartitionId,
         producer: Producer,
-    ) -> Result<bool, PartitionError> {
+    ) -> Result<Before, PartitionError> {
         let owner = id.shard(self.shards);
         let asked = self.at(owner, move |shard| async move {
             let partition = shard.partition(id)?;

@@ -9,6 +9,7 @@ use crate::coord::txn::{
 };
 use crate::coord::{CommitInTxn, GroupError, OffsetToCommit};
 use crate::error::PartitionError;
+use crate::log::transactions::Before;
 use crate::rt;
 use crate::types::PartitionId;
 use std::collections::BTreeSet;
@@ -24,6 +25,9 @@ const OFFSET_BYTES: usize = 128;
 /// How long a batch waits for the markers of the transaction before its own: mostly that takes a flush or two, and clients
 /// wait longer before they try again.
 const CONCURRENT_WAIT: Duration = Duration::from_millis(100);
+
+/// How often a coordinator is asked again because a marker has come meanwhile.
+const MARKERS_BETWEEN_MAX: usize = 3;
 
 impl Shard {
     /// Runs `f` on the shard that owns the id.
@@ -190,23 +194,39 @@ impl Shard {
         partitions: Vec<PartitionId>,
         membership: Membership,
     ) -> Vec<Result<(), TxnError>> {
-        // They are asked before the coordinator is, so that a marker that comes between is noticed.
-        let asked = partitions
-            .iter()
-            .map(|id| self.await_batch(*id, of.producer));
-        let open = rt::join_all(asked).await;
-        let to_join = partitions.iter().zip(&open);
-        let to_join = to_join.filter(|(_, open)| matches!(open, Ok(false)));
-        let to_join: Vec<PartitionId> = to_join.map(|(id, _)| *id).collect();
-        let mut joined = self.join_all(of, &to_join, membership).await.into_iter();
-        let result = |open: Result<bool, PartitionError>| match open {
-            Ok(true) => Ok(()),
-            Ok(false) => joined.next().expect("one result for each that is joined"),
-            // What is wrong is told when it is appended to.
-            Err(PartitionError::Unknown) => Ok(()),
-            Err(_) => Err(TxnError::NotAvailable),
-        };
-        open.into_iter().map(result).collect()
+        let mut results = vec![Ok(()); partitions.len()];
+        let mut left: Vec<usize> = (0..partitions.len()).collect();
+        for round in 0..=MARKERS_BETWEEN_MAX {
+            // They are asked before the coordinator is, so that a marker that comes between is noticed: that of the
+            // transaction before, for which the coordinator waits. Then what it says is about what is no longer so.
+            let asked = left
+                .iter()
+                .map(|at| self.await_batch(partitions[*at], of.producer));
+            let before = rt::join_all(asked).await;
+            let mut to_join = Vec::new();
+            for (at, before) in left.into_iter().zip(before) {
+                match before {
+                    Ok(Before::Open) => {}
+                    Ok(Before::Awaited) if round > 0 => {}
+                    Ok(Before::Awaited | Before::Nothing) => to_join.push(at),
+                    // What is wrong is told when it is appended to.
+                    Err(PartitionError::Unknown) => {}
+                    Err(_) => results[at] = Err(TxnError::NotAvailable),
+                }
+            }
+            let ids: Vec<PartitionId> = to_join.iter().map(|at| partitions[*at]).collect();
+            let joined = self.join_all(of.clone(), &ids, membership).await;
+            to_join
+                .iter()
+                .zip(joined)
+                .for_each(|(at, joined)| results[*at] = joined);
+            left = to_join;
+            left.retain(|at| results[*at].is_ok());
+            if left.is_empty() {
+                break;
+            }
+        }
+        results
     }
 
     /// The coordinator's word on partitions that nothing of the transaction is in yet.

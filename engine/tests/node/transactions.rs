@@ -215,6 +215,39 @@ fn what_was_committed_is_read_whenever_the_power_goes() {
 }
 
 #[test]
+fn a_transaction_begins_while_the_one_before_is_still_being_ended() {
+    for seed in 0..40 {
+        let sim = Sim::new(seed, SimConfig::default());
+        sim.block_on(async move {
+            let brokers = start(1 + (seed % 3) as usize).await;
+            let broker = &brokers[0];
+            let mut producer = init(broker, "id").await;
+            let mut expected = Vec::new();
+            for fill in b'a'..b'i' {
+                for index in 0..PARTITIONS {
+                    // A client tries again while its coordinator is busy, and gives up at anything else.
+                    let concurrent = TxnError::ConcurrentTransactions.to_string();
+                    loop {
+                        match write(broker, "id", producer, index, fill, 0).await {
+                            Ok(_) => break,
+                            Err(why) => assert_eq!(why, concurrent, "seed {seed}, partition {index}"),
+                        }
+                    }
+                }
+                let commit = fill % 3 != 0;
+                producer = end(broker, "id", producer, commit).await;
+                expected.extend(commit.then_some(fill));
+            }
+            is_over(broker, "id").await;
+            for index in 0..PARTITIONS {
+                assert_eq!(committed(broker, index).await, expected, "seed {seed}");
+            }
+            node::close(&brokers).await;
+        });
+    }
+}
+
+#[test]
 fn a_reader_far_behind_is_told_only_what_was_aborted_of_what_it_gets() {
     let sim = Sim::new(1, SimConfig::default());
     sim.block_on(async {
