@@ -117,9 +117,9 @@ fn nothing_is_advertised_that_clients_would_take_for_more_than_it_is() {
             for key in [4, 17, 52, 53, 57, 68, 71, 72] {
                 assert_eq!(range(key), None, "key {key}");
             }
-            // By the level of a feature clients choose how they write transactions.
+            // By the levels of features clients choose how they write transactions, and whether there are share groups.
             let levels = response.finalized_features.len();
-            assert_eq!(levels, usize::from(version >= 3));
+            assert_eq!(levels, if version >= 3 { 2 } else { 0 });
         }
     });
 }
