@@ -428,7 +428,7 @@ fn states_are_kept_as_updates_and_now_and_then_as_a_whole() {
     let refused = states.write(&key, &late, 9, &mut log);
     assert_eq!(refused, Err(ShareError::FencedStateEpoch));
     assert_eq!(states.read(&key).unwrap().start, 3);
-    states.delete(&[key.clone()], &mut log).unwrap();
+    states.delete(std::slice::from_ref(&key), &mut log).unwrap();
     assert_eq!((states.read(&key), replayed(&log).read(&key)), (None, None));
     assert_eq!(states.bytes(), 0);
 }
@@ -450,7 +450,7 @@ fn what_the_log_refuses_is_not_so() {
     let refused = states.write(&key, &write, 9, &mut log);
     assert_eq!(refused, Err(ShareError::NotAvailable));
     assert_eq!(states.read(&key).unwrap().start, 10);
-    assert!(states.delete(&[key.clone()], &mut log).is_err());
+    assert!(states.delete(std::slice::from_ref(&key), &mut log).is_err());
     assert!(states.read(&key).is_some());
 }
 
