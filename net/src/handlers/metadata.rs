@@ -147,6 +147,7 @@ async fn create_missing(
 ) -> HashMap<String, ErrorCode> {
     let mut missing: Vec<&str> = topics
         .iter()
+        .filter(|topic| topic.topic_id.is_nil())
         .filter_map(|topic| topic.name.as_deref())
         // The broker's own topics come with what needs them, not because somebody looks.
         .filter(|name| image.topic(name).is_none() && !names::is_internal(name))
@@ -173,7 +174,9 @@ fn one_topic(
     wanted: MetadataRequestTopic,
     failures: &HashMap<String, ErrorCode>,
 ) -> MetadataResponseTopic {
-    let Some(name) = wanted.name else {
+    // Who asks by id may leave the name empty, rather than null: the Java client does.
+    let by_name = wanted.name.filter(|_| wanted.topic_id.is_nil());
+    let Some(name) = by_name else {
         return match faces
             .image
             .topic_by_id(TopicId(wanted.topic_id.into_bytes()))

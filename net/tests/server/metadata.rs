@@ -95,6 +95,14 @@ fn metadata_by_id_from_version_12() {
             (100, None)
         );
         assert_eq!(response.topics[1].topic_id, Uuid::from_u128(77));
+        // The Java client has an empty name beside the id.
+        let empty = MetadataRequestTopic {
+            topic_id: id,
+            name: Some("".into()),
+        };
+        let response = client.call(&ask(Some(vec![empty]), true), 12).await;
+        let topic = &response.topics[0];
+        assert_eq!((topic.error_code, topic.name.as_deref()), (0, Some("a")));
         let early = client.call(&ask(Some(vec![by_id(id)]), true), 10).await;
         assert_eq!(early.topics[0].error_code, 42);
     });
