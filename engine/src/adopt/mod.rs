@@ -1,5 +1,5 @@
 //! Owns taking cleanly stopped log directories of Apache Kafka into a data directory.
-//! Does not know the command line; the caller holds the lock of the data directory.
+//! Does not know the command line; the caller holds the lock of the data directory, and has made its name durable.
 //! Invariant: until everything is in place a marker keeps every broker from serving any of it, and an
 //! adoption that was cut short may be repeated.
 
@@ -107,7 +107,8 @@ async fn marker(data_dir: &Path) -> io::Result<Option<Marker>> {
     }
 }
 
-/// Takes the directories in.
+/// Takes the directories in. The data directory is there, and its name is durable: an attempt that was killed may have left
+/// a name that is not, and whoever finds a folder does not flush its name again.
 ///
 /// # Errors
 /// What stands in the way; after [`AdoptError::Refused`] nothing was changed.
@@ -132,7 +133,6 @@ pub async fn adopt(options: &Options) -> Result<Report, AdoptError> {
     if !plan.problems.is_empty() {
         return Err(AdoptError::Refused(plan.problems));
     }
-    rt::fs::create_dir_all(&options.data_dir).await?;
     let text = serde_json::to_vec(&ours).map_err(io::Error::other)?;
     rt::fs::write_atomic(&options.data_dir.join(MARKER), &text).await?;
     let report = target.take(plan, manifest).await?;
