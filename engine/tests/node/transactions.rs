@@ -230,7 +230,9 @@ fn a_transaction_begins_while_the_one_before_is_still_being_ended() {
                     loop {
                         match write(broker, "id", producer, index, fill, 0).await {
                             Ok(_) => break,
-                            Err(why) => assert_eq!(why, concurrent, "seed {seed}, partition {index}"),
+                            Err(why) => {
+                                assert_eq!(why, concurrent, "seed {seed}, partition {index}")
+                            }
                         }
                     }
                 }

@@ -52,7 +52,9 @@ impl Board {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A member that panicked is reported when it is joined.
-        self.state.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.state
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     /// A phase begins.

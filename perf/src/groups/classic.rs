@@ -7,7 +7,9 @@ use crate::client::Client;
 use crate::error::PerfError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millrace_net::wire::heartbeat::HeartbeatRequest;
-use millrace_net::wire::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
+use millrace_net::wire::join_group::{
+    JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
+};
 use millrace_net::wire::leave_group::{LeaveGroupRequest, MemberIdentity};
 use millrace_net::wire::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use millrace_net::wire::{ErrorCode, Str};
