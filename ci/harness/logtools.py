@@ -1,8 +1,8 @@
 """The operator's log tools on real files: adopting what Apache Kafka wrote, Kafka's tool on what Millrace wrote, damage.
 
-(a) Kafka writes, stops, is adopted and served: every record comes back as it was. (b) Millrace writes and rolls: Kafka's
-DumpLogSegments and `millrace log dump` agree. (c) Flipped bytes in stopped directories are named by `log verify`, and
-`log repair` mends what can be mended.
+(a) Kafka writes, stops, is adopted and served: every record comes back as it was. (b) Millrace writes, rolls and compacts:
+Kafka's DumpLogSegments and `millrace log dump` agree. (c) Flipped bytes in stopped directories are named by `log verify`,
+and `log repair` mends what can be mended.
 """
 
 import argparse
@@ -260,6 +260,50 @@ class Cases:
                 demand("ismatch" not in said and "not found" not in said.lower(), f"{index}: {said[-800:]}")
         return f"{batches} batches in {len(logs)} segments"
 
+    def compacted(self):
+        """Compaction goes on until every key has one record; clients read it, and both tools agree on its segments."""
+        setting = "log.cleaner.backoff.ms=50"
+        process = self.broker(options=["--shards", "1", "--set", setting])
+        process.start()
+        config = {"cleanup.policy": "compact", "segment.bytes": SEGMENT_BYTES, "min.cleanable.dirty.ratio": "0.01"}
+        create(process.bootstrap, {"latest": 1}, config)
+        last = {}
+        for start, codec in enumerate(CODECS):
+            producer = Producer({"bootstrap.servers": process.bootstrap, "compression.type": codec, "linger.ms": 5,
+                                 "enable.idempotence": codec != "gzip", "batch.num.messages": 100})  # fmt: skip
+            for number in range(start * 4000, start * 4000 + 4000):
+                # Of the first keys all are written once only.
+                key = f"key{number % 500 if number > 600 else number}".encode()
+                last[key] = value_of("latest", number)
+                producer.produce("latest", last[key], key=key, partition=0)
+            demand(producer.flush(60) == 0, "delivered")
+        deadline = time.monotonic() + 120
+        while True:
+            _, high, records = read(process.bootstrap, "latest", 0)
+            offsets = [r[0] for r in records]
+            demand(offsets == sorted(set(offsets)), "offsets grow")
+            demand({r[2]: r[3] for r in records} == last, "the last record of every key is read")
+            if len(records) < high / 4:
+                break
+            demand(time.monotonic() < deadline, f"{len(records)} records of {high} are left")
+        process.stop()
+        self.tool("log", "verify", process.data_dir)
+        folder = process.data_dir / "topics" / "latest-0"
+        batches = 0
+        for log in sorted(folder.glob("*.log")):
+            ours = self.dumped(log)
+            theirs = self.dumped_by_kafka(log)
+            demand(ours == theirs, f"{log}: DumpLogSegments says {theirs[:2]}, we say {ours[:2]}")
+            batches += len(ours)
+        for index in [*folder.glob("*.index"), *folder.glob("*.timeindex")]:
+            said = self.kafka_dump(index)
+            demand("ismatch" not in said and "not found" not in said.lower(), f"{index}: {said[-800:]}")
+        process.start()
+        _, _, after = read(process.bootstrap, "latest", 0)
+        demand({r[2]: r[3] for r in after} == last, "the same after a restart")
+        process.stop()
+        return f"{len(after)} records of {high} in {batches} batches"
+
     def dumped(self, log):
         lines = [json.loads(line) for line in self.tool("log", "dump", "--json", log).splitlines()]
         demand(all(line["crc_fits"] for line in lines), "every CRC fits")
@@ -407,6 +451,7 @@ def main():
     try:
         lines.case("adopt", cases.adopt)
         lines.case("kafkas_tool_reads_ours", cases.kafkas_tool_reads_ours)
+        lines.case("compacted", cases.compacted)
         lines.case("verify_names_damage", cases.verify_names_damage)
         lines.case("journal_damage_is_named", cases.journal_damage_is_named)
         lines.case("repair", cases.repair)

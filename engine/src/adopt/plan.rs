@@ -109,7 +109,10 @@ impl Plan {
             .small(&from.join("replication-offset-checkpoint"), source::offsets)
             .await;
         let cleaned = self
-            .small(&from.join("cleaner-offset-checkpoint"), source::offsets)
+            .small(
+                &from.join("cleaner-offset-checkpoint"),
+                source::cleaner_offsets,
+            )
             .await;
         for entry in entries.iter().filter(|e| e.is_dir) {
             let path = from.join(&entry.name);

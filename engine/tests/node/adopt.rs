@@ -38,6 +38,7 @@ fn kafka_directory(sim: &Sim, root: &Path) {
         "replication-offset-checkpoint",
         b"0\n2\norders 0 60\norders 1 60\n",
     );
+    put("cleaner-offset-checkpoint", b"");
     put("__consumer_offsets-3/00000000000000000000.log", b"");
     put("old-0.abc-delete/00000000000000000000.log", b"");
     for partition in 0..2 {

@@ -239,7 +239,7 @@ impl Log {
         };
         let there = self.segments.iter().skip(first).take(swap.old.len());
         let bases: Vec<Offset> = there.clone().map(|s| s.base).collect();
-        let end = there.clone().last().map(|s| s.next_offset);
+        let end = there.clone().next_back().map(|s| s.next_offset);
         let finished = there.clone().all(|s| s.finished && s.disk_bytes == s.bytes);
         bases == swap.old && end == Some(swap.new.next_offset) && finished
     }
