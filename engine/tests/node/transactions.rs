@@ -216,14 +216,14 @@ fn what_was_committed_is_read_whenever_the_power_goes() {
 
 #[test]
 fn a_transaction_begins_while_the_one_before_is_still_being_ended() {
-    for seed in 0..40 {
+    for seed in 0..6 {
         let sim = Sim::new(seed, SimConfig::default());
         sim.block_on(async move {
             let brokers = start(1 + (seed % 3) as usize).await;
             let broker = &brokers[0];
             let mut producer = init(broker, "id").await;
             let mut expected = Vec::new();
-            for fill in b'a'..b'i' {
+            for fill in *b"abc" {
                 for index in 0..PARTITIONS {
                     // A client tries again while its coordinator is busy, and gives up at anything else.
                     let concurrent = TxnError::ConcurrentTransactions.to_string();
