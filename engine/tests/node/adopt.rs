@@ -322,7 +322,7 @@ fn readers_of_committed_records_are_told_what_kafka_aborted() {
     let sim = Sim::new(21, SimConfig::default());
     kafka_directory(&sim, Path::new("/kafka"));
     with_transactions(&sim, None);
-    sim.block_on(async { adopt(&options()).await }).unwrap();
+    sim.block_on(async { take_in(&options()).await }).unwrap();
     for _ in 0..2 {
         sim.block_on(async {
             let brokers = start(1).await.unwrap();
