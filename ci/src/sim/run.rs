@@ -68,6 +68,7 @@ pub fn run(history: &History, keep: &[bool], narrate: bool) -> Outcome {
         shared: shared.clone(),
         memory: Memory::new(),
         refusals: 0,
+        disk_failed: false,
     };
     let mut step = 0;
     let violation = sim.block_on(async {
@@ -109,6 +110,8 @@ struct Driver {
     shared: Rc<Shared>,
     memory: Memory,
     refusals: u64,
+    /// The disk was told to fail since everything was settled.
+    disk_failed: bool,
 }
 
 impl Driver {
@@ -194,6 +197,7 @@ impl Driver {
                 syncs,
             } => {
                 self.world.troubled = true;
+                self.disk_failed = true;
                 let disk = self.world.disk();
                 disk.fail_next_reads(*reads);
                 disk.fail_next_writes(*writes);
@@ -281,8 +285,14 @@ impl Driver {
             Err(violation) => Err(violation),
         };
         if settled.is_ok() {
-            // Whatever was acknowledged from memory is on disk now.
-            self.shared.model.borrow_mut().settle_cached();
+            let mut model = self.shared.model.borrow_mut();
+            match std::mem::take(&mut self.disk_failed) {
+                // Whatever was acknowledged from memory is on disk now.
+                false => model.settle_cached(),
+                // A move of the journal to the segments that failed is tried again after a second, longer than it was quiet;
+                // until then no file of the journal may be free for what is in memory.
+                true => model.forget_cached(),
+            }
         }
         settled.map_err(|violation| match violation.what.starts_with(',') {
             true => {
