@@ -65,10 +65,12 @@ impl Known {
 /// A batch of the log: no longer looked for where it is what the checkpoint says.
 pub fn producer_seen(unmet: &mut Unmet, header: &BatchHeader) {
     let met = unmet.get(&header.base_offset).is_some_and(|(id, b)| {
+        // A marker has no sequence, and is known by that of its producer's last batch.
+        let ends = header.base_sequence < 0 || b.last_sequence == header.last_sequence();
         *id == header.producer_id
             && b.epoch == header.producer_epoch
             && b.first_sequence == header.base_sequence
-            && b.last_sequence == header.last_sequence()
+            && ends
             && b.last_offset == header.last_offset()
     });
     if met {

@@ -379,7 +379,8 @@ impl Conn {
                         share: self.share.clone(),
                     },
                 };
-                let serving = handlers::serve(&self.shard, &self.out, asked, body);
+                // In memory of its own: the largest handler would be a part of every connection, also of those that ask nothing.
+                let serving = Box::pin(handlers::serve(&self.shard, &self.out, asked, body));
                 let served = match key {
                     // It only looks, perhaps for long; what a member is given comes back with its session.
                     ApiKey::ListOffsets | ApiKey::ShareFetch => self.unless_aborted(serving).await,
