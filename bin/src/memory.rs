@@ -27,7 +27,8 @@ pub fn settle() {
         libmimalloc_sys::mi_option_set(OPTION_PURGE_DELAY, FREED_MEMORY_KEPT_MS);
         libmimalloc_sys::mi_option_set(OPTION_ASK_FOR_HUGE_PAGES, 0);
     }
-    // What it had mapped before it was told. Nobody else has asked yet.
+    // What it had mapped before it was told. Nobody else has asked yet. Where the mappings cannot be read, it is as it was
+    // before: slower at times, no more.
     for asking in asking(&std::fs::read_to_string(MAPPINGS).unwrap_or_default()) {
         // SAFETY: advice about mapped memory, which changes nothing in it.
         unsafe { libc::madvise(asking.start as *mut _, asking.len(), libc::MADV_NOHUGEPAGE) };
