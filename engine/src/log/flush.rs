@@ -312,9 +312,9 @@ impl FlushPass {
         &self.files
     }
 
-    /// Writes the stretch; it counts for nothing before its files are synced.
-    /// After each stretch of some bytes `pause` is waited for.
-    pub async fn write<F: Future<Output = ()>>(
+    /// Writes the stretch; it counts for nothing before its files are synced. Before each write `pause` is waited for,
+    /// with the bytes of the one before; it gives how many the next may have, at least a block.
+    pub async fn write<F: Future<Output = usize>>(
         &mut self,
         in_flight: &Semaphore,
         pause: impl Fn(u64) -> F,
@@ -326,13 +326,14 @@ impl FlushPass {
             (self.plan.end - start) as usize,
         );
         let mut position = start;
-        while let Some(buf) = gather.next_buf() {
+        let mut bytes_max = pause(0).await;
+        while let Some(buf) = gather.next_buf(bytes_max) {
             let bytes = buf.len() as u64;
             let permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
             self.files.write(position, Rc::new(buf)).await?;
             drop(permit);
             position += bytes;
-            pause(bytes).await;
+            bytes_max = pause(bytes).await;
         }
         assert_eq!(position, self.plan.end.next_multiple_of(BLOCK));
         // A padded block will be rewritten.
@@ -450,11 +451,12 @@ impl Gather {
         }
     }
 
-    fn next_buf(&mut self) -> Option<DirectBuf> {
+    fn next_buf(&mut self, bytes_max: usize) -> Option<DirectBuf> {
         if self.left == 0 {
             return None;
         }
-        let bytes = self.left.min(IO_BYTES_MAX);
+        let bytes = self.left.min(bytes_max / BLOCK_BYTES * BLOCK_BYTES);
+        assert!(bytes > 0);
         let mut buf = DirectBuf::with_len(bytes.next_multiple_of(BLOCK_BYTES));
         let mut used = self.prefix.len();
         buf[..used].copy_from_slice(&self.prefix);

@@ -11,7 +11,7 @@ use crate::log::segment::SegmentFiles;
 use crate::log::Partition;
 use crate::plant::{self, Plant};
 use crate::rt::{self, join_all, Class};
-use crate::types::limits::FLUSH_PARTITIONS_AT_ONCE;
+use crate::types::limits::{FLUSH_PARTITIONS_AT_ONCE, IO_BYTES_MAX};
 use crate::types::Offset;
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -27,6 +27,10 @@ const FLUSHES_AT_ONCE: usize = 4;
 const PASS_SHARE: f64 = 0.5 * FLUSHES_AT_ONCE as f64;
 /// Beyond this a pass is gentle enough.
 const FILL_TIME_MAX: Duration = Duration::from_secs(2);
+/// A pass that has time writes as much at once as arrives in this time: the thread that gathers it and the device that
+/// takes it hold up every commit meanwhile, at 20 MB/s for milliseconds where a whole mebibyte goes at once.
+const STEP_TIME: Duration = Duration::from_millis(10);
+const STEP_BYTES_MIN: usize = 64 << 10;
 /// How long a stop begins to move partitions to their segments: whoever stops a service waits ten seconds, often.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// Partitions of one step of a stop: about a second, where each needs a folder and files of its own.
@@ -167,14 +171,21 @@ impl Shard {
 
     /// Spreads the writes of a pass over the time that the next journal file takes to fill: at the full
     /// speed of the device they would make every flush of the journal wait. Not where the ring is
-    /// short of files, and not for a stop.
-    async fn pace(&self, bytes: u64, through: Option<u64>) {
+    /// short of files, and not for a stop. Waits after a write of so many bytes, and gives how many the next may have.
+    async fn pace(&self, bytes: u64, through: Option<u64>) -> usize {
         let leisure = self.journal.ring().leisure();
         let hurry = through.is_none() || self.stopping.get();
-        if let Some(fill_time) = leisure.filter(|_| !hurry) {
-            let share = bytes as f64 / self.config.journal_file_bytes as f64;
+        let Some(fill_time) = leisure.filter(|_| !hurry) else {
+            return IO_BYTES_MAX;
+        };
+        let file_bytes = self.config.journal_file_bytes as f64;
+        if bytes > 0 {
+            let share = bytes as f64 / file_bytes;
             rt::sleep(fill_time.min(FILL_TIME_MAX).mul_f64(share * PASS_SHARE)).await;
         }
+        // Without an end where a file fills in no time: all that a write may have.
+        let comes = file_bytes * STEP_TIME.as_secs_f64() / fill_time.as_secs_f64();
+        (comes as usize).clamp(STEP_BYTES_MIN, IO_BYTES_MAX)
     }
 
     /// Waits until what the passes carried over is durable. They may be what frees journal files, so
