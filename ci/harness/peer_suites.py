@@ -20,12 +20,8 @@ NO_TLS = "Millrace has no TLS"
 NO_SASL = "Millrace has no authentication"
 NO_ACLS = "Millrace has no access control lists"
 NO_QUOTAS = "Millrace has no quotas"
-NO_NEW_GROUPS = "Millrace has no groups of the new protocol (KIP-848) yet"
-NO_ADMIN_KEYS = "Millrace has not got this request of administration yet"
-NO_COMPACTION = "Millrace has no compaction yet"
 MORE_BROKERS = "wants a cluster of several brokers"
 DOCKER = "works on the brokers of its cluster by Docker"
-NO_SHARE_GROUPS = "Millrace has no share groups yet"
 CALLS_NIL = "calls a function that is nil, whatever the broker"
 
 
@@ -170,8 +166,6 @@ SUITES = [
             LeftOut("test_admin_integration.test_create_describe_delete_acls", NO_ACLS),
             LeftOut("test_sasl_integration.*", NO_SASL),
             LeftOut("TestSSLConnection.*", NO_TLS),
-            LeftOut("test_admin_integration.test_alter_replica_log_dirs", NO_ADMIN_KEYS),
-            LeftOut("test_admin_integration.test_describe_metadata_quorum", NO_ADMIN_KEYS),
             LeftOut("test_consumer_integration.test_kafka_consumer_offsets_for_time_old", "is for brokers before 0.10.1"),
         ),
     ),
@@ -240,10 +234,6 @@ SUITES = [
         left_out=(
             LeftOut("TestSCRAMAuth*", NO_SASL),
             LeftOut("TestOAuthAuth", NO_SASL),
-            LeftOut("*/848*", NO_NEW_GROUPS),
-            LeftOut("Test848*", NO_NEW_GROUPS),
-            LeftOut("TestConsumeRegexShareSkipsInternal", NO_SHARE_GROUPS),
-            LeftOut("TestShareGroup*", NO_SHARE_GROUPS),
             LeftOut("TestIssueProduceBrokerTooOldFailsRecords", "is for brokers that announce no Produce v2; Apache Kafka does, too"),
         ),
     ),
@@ -271,7 +261,6 @@ SUITES = [
             LeftOut("TestClientInitProducerId", "its authors leave it out: it fails since Kafka 3.0"),
             LeftOut("TestClientTxnOffsetCommit", "its authors leave it out: it fails since Kafka 3.0"),
             LeftOut("TestConsumerGroupWithMissingTopic", "is for brokers that make no topics by themselves"),
-            LeftOut("TestReaderReadCompactedMessage", NO_COMPACTION),
             LeftOut("TestWriter/writing_a_message_with_SASL_Plain_authentication", NO_SASL),
             LeftOut("TestReaderConsumerGroup/consumer_group_rebalance", "depends on what runs beside it, as its authors say", started=False),
             # A panic would end all others.
@@ -288,9 +277,6 @@ SUITES = [
         options=("--advertise", f"127.0.0.1:{PROXIED_PORT}", "--set", "auto.create.topics.enable=false"),
         left_out=(
             LeftOut("TestFuncAdminQuotas", NO_QUOTAS),
-            LeftOut("TestFuncAdminIncrementalAlterConfigs", NO_COMPACTION),
-            LeftOut("TestFuncAdminUpdateFeatures", NO_ADMIN_KEYS),
-            LeftOut("TestFuncDescribeProducers", NO_ADMIN_KEYS),
             LeftOut("TestFuncAdminDescribeLogDirs", MORE_BROKERS),
             LeftOut("TestFuncAdminAlterPartitionReassignments", MORE_BROKERS),
             LeftOut("TestConsumerFetchFollowerFailover", MORE_BROKERS),

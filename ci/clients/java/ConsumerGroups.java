@@ -4,6 +4,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.DescribeConsumerGroupsOptions;
 import org.apache.kafka.clients.admin.MemberDescription;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.SubscriptionPattern;
@@ -59,6 +60,9 @@ final class ConsumerGroups {
             for (MemberDescription member : found.members()) {
                 Runner.checkEqual(member.assignment(), member.targetAssignment().orElseThrow(), "the target");
             }
+            var options = new DescribeConsumerGroupsOptions().includeAuthorizedOperations(true);
+            var asked = Client.get(client.admin.describeConsumerGroups(List.of(crew.group), options).all());
+            Runner.checkEqual(asked.get(crew.group).authorizedOperations(), Client.GROUP_OPERATIONS, "operations");
             client.produceNumbers(topic, 6, 20, 40);
             crew.untilRead(240);
             crew.members.forEach(member -> member.consumer.commitSync());

@@ -18,8 +18,8 @@ pub mod txn;
 pub mod types;
 
 pub use consumer::{
-    Assignor, ConsumerBeat, ConsumerConfig, ConsumerHeartbeat, DescribedConsumerGroup, Migration,
-    TopicFacts, Topics,
+    Assignor, ConsumerBeat, ConsumerConfig, ConsumerHeartbeat, DescribedConsumerGroup, GroupTimes,
+    Migration, TopicFacts, Topics,
 };
 pub use coordinator::{Append, Coordinator, Ctx, GroupConfig, Memory, Reply, Token};
 pub use types::*;

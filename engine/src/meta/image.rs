@@ -3,7 +3,8 @@
 //! Keeps its indexes equal to each other: every topic is found by name and by id, and counted once.
 
 use super::config::{
-    self, BrokerConfig, ConfigEntry, ConfigError, GroupSettings, Layers, Overrides, TopicConfig,
+    self, BrokerConfig, ConfigEdit, ConfigEntry, ConfigError, GroupSettings, Layers, Overrides,
+    TopicConfig,
 };
 use super::cow::{CowMap, Keyed};
 use super::names;
@@ -240,13 +241,25 @@ impl Image {
 
     /// The effective settings of a group, whether there is one or not.
     pub fn group_config(&self, group: &str) -> GroupSettings {
-        GroupSettings::resolve(self.group_configs.get(group).unwrap_or(&NO_OVERRIDES))
+        GroupSettings::resolve(self.group_overrides(group)).within_bounds_of(&self.broker_config)
+    }
+
+    fn group_overrides(&self, group: &str) -> &Overrides {
+        self.group_configs.get(group).unwrap_or(&NO_OVERRIDES)
+    }
+
+    /// Whether this change of a group's settings fits this broker's bounds for all groups.
+    ///
+    /// # Errors
+    /// The first setting that is refused, with Kafka's text.
+    pub fn check_group_edit(&self, group: &str, edit: &ConfigEdit) -> Result<(), ConfigError> {
+        let edited = edit.apply_to_group(self.group_overrides(group))?;
+        config::check_group(&edited, &self.broker_config)
     }
 
     /// DescribeConfigs of a group.
     pub fn describe_group(&self, group: &str) -> Vec<ConfigEntry> {
-        let overrides = self.group_configs.get(group).unwrap_or(&NO_OVERRIDES);
-        config::describe_group(overrides, self.layers())
+        config::describe_group(self.group_overrides(group), self.layers())
     }
 
     /// Replaces the settings of a group.

@@ -2,7 +2,7 @@
 //! Does not know groups.
 //! Invariant: one step of a coordinator sees one image.
 
-use crate::coord::{Assignor, ConsumerConfig, Migration, TopicFacts, Topics};
+use crate::coord::{Assignor, ConsumerConfig, GroupTimes, Migration, TopicFacts, Topics};
 use crate::meta::{BrokerConfig, Image};
 use crate::types::TopicId;
 use std::sync::Arc;
@@ -30,6 +30,14 @@ impl Topics for GroupTopics {
 
     fn each_name(&self, f: &mut dyn FnMut(&str)) {
         self.0.topics().for_each(|topic| f(&topic.name));
+    }
+
+    fn times_of(&self, group: &str) -> GroupTimes {
+        let set = self.0.group_config(group);
+        GroupTimes {
+            session_timeout_ms: set.consumer_session_timeout_ms,
+            heartbeat_interval_ms: set.consumer_heartbeat_interval_ms,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::coord::share::{
     DescribedShareGroup, ShareAck, ShareCtx, ShareError, ShareGroupConfig, ShareHeard,
     ShareHeartbeat, ShareOffset, TopicNow,
 };
-use crate::coord::{GroupError, ListedGroup};
+use crate::coord::{GroupError, GroupTimes, ListedGroup};
 use crate::meta::Image;
 use crate::types::{Offset, PartitionId, TopicId};
 use std::rc::Rc;
@@ -30,6 +30,14 @@ fn topic_now(image: &Image, name: &str) -> Option<TopicNow> {
         id: topic.id,
         partitions: topic.partitions.len() as i32,
     })
+}
+
+fn share_times(image: &Image, group: &str) -> GroupTimes {
+    let set = image.group_config(group);
+    GroupTimes {
+        session_timeout_ms: set.share_session_timeout_ms,
+        heartbeat_interval_ms: set.share_heartbeat_interval_ms,
+    }
 }
 
 impl Shard {
@@ -55,6 +63,7 @@ impl Shard {
                 now_ms: now_ms(),
                 log,
                 topic: &|name| topic_now(&image, name),
+                times: &|group| share_times(&image, group),
             };
             f(kinds, &mut ctx)
         })

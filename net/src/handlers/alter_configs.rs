@@ -5,6 +5,7 @@
 use super::admin::{self, Refusal, Resource};
 use super::Outcome;
 use crate::cores::Faces;
+use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::alter_configs::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
@@ -110,7 +111,12 @@ async fn alter(
         ));
     }
     let image = shard.broker.image();
-    let command = Resource::find(&shard.faces(&image), kind, name)?.edit(&image, edit?);
+    let (resource, edit) = (Resource::find(&shard.faces(&image), kind, name)?, edit?);
+    if let Resource::Group(group) = &resource {
+        let checked = image.check_group_edit(group, &edit);
+        checked.map_err(|why| Refusal::new(errors::config(&why), why.to_string()))?;
+    }
+    let command = resource.edit(&image, edit);
     admin::change(shard, command, validate_only)
         .await
         .map(|_| ())

@@ -2,7 +2,7 @@
 //! Does not know groups (the engine's coordinators do).
 //! Invariant: every group asked for is answered, in the order of the request.
 
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::consumer_group_describe::{
@@ -25,9 +25,14 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
+    let operations = allowed::if_asked(request.include_authorized_operations, allowed::WITH_GROUP);
     let one = |group: Str| async move {
         let described = shard.broker.describe_consumer_group(group.to_string());
-        answer(group, described.await)
+        let mut known = answer(group, described.await);
+        if known.error_code == 0 {
+            known.authorized_operations = operations;
+        }
+        known
     };
     ConsumerGroupDescribeResponse {
         groups: super::for_each(request.group_ids, one).await,

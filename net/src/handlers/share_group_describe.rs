@@ -2,7 +2,7 @@
 //! Does not know groups.
 //! Invariant: every group asked for is answered, in the order of the request.
 
-use super::Outcome;
+use super::{allowed, Outcome};
 use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::share_group_describe::{
@@ -27,9 +27,14 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: ShareGroupDescribeRequest,
 ) -> ShareGroupDescribeResponse {
+    let operations = allowed::if_asked(request.include_authorized_operations, allowed::WITH_GROUP);
     let one = |group: Str| async move {
         let described = shard.broker.describe_share_group(group.to_string()).await;
-        answer(&shard.broker.image(), group, described)
+        let mut known = answer(&shard.broker.image(), group, described);
+        if known.error_code == 0 {
+            known.authorized_operations = operations;
+        }
+        known
     };
     ShareGroupDescribeResponse {
         groups: super::for_each(request.group_ids, one).await,

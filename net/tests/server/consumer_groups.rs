@@ -2,7 +2,7 @@
 //! Does not know how a coordinator works; the engine has its own tests.
 //! Invariant: a test says in which version each request goes.
 
-use crate::support::{simulate, with_broker, Client, Server};
+use crate::support::{configure_group, simulate, with_broker, Client, Server};
 use millrace_net::wire::api_versions::ApiVersionsRequest;
 use millrace_net::wire::consumer_group_describe::ConsumerGroupDescribeRequest;
 use millrace_net::wire::consumer_group_heartbeat::{
@@ -77,6 +77,11 @@ fn a_group_lives_from_its_first_member_to_its_deletion() {
         let topic_id = all[0].topic_id;
         let quiet = client.call(&staying("a", 1), 0).await;
         assert_eq!((quiet.error_code, quiet.assignment), (0, None));
+        let interval = "consumer.heartbeat.interval.ms";
+        assert_eq!(configure_group(&mut client, interval, "4999").await, 40);
+        assert_eq!(configure_group(&mut client, interval, "6000").await, 0);
+        let told = client.call(&staying("a", 1), 1).await;
+        assert_eq!(told.heartbeat_interval_ms, 6_000);
         let fenced = client.call(&staying("a", 2), 1).await;
         assert_eq!(fenced.error_code, 110);
 

@@ -2,7 +2,7 @@
 //! Does not know how records are handed out; the engine has its own tests.
 //! Invariant: a test says in which version each request goes.
 
-use crate::support::{batch, produce, with_broker, Client};
+use crate::support::{batch, configure_group, produce, with_broker, Client, GROUP};
 use millrace_net::wire::alter_share_group_offsets::{
     AlterShareGroupOffsetsRequest, AlterShareOffset, AlterShareOffsetsTopic,
 };
@@ -16,9 +16,6 @@ use millrace_net::wire::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, ShareOffsetsGroup,
 };
 use millrace_net::wire::find_coordinator::FindCoordinatorRequest;
-use millrace_net::wire::incremental_alter_configs::{
-    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
-};
 use millrace_net::wire::list_groups::ListGroupsRequest;
 use millrace_net::wire::metadata::MetadataRequest;
 use millrace_net::wire::share_acknowledge::{
@@ -35,8 +32,6 @@ use millrace_net::wire::share_group_heartbeat::{
 use millrace_net::wire::Str;
 use uuid::Uuid;
 
-const GROUP: i8 = 32;
-
 fn beat(member: &'static str, epoch: i32) -> ShareGroupHeartbeatRequest {
     ShareGroupHeartbeatRequest {
         group_id: "g".into(),
@@ -51,23 +46,6 @@ async fn join(client: &mut Client, member: &'static str) -> ShareGroupHeartbeatR
     let joined = client.call(&beat(member, 0), 1).await;
     assert_eq!(joined.error_code, 0, "{:?}", joined.error_message);
     joined
-}
-
-/// Sets one setting of the group.
-async fn configure(client: &mut Client, name: &'static str, value: &'static str) -> i16 {
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: GROUP,
-            resource_name: "g".into(),
-            configs: vec![AlterableConfig {
-                name: name.into(),
-                config_operation: 0,
-                value: Some(value.into()),
-            }],
-        }],
-        ..Default::default()
-    };
-    client.call(&request, 1).await.responses[0].error_code
 }
 
 async fn topic_id(client: &mut Client) -> Uuid {
@@ -90,7 +68,7 @@ async fn prepared(client: &mut Client, values: &[&[u8]]) -> Uuid {
     }
     client.create_topic("t", 1).await;
     assert_eq!(
-        configure(client, "share.auto.offset.reset", "earliest").await,
+        configure_group(client, "share.auto.offset.reset", "earliest").await,
         0
     );
     let sent = client
@@ -408,12 +386,20 @@ fn groups_are_described_listed_moved_and_deleted() {
 fn settings_of_groups_are_kept_and_checked() {
     with_broker(|mut a| async move {
         assert_eq!(
-            configure(&mut a, "share.auto.offset.reset", "middle").await,
+            configure_group(&mut a, "share.auto.offset.reset", "middle").await,
             40
         );
-        assert_eq!(configure(&mut a, "no.such", "1").await, 40);
+        assert_eq!(configure_group(&mut a, "no.such", "1").await, 40);
         assert_eq!(
-            configure(&mut a, "share.isolation.level", "read_committed").await,
+            configure_group(&mut a, "consumer.session.timeout.ms", "44999").await,
+            40
+        );
+        assert_eq!(
+            configure_group(&mut a, "consumer.session.timeout.ms", "50000").await,
+            0
+        );
+        assert_eq!(
+            configure_group(&mut a, "share.isolation.level", "read_committed").await,
             0
         );
         let describe = DescribeConfigsRequest {
@@ -437,9 +423,13 @@ fn settings_of_groups_are_kept_and_checked() {
         assert_eq!(
             shown,
             [
+                row("consumer.heartbeat.interval.ms", "5000", 5),
+                row("consumer.session.timeout.ms", "50000", 8),
                 row("share.auto.offset.reset", "latest", 5),
+                row("share.heartbeat.interval.ms", "5000", 5),
                 row("share.isolation.level", "read_committed", 8),
                 row("share.record.lock.duration.ms", "30000", 5),
+                row("share.session.timeout.ms", "45000", 5),
             ]
         );
     });

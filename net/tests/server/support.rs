@@ -10,6 +10,9 @@ use millrace_engine::rt::{self, Class, Joined, Listener, TcpStream};
 use millrace_net::wire::batch::BatchBuilder;
 use millrace_net::wire::create_topics::{CreatableTopic, CreateTopicsRequest};
 use millrace_net::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use millrace_net::wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use millrace_net::wire::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -456,6 +459,30 @@ pub fn latest(topic: &'static str) -> ListOffsetsRequest {
 /// Asks for the offsets at a timestamp of a partition of topic `t` that exists and of one that does not.
 pub fn listed(timestamp: i64) -> ListOffsetsRequest {
     offsets_at("t", timestamp, &[0, 5])
+}
+
+/// The kind of resource that groups are.
+pub const GROUP: i8 = 32;
+
+/// Sets one setting of the group `g`; the error's code.
+pub async fn configure_group(
+    client: &mut Client,
+    name: &'static str,
+    value: &'static str,
+) -> i16 {
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: GROUP,
+            resource_name: "g".into(),
+            configs: vec![AlterableConfig {
+                name: name.into(),
+                config_operation: 0,
+                value: Some(value.into()),
+            }],
+        }],
+        ..Default::default()
+    };
+    client.call(&request, 1).await.responses[0].error_code
 }
 
 pub fn millis(ms: u64) -> Duration {

@@ -49,7 +49,10 @@ impl Coordinator {
         if !texts.all(|text| fits_records(text)) {
             return Err(GroupError::UnknownMemberId);
         }
-        let config = self.config;
+        let config = GroupConfig {
+            consumer: self.config.consumer.with(ctx.topics.times_of(id)),
+            ..self.config
+        };
         if let Some(name) = &asked.assignor {
             Assignor::of_name(name)
                 .filter(|assignor| config.consumer.offers(*assignor))

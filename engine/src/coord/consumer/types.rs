@@ -20,7 +20,16 @@ pub struct TopicFacts {
     pub partitions: i32,
 }
 
-/// The topics there are, at one moment.
+/// What is set for one group of how its members are heard of; None where the setting for all groups holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GroupTimes {
+    /// `consumer.session.timeout.ms`, `share.session.timeout.ms`
+    pub session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms`, `share.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: Option<i32>,
+}
+
+/// What the metadata says at one moment: the topics there are, and what is set for groups.
 pub trait Topics {
     /// Differs where topics may differ; 0 is before there were any.
     fn version(&self) -> u64;
@@ -31,6 +40,9 @@ pub trait Topics {
 
     /// Hands over the name of every topic that regular expressions may match.
     fn each_name(&self, f: &mut dyn FnMut(&str));
+
+    /// Of groups of the consumer protocol.
+    fn times_of(&self, group: &str) -> GroupTimes;
 }
 
 /// Server-side assignors, by Kafka's names.
@@ -106,6 +118,16 @@ pub struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
+    /// For a group that has times of its own. (After a start its members have those of all until they are heard of.)
+    pub fn with(self, times: GroupTimes) -> ConsumerConfig {
+        let (session_ms, interval_ms) = (self.session_timeout_ms, self.heartbeat_interval_ms);
+        ConsumerConfig {
+            session_timeout_ms: times.session_timeout_ms.unwrap_or(session_ms),
+            heartbeat_interval_ms: times.heartbeat_interval_ms.unwrap_or(interval_ms),
+            ..self
+        }
+    }
+
     pub fn offers(&self, assignor: Assignor) -> bool {
         self.both_assignors || self.assignor == assignor
     }

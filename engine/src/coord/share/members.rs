@@ -8,7 +8,7 @@ use super::types::{
     DescribedShareGroup, DescribedShareMember, Partitions, ShareError, ShareHeard, ShareHeartbeat,
 };
 use crate::coord::records::RecordError;
-use crate::coord::{Append, GroupState, ListedGroup, Memory};
+use crate::coord::{Append, GroupState, GroupTimes, ListedGroup, Memory};
 use crate::types::limits::{GROUPS_PER_COORDINATOR_MAX, GROUP_TEXT_BYTES_MAX, SHARE_TOPICS_MAX};
 use crate::types::TopicId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub struct ShareCtx<'a> {
     pub now_ms: u64,
     pub log: &'a mut dyn Append,
     pub topic: &'a dyn Fn(&str) -> Option<TopicNow>,
+    /// What is set for one group.
+    pub times: &'a dyn Fn(&str) -> GroupTimes,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -244,6 +246,9 @@ impl ShareGroups {
         ctx: &mut ShareCtx,
     ) -> Result<ShareHeard, ShareError> {
         check(asked)?;
+        let times = (ctx.times)(&asked.group);
+        let interval_ms = times.heartbeat_interval_ms;
+        let heartbeat_interval_ms = interval_ms.unwrap_or(self.config.heartbeat_interval_ms);
         let known = self.groups.get(&asked.group);
         let member = known.and_then(|group| group.members.get(&asked.member));
         match (asked.epoch, known, member) {
@@ -269,7 +274,7 @@ impl ShareGroups {
                 self.remove(&asked.group, &gone, ctx)?;
                 return Ok(ShareHeard {
                     epoch: -1,
-                    heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+                    heartbeat_interval_ms,
                     assignment: None,
                 });
             }
@@ -324,11 +329,12 @@ impl ShareGroups {
         let target = of_member.target.clone();
         let tells = asked.epoch == 0 || asked.topics.is_some() || asked.epoch != next.epoch;
         self.write(&asked.group, &records, ctx)?;
-        let session_ms = self.config.session_timeout_ms;
+        let session_ms = times.session_timeout_ms.map(|ms| ms.max(1) as u64);
+        let session_ms = session_ms.unwrap_or(self.config.session_timeout_ms);
         self.session(&asked.group, &asked.member, Some(ctx.now_ms + session_ms));
         Ok(ShareHeard {
             epoch: next.epoch,
-            heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+            heartbeat_interval_ms,
             assignment: tells.then_some(target),
         })
     }

@@ -272,6 +272,27 @@ fn members_that_leave_or_are_silent_give_up_what_they_had() {
 }
 
 #[test]
+fn a_group_may_have_times_of_its_own() {
+    let mut bench = bench(&[("t", 4)]);
+    let times = GroupTimes {
+        session_timeout_ms: Some(10_000),
+        heartbeat_interval_ms: Some(1_000),
+    };
+    bench.topics.times.insert("g".into(), times);
+    let mut a = client("a", &["t"]);
+    let beat = bench.beat(&a.full()).unwrap();
+    a.takes(&beat);
+    assert_eq!(beat.heartbeat_interval_ms, 1_000);
+    bench.pass(9_000);
+    assert_eq!(bench.beat(&a.short()).unwrap().heartbeat_interval_ms, 1_000);
+    bench.pass(9_000);
+    assert_eq!(bench.group().members.len(), 1);
+    bench.pass(2_000);
+    assert_eq!(bench.group().members.len(), 0, "not heard of for its time");
+    bench.check_replay();
+}
+
+#[test]
 fn a_member_that_does_not_give_up_in_time_is_put_out() {
     let mut bench = bench(&[("t", 2)]);
     let mut a = client("a", &["t"]);

@@ -36,6 +36,7 @@ impl Append for TestLog {
 struct TestTopics {
     version: u64,
     known: BTreeMap<String, TopicFacts>,
+    times: BTreeMap<String, GroupTimes>,
 }
 
 impl TestTopics {
@@ -73,6 +74,10 @@ impl Topics for TestTopics {
 
     fn each_name(&self, f: &mut dyn FnMut(&str)) {
         self.known.keys().for_each(|name| f(name));
+    }
+
+    fn times_of(&self, group: &str) -> GroupTimes {
+        self.times.get(group).copied().unwrap_or_default()
     }
 }
 

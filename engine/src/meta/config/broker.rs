@@ -51,9 +51,13 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: i32,
     /// In the order of preference.
     pub group_consumer_assignors: Vec<String>,
+    /// The least and the most that it may be, also for one group.
+    pub group_consumer_heartbeat_interval_bounds_ms: (i32, i32),
     pub group_consumer_heartbeat_interval_ms: i32,
     pub group_consumer_max_size: i32,
     pub group_consumer_migration_policy: String,
+    /// The same of this.
+    pub group_consumer_session_timeout_bounds_ms: (i32, i32),
     pub group_consumer_session_timeout_ms: i32,
     pub group_initial_rebalance_delay_ms: i32,
     pub group_max_session_timeout_ms: i32,
@@ -130,11 +134,15 @@ impl BrokerConfig {
         };
         let number32 =
             |name: &str| number(name).map(|v| i32::try_from(v).expect("its type is INT"));
-        // What is outside of its bounds is at the nearer one.
-        let within = |min: &str, name: &str, max: &str| {
-            let (min, max) = (number32(min)?, number32(max)?);
-            number32(name).map(|v| v.min(max).max(min))
-        };
+        let bounds = |min: &str, max: &str| Ok::<_, ConfigError>((number32(min)?, number32(max)?));
+        let heartbeat_bounds = bounds(
+            "group.consumer.min.heartbeat.interval.ms",
+            "group.consumer.max.heartbeat.interval.ms",
+        )?;
+        let session_bounds = bounds(
+            "group.consumer.min.session.timeout.ms",
+            "group.consumer.max.session.timeout.ms",
+        )?;
         let flag = |name: &str| number(name).map(|v| v != 0);
         Ok(BrokerConfig {
             auto_create_topics_enable: flag("auto.create.topics.enable")?,
@@ -145,18 +153,18 @@ impl BrokerConfig {
             delete_topic_enable: flag("delete.topic.enable")?,
             fetch_max_bytes: number32("fetch.max.bytes")?,
             group_consumer_assignors: texts("group.consumer.assignors")?,
+            group_consumer_heartbeat_interval_bounds_ms: heartbeat_bounds,
             group_consumer_heartbeat_interval_ms: within(
-                "group.consumer.min.heartbeat.interval.ms",
-                "group.consumer.heartbeat.interval.ms",
-                "group.consumer.max.heartbeat.interval.ms",
-            )?,
+                number32("group.consumer.heartbeat.interval.ms")?,
+                heartbeat_bounds,
+            ),
             group_consumer_max_size: number32("group.consumer.max.size")?,
             group_consumer_migration_policy: texts("group.consumer.migration.policy")?.concat(),
+            group_consumer_session_timeout_bounds_ms: session_bounds,
             group_consumer_session_timeout_ms: within(
-                "group.consumer.min.session.timeout.ms",
-                "group.consumer.session.timeout.ms",
-                "group.consumer.max.session.timeout.ms",
-            )?,
+                number32("group.consumer.session.timeout.ms")?,
+                session_bounds,
+            ),
             group_initial_rebalance_delay_ms: number32("group.initial.rebalance.delay.ms")?,
             group_max_session_timeout_ms: number32("group.max.session.timeout.ms")?,
             group_min_session_timeout_ms: number32("group.min.session.timeout.ms")?,
@@ -192,6 +200,11 @@ impl BrokerConfig {
             transactional_id_expiration_ms: number32("transactional.id.expiration.ms")?,
         })
     }
+}
+
+/// What is outside of its bounds is at the nearer one, and at the least where the bounds contradict each other.
+pub(super) fn within(value: i32, (min, max): (i32, i32)) -> i32 {
+    value.min(max).max(min)
 }
 
 macro_rules! row {

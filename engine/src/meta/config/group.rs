@@ -2,8 +2,9 @@
 //! Knows nothing of groups themselves: a name has settings whether there is such a group or not.
 //! Keeps every stored value valid: what is in an image has been parsed by its table's row.
 
-use super::{ConfigDef, ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
-use super::{Layers, Overrides, Rule};
+use super::broker::within;
+use super::{BrokerConfig, ConfigDef, ConfigEntry, ConfigError, ConfigSource, ConfigSynonym};
+use super::{ConfigType, Layers, Overrides, Rule};
 
 /// Where a share group begins to read a partition that it has not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,27 +17,56 @@ pub enum AutoOffsetReset {
     },
 }
 
-/// The effective settings of a group.
+/// The effective settings of a group; None: what the broker says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupSettings {
+    pub consumer_heartbeat_interval_ms: Option<i32>,
+    pub consumer_session_timeout_ms: Option<i32>,
     pub share_auto_offset_reset: AutoOffsetReset,
+    pub share_heartbeat_interval_ms: Option<i32>,
     pub share_read_committed: bool,
-    /// None: what the broker says.
     pub share_record_lock_duration_ms: Option<i32>,
+    pub share_session_timeout_ms: Option<i32>,
 }
 
+const CONSUMER_HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+const CONSUMER_SESSION: &str = "consumer.session.timeout.ms";
 const RESET: &str = "share.auto.offset.reset";
+const SHARE_HEARTBEAT: &str = "share.heartbeat.interval.ms";
 const ISOLATION: &str = "share.isolation.level";
 const LOCK: &str = "share.record.lock.duration.ms";
+const SHARE_SESSION: &str = "share.session.timeout.ms";
 
-/// Sorted by name. A setting without a default here has that of its broker setting.
+/// Sorted by name. A setting without a default here has the value of its broker setting, whose name is the same behind
+/// `group.`.
 static TABLE: &[ConfigDef] = &[
+    ConfigDef {
+        name: CONSUMER_HEARTBEAT,
+        kind: ConfigType::Int,
+        default: None,
+        rule: Rule::AtLeast(1),
+        doc: "How often a member of the group, by the consumer protocol, says that it is there.",
+    },
+    ConfigDef {
+        name: CONSUMER_SESSION,
+        kind: ConfigType::Int,
+        default: None,
+        rule: Rule::AtLeast(1),
+        doc: "How long a member of the group, by the consumer protocol, may be silent.",
+    },
     ConfigDef {
         name: RESET,
         kind: ConfigType::String,
         default: Some("latest"),
         rule: Rule::OffsetReset,
         doc: "Where a share group begins to read: latest, earliest, or by_duration: and an ISO 8601 duration.",
+    },
+    ConfigDef {
+        name: SHARE_HEARTBEAT,
+        kind: ConfigType::Int,
+        default: None,
+        rule: Rule::Between(5_000, 15_000),
+        doc: "How often a member of the share group says that it is there.",
     },
     ConfigDef {
         name: ISOLATION,
@@ -52,10 +82,14 @@ static TABLE: &[ConfigDef] = &[
         rule: Rule::Between(1_000, 3_600_000),
         doc: "How long a member of the share group has a record before others get it.",
     },
+    ConfigDef {
+        name: SHARE_SESSION,
+        kind: ConfigType::Int,
+        default: None,
+        rule: Rule::Between(45_000, 60_000),
+        doc: "How long a member of the share group may be silent.",
+    },
 ];
-
-/// The broker setting that a group's stands in for.
-const LOCK_OF_BROKER: &str = "group.share.record.lock.duration.ms";
 
 /// The setting of this name.
 pub fn group_config_def(name: &str) -> Option<ConfigDef> {
@@ -109,13 +143,68 @@ impl GroupSettings {
     pub fn resolve(overrides: &Overrides) -> GroupSettings {
         let reset = overrides.get(RESET).and_then(|raw| offset_reset(raw));
         let isolation = overrides.get(ISOLATION).map(String::as_str);
-        let lock_ms = overrides.get(LOCK).and_then(|raw| raw.parse().ok());
         GroupSettings {
+            consumer_heartbeat_interval_ms: number(overrides, CONSUMER_HEARTBEAT),
+            consumer_session_timeout_ms: number(overrides, CONSUMER_SESSION),
             share_auto_offset_reset: reset.unwrap_or(AutoOffsetReset::Latest),
+            share_heartbeat_interval_ms: number(overrides, SHARE_HEARTBEAT),
             share_read_committed: isolation == Some("read_committed"),
-            share_record_lock_duration_ms: lock_ms,
+            share_record_lock_duration_ms: number(overrides, LOCK),
+            share_session_timeout_ms: number(overrides, SHARE_SESSION),
         }
     }
+
+    /// With what is outside of the bounds of this broker, which may have been others before, at the nearer one.
+    pub fn within_bounds_of(self, broker: &BrokerConfig) -> GroupSettings {
+        let nearest = |ms: Option<i32>, bounds| ms.map(|ms| within(ms, bounds));
+        let heartbeat_bounds = broker.group_consumer_heartbeat_interval_bounds_ms;
+        let session_bounds = broker.group_consumer_session_timeout_bounds_ms;
+        GroupSettings {
+            consumer_heartbeat_interval_ms: nearest(
+                self.consumer_heartbeat_interval_ms,
+                heartbeat_bounds,
+            ),
+            consumer_session_timeout_ms: nearest(self.consumer_session_timeout_ms, session_bounds),
+            ..self
+        }
+    }
+}
+
+fn number(overrides: &Overrides, name: &str) -> Option<i32> {
+    overrides.get(name).and_then(|raw| raw.parse().ok())
+}
+
+/// Refuses settings of a group that this broker's own bounds do not allow.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] with the bound.
+pub fn check_group(overrides: &Overrides, broker: &BrokerConfig) -> Result<(), ConfigError> {
+    let bounded = [
+        (
+            CONSUMER_HEARTBEAT,
+            broker.group_consumer_heartbeat_interval_bounds_ms,
+        ),
+        (
+            CONSUMER_SESSION,
+            broker.group_consumer_session_timeout_bounds_ms,
+        ),
+    ];
+    for (name, (min, max)) in bounded {
+        let Some(value) = number(overrides, name) else {
+            continue;
+        };
+        let reason = match value {
+            low if low < min => format!("Value must be at least {min}, as the broker says"),
+            high if high > max => format!("Value must be no more than {max}, as the broker says"),
+            _ => continue,
+        };
+        return Err(ConfigError::Invalid {
+            name: name.to_string(),
+            value: value.to_string(),
+            reason,
+        });
+    }
+    Ok(())
 }
 
 /// Every setting of a group with these overrides.
@@ -128,9 +217,10 @@ pub fn describe_group(overrides: &Overrides, layers: Layers<'_>) -> Vec<ConfigEn
         match row.default {
             Some(value) => synonyms.push((value.to_string(), ConfigSource::Default)),
             None => {
-                let broker = layers.get(LOCK_OF_BROKER);
+                let of_broker = format!("group.{}", row.name);
+                let broker = layers.get(&of_broker);
                 let broker = broker.map(|(value, source)| (value.to_string(), source));
-                let default = super::broker_config_def(LOCK_OF_BROKER).and_then(|d| d.def.default);
+                let default = super::broker_config_def(&of_broker).and_then(|d| d.def.default);
                 let default = default.map(|value| (value.to_string(), ConfigSource::Default));
                 synonyms.extend(broker.or(default));
             }
@@ -188,10 +278,53 @@ mod tests {
         assert!(parse(ISOLATION, "other").is_err());
         assert!(parse(LOCK, "999").is_err());
         assert!(parse("share.unknown", "1").is_err());
+        assert!(parse(SHARE_SESSION, "44999").is_err());
+        assert!(parse(SHARE_HEARTBEAT, "15000").is_ok());
         let set = Overrides::from([(LOCK.to_string(), "5000".to_string())]);
         assert_eq!(
             GroupSettings::resolve(&set).share_record_lock_duration_ms,
             Some(5_000)
         );
+    }
+
+    #[test]
+    fn bounds_of_the_broker_hold_for_groups() {
+        let of = |name: &str, value: &str| Overrides::from([(name.to_string(), value.to_string())]);
+        let nothing = Overrides::new();
+        let layers = |fixed| Layers {
+            node: &nothing,
+            cluster: &nothing,
+            fixed,
+        };
+        let broker = BrokerConfig::resolve(layers(&nothing)).unwrap();
+        for (name, value, fits) in [
+            (CONSUMER_SESSION, "44999", false),
+            (CONSUMER_SESSION, "45000", true),
+            (CONSUMER_SESSION, "60001", false),
+            (CONSUMER_HEARTBEAT, "4999", false),
+            (CONSUMER_HEARTBEAT, "15000", true),
+            (SHARE_SESSION, "45000", true),
+        ] {
+            let checked = check_group(&of(name, value), &broker);
+            assert_eq!(checked.is_ok(), fits, "{name} {value}");
+        }
+        // Bounds that were others when it was set.
+        let stored = GroupSettings::resolve(&of(CONSUMER_SESSION, "70000"));
+        assert_eq!(
+            stored.within_bounds_of(&broker).consumer_session_timeout_ms,
+            Some(60_000)
+        );
+        let fixed = of("group.consumer.min.session.timeout.ms", "1000");
+        let broker = BrokerConfig::resolve(layers(&fixed)).unwrap();
+        assert!(check_group(&of(CONSUMER_SESSION, "1000"), &broker).is_ok());
+    }
+
+    #[test]
+    fn every_setting_without_a_default_has_a_broker_setting() {
+        for row in TABLE.iter().filter(|row| row.default.is_none()) {
+            let of_broker = super::super::broker_config_def(&format!("group.{}", row.name));
+            assert!(of_broker.is_some_and(|d| d.def.default.is_some()), "{}", row.name);
+        }
+        assert!(TABLE.is_sorted_by_key(|row| row.name));
     }
 }

@@ -17,7 +17,7 @@ pub use describe::{
     describe_broker, describe_cluster_default, describe_topic, ConfigEntry, ConfigSynonym,
 };
 pub use edit::{ConfigEdit, ConfigOp, Overrides};
-pub use group::{describe_group, group_config_def, AutoOffsetReset, GroupSettings};
+pub use group::{check_group, describe_group, group_config_def, AutoOffsetReset, GroupSettings};
 pub use topic::{
     topic_config_def, topic_config_defs, CleanupPolicy, CompressionType, TimestampType,
     TopicConfig, TopicConfigDef,

@@ -10,7 +10,7 @@ use super::records::*;
 use super::states::*;
 use super::types::*;
 use crate::coord::batch::KeyValue;
-use crate::coord::{Append, GroupError, Memory};
+use crate::coord::{Append, GroupError, GroupTimes, Memory};
 use crate::types::{PartitionId, TopicId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -476,6 +476,7 @@ pub(super) struct Bench {
     pub groups: ShareGroups,
     pub log: Log,
     pub now_ms: u64,
+    pub times: GroupTimes,
 }
 
 impl Bench {
@@ -484,6 +485,7 @@ impl Bench {
             groups: ShareGroups::new(GROUPS, Memory::new(1 << 20)),
             log: Log::default(),
             now_ms: 0,
+            times: GroupTimes::default(),
         }
     }
 
@@ -492,6 +494,7 @@ impl Bench {
             now_ms: self.now_ms,
             log: &mut self.log,
             topic: &topics,
+            times: &|_| self.times,
         };
         f(&mut self.groups, &mut ctx)
     }
@@ -623,6 +626,19 @@ fn silent_members_are_gone_and_after_a_restart_they_have_their_time_again() {
     bench.step(|groups, ctx| groups.tick(ctx));
     assert_eq!(bench.groups.describe("g").unwrap().members.len(), 0);
     assert_eq!(bench.groups.next_deadline_ms(), None);
+}
+
+#[test]
+fn a_group_may_have_times_of_its_own() {
+    let mut bench = Bench::new();
+    bench.times = GroupTimes {
+        session_timeout_ms: Some(5_000),
+        heartbeat_interval_ms: Some(700),
+    };
+    let heard = bench.beat("a", 0, Some(&["t"])).unwrap();
+    assert_eq!(heard.heartbeat_interval_ms, 700);
+    assert_eq!(bench.groups.next_deadline_ms(), Some(5_000));
+    assert_eq!(bench.beat("a", -1, None).unwrap().heartbeat_interval_ms, 700);
 }
 
 #[test]
