@@ -455,7 +455,8 @@ impl Gather {
         if self.left == 0 {
             return None;
         }
-        let bytes = self.left.min(bytes_max / BLOCK_BYTES * BLOCK_BYTES);
+        let bytes_max = bytes_max.min(IO_BYTES_MAX) / BLOCK_BYTES * BLOCK_BYTES;
+        let bytes = self.left.min(bytes_max);
         assert!(bytes > 0);
         let mut buf = DirectBuf::with_len(bytes.next_multiple_of(BLOCK_BYTES));
         let mut used = self.prefix.len();

@@ -465,11 +465,7 @@ pub fn listed(timestamp: i64) -> ListOffsetsRequest {
 pub const GROUP: i8 = 32;
 
 /// Sets one setting of the group `g`; the error's code.
-pub async fn configure_group(
-    client: &mut Client,
-    name: &'static str,
-    value: &'static str,
-) -> i16 {
+pub async fn configure_group(client: &mut Client, name: &'static str, value: &'static str) -> i16 {
     let request = IncrementalAlterConfigsRequest {
         resources: vec![AlterConfigsResource {
             resource_type: GROUP,

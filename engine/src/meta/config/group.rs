@@ -323,7 +323,11 @@ mod tests {
     fn every_setting_without_a_default_has_a_broker_setting() {
         for row in TABLE.iter().filter(|row| row.default.is_none()) {
             let of_broker = super::super::broker_config_def(&format!("group.{}", row.name));
-            assert!(of_broker.is_some_and(|d| d.def.default.is_some()), "{}", row.name);
+            assert!(
+                of_broker.is_some_and(|d| d.def.default.is_some()),
+                "{}",
+                row.name
+            );
         }
         assert!(TABLE.is_sorted_by_key(|row| row.name));
     }

@@ -638,7 +638,10 @@ fn a_group_may_have_times_of_its_own() {
     let heard = bench.beat("a", 0, Some(&["t"])).unwrap();
     assert_eq!(heard.heartbeat_interval_ms, 700);
     assert_eq!(bench.groups.next_deadline_ms(), Some(5_000));
-    assert_eq!(bench.beat("a", -1, None).unwrap().heartbeat_interval_ms, 700);
+    assert_eq!(
+        bench.beat("a", -1, None).unwrap().heartbeat_interval_ms,
+        700
+    );
 }
 
 #[test]
