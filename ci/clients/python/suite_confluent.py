@@ -6,7 +6,7 @@ import cases
 import cases_groups
 import runner
 from cases import Record
-from cases_groups import Crew, Described, partitions_of, produce
+from cases_groups import Crew, Described, check_each_once, partitions_of, produce
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
@@ -53,7 +53,7 @@ def parts_of(partitions):
 class Member:
     """A consumer of a group, as `cases_groups` drives it."""
 
-    def __init__(self, bootstrap, group, topics, assign, assignor, instance, auto_commit, session_ms, metadata_max_age_ms):
+    def __init__(self, bootstrap, group, topics, assign, protocol, instance, auto_commit, metadata_max_age_ms):
         self.changes = []
         config = {
             "bootstrap.servers": bootstrap,
@@ -61,11 +61,9 @@ class Member:
             "enable.auto.commit": auto_commit,
             "auto.commit.interval.ms": cases_groups.AUTO_COMMIT_MS,
             "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": assignor,
-            "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": cases_groups.HEARTBEAT_MS,
             "max.poll.interval.ms": cases_groups.REBALANCE_MS,
             "topic.metadata.refresh.interval.ms": metadata_max_age_ms,
+            **protocol,
         }
         if instance is not None:
             config["group.instance.id"] = instance
@@ -327,9 +325,17 @@ class Adapter:
         auto_commit=False,
         session_ms=cases_groups.SESSION_MS,
         metadata_max_age_ms=300_000,
+        remote_assignor=None,
     ):
-        settings = (assign, assignor, instance, auto_commit, session_ms, metadata_max_age_ms)
-        return Member(self.bootstrap, group, topics, *settings)
+        """By the classic protocol, or by the consumer protocol with an assignor of the broker's."""
+        protocol = {
+            "partition.assignment.strategy": assignor,
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": cases_groups.HEARTBEAT_MS,
+        }
+        if remote_assignor is not None:
+            protocol = {"group.protocol": "consumer", "group.remote.assignor": remote_assignor}
+        return Member(self.bootstrap, group, topics, assign, protocol, instance, auto_commit, metadata_max_age_ms)
 
     def list_groups(self):
         found = self.admin.list_consumer_groups().result(30)
@@ -471,6 +477,55 @@ def own_cases(suite, adapter):
             produce(adapter, other, 2, range(5))
             crew.until("the new topic is read", lambda: len(crew.read()) >= 10)
 
+    def shared_by_the_consumer_protocol(assignor, first):
+        """Members come and go; `first` says how the first one joins, which may be by the classic protocol."""
+        topic, group = cases.fresh(adapter, "consumer", 6), topic_name("group")
+        everything = partitions_of(topic, count=6)
+        produce(adapter, topic, 6, range(10))
+        with Crew(adapter, group, [topic]) as crew:
+            one = crew.join(**first)
+            crew.until("all is read", lambda: len(one.read) >= 60)
+            crew.commit()
+            crew.join(remote_assignor=assignor)
+            crew.settle(everything)
+            produce(adapter, topic, 6, range(10, 20))
+            crew.until("all is read by both", lambda: len(crew.read()) >= 120)
+            crew.commit()
+            crew.leave(one)
+            crew.settle(everything)
+            produce(adapter, topic, 6, range(20, 30))
+            crew.until("all is read by the second", lambda: len(crew.read()) >= 180)
+            crew.commit()
+            check_each_once(crew.read(), 6, range(30), "records of both")
+        check_equal(adapter.group_offsets(group), dict.fromkeys(everything, 30), "committed offsets")
+
+    def consumer_protocol_by_pattern():
+        """The broker looks for topics that fit, and tells of new ones."""
+        prefix = topic_name("remote")
+        first, other = f"{prefix}-a", f"{prefix}-b"
+        adapter.create_topic(first, 2, {})
+        with Crew(adapter, topic_name("group"), [f"^{prefix}-.*"]) as crew:
+            crew.join(remote_assignor="uniform")
+            crew.settle(partitions_of(first, count=2))
+            adapter.create_topic(other, 2, {})
+            crew.settle(partitions_of(first, other, count=2))
+            produce(adapter, other, 2, range(5))
+            crew.until("the new topic is read", lambda: len(crew.read()) >= 10)
+
+    def consumer_protocol_static_member():
+        """It keeps its partitions while it is away."""
+        topic, group = cases.fresh(adapter, "static", 4), topic_name("group")
+        everything = partitions_of(topic, count=4)
+        with Crew(adapter, group, [topic]) as crew:
+            one = crew.join(remote_assignor="uniform", instance="one")
+            crew.join(remote_assignor="uniform", instance="two")
+            crew.settle(everything)
+            held = one.assignment()
+            crew.leave(one)
+            back = crew.join(remote_assignor="uniform", instance="one")
+            crew.settle(everything)
+            check_equal(back.assignment(), held, "partitions of the one that came back")
+
     def transactional(name):
         config = {"bootstrap.servers": adapter.bootstrap, "transactional.id": name, "log_level": 0}
         producer = Producer(config)
@@ -561,6 +616,13 @@ def own_cases(suite, adapter):
     suite.add("group_list_by_state", groups_by_state)
     suite.add("group_offsets_of_some_partitions", offsets_of_one_partition)
     suite.add("group_subscribed_by_pattern", subscribed_by_pattern)
+    remote = {assignor: {"remote_assignor": assignor} for assignor in ("range", "uniform")}
+    for assignor, first in (*remote.items(), ("uniform", {"assignor": "range"})):
+        name = f"group_of_the_consumer_protocol_shares_by_{assignor}"
+        name += "" if "remote_assignor" in first else "_with_a_classic_member"
+        suite.add(name, lambda a=assignor, f=first: shared_by_the_consumer_protocol(a, f))
+    suite.add("group_of_the_consumer_protocol_by_pattern", consumer_protocol_by_pattern)
+    suite.add("group_of_the_consumer_protocol_static_member", consumer_protocol_static_member)
     suite.add("many_in_flight", many_in_flight)
     suite.add("unknown_topic_is_not_created_by_reading", unknown_topic_in_metadata)
     suite.add("describe_topics", describe_topics)
