@@ -24,6 +24,8 @@ GIB = 1 << 30
 OVERTIME_SECONDS = 900
 # Apache Kafka needs it: until its code is compiled it is another program.
 JIT_WARM_UP_SECONDS = 15
+# At a rate less of it runs in a second: after 15 its slowest percent still took seconds, which later took milliseconds.
+JIT_WARM_UP_SECONDS_AT_A_RATE = 40
 # And it makes the files of a partition at its first record: for a thousand, 15 seconds were too few and 75 enough.
 WARM_UP_SECONDS_PER_PARTITION = 0.06
 JIT_WARM_UP_SECONDS_QUICK = 5
@@ -150,7 +152,9 @@ class Comparison:
             options += ["--duration", QUICK_SECONDS, "--history-max", QUICK_HISTORY_BYTES, "--ceiling", 1]
             warm_up = min(warm_up, QUICK_WARM_UP_SECONDS)
         if variant.kafka:
-            least = JIT_WARM_UP_SECONDS_QUICK if o.quick else JIT_WARM_UP_SECONDS
+            at_a_rate = scenario["producers"] and scenario["producers"]["rate"] != "maximum"
+            least = JIT_WARM_UP_SECONDS_AT_A_RATE if at_a_rate else JIT_WARM_UP_SECONDS
+            least = JIT_WARM_UP_SECONDS_QUICK if o.quick else least
             many = 0 if o.quick else scenario["topic"]["partitions"] * WARM_UP_SECONDS_PER_PARTITION
             warm_up = round(max(warm_up, least + many))
         return [*options, "--warm-up", warm_up]
