@@ -10,7 +10,8 @@ use std::path::Path;
 
 /// Files of a corpus are read by people and by every run.
 const CORPUS_FILE_BYTES_MAX: u64 = 32 << 10;
-const CORPUS_FILES_MAX: usize = 100;
+/// Two or three for each request that is served.
+const CORPUS_FILES_MAX: usize = 200;
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;
@@ -79,6 +80,16 @@ fn every_target_has_a_small_corpus_and_a_door_for_the_fuzzer() {
         assert!(text.contains(&format!("fuzz::{0}::{0}(", target.name)));
         let manifest = fs::read_to_string(dir.join("../Cargo.toml")).expect("a manifest");
         assert!(manifest.contains(&format!("name = \"{}\"", target.name)));
+    }
+}
+
+#[test]
+fn the_corpus_has_every_request_that_is_served() {
+    for served in SERVED {
+        let name = format!("{}-v{}-request", served.key.name(), served.max);
+        let path = trial::corpus_dir().join("request").join(name);
+        let again = "make it again: cargo run -p millrace-ci --bin fuzz -- corpus";
+        assert!(path.exists(), "{} is missing; {again}", path.display());
     }
 }
 
