@@ -237,7 +237,7 @@ impl Shard {
             }))
     }
 
-    /// Has a group without members begin at these offsets.
+    /// Has a group without members begin at these offsets. One that is not known is made: so a group can begin with them.
     ///
     /// # Errors
     /// Of the group; nothing changed. Results of single partitions are in their order.
@@ -246,7 +246,6 @@ impl Shard {
         group: &str,
         offsets: Vec<(PartitionId, String, Offset)>,
     ) -> Result<Vec<Result<(), ShareError>>, ShareError> {
-        self.share_group_is_empty(group).await?;
         let one =
             |(id, name, _): &(PartitionId, String, Offset)| (id.topic, name.clone(), id.index);
         let added: Vec<_> = offsets.iter().map(one).collect();
@@ -254,7 +253,15 @@ impl Shard {
         self.at_share_group(
             group,
             HEARTBEAT_BYTES + 64 * added.len(),
-            move |kinds, ctx| kinds.share.add_states(&id, &added, ctx),
+            move |kinds, ctx| {
+                if kinds.share.has(&id) {
+                    kinds.share.is_empty(&id)?;
+                } else if kinds.classic.has(&id) {
+                    // A group of another kind has the name.
+                    return Err(ShareError::GroupIdNotFound);
+                }
+                kinds.share.add_states(&id, &added, ctx)
+            },
         )
         .await??;
         let mut results = Vec::with_capacity(offsets.len());

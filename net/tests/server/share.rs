@@ -383,6 +383,43 @@ fn groups_are_described_listed_moved_and_deleted() {
 }
 
 #[test]
+fn a_group_may_begin_with_offsets() {
+    with_broker(|mut a| async move {
+        let id = prepared(&mut a, &[b"one", b"two", b"three"]).await;
+        let to = |group: &'static str, topic: &'static str| AlterShareGroupOffsetsRequest {
+            group_id: group.into(),
+            topics: vec![AlterShareOffsetsTopic {
+                topic_name: topic.into(),
+                partitions: vec![AlterShareOffset {
+                    partition_index: 0,
+                    start_offset: 2,
+                }],
+            }],
+        };
+        assert_eq!(a.call(&to("", "t"), 0).await.error_code, 42);
+        let unknown = a.call(&to("g", "no such"), 0).await;
+        assert_eq!(unknown.responses[0].partitions[0].error_code, 3);
+        let listed = ListGroupsRequest {
+            types_filter: vec!["share".into()],
+            ..Default::default()
+        };
+        assert_eq!(a.call(&listed, 5).await.groups, []);
+        let made = a.call(&to("g", "t"), 0).await;
+        assert_eq!(made.error_code, 0, "{:?}", made.error_message);
+        assert_eq!(made.responses[0].partitions[0].error_code, 0);
+        assert_eq!(a.call(&listed, 5).await.groups.len(), 1);
+        join(&mut a, "a").await;
+        let fetched = a.call(&fetch("a", 0, id), 2).await;
+        assert_eq!(acquired(&fetched), [(2, 2, 1)]);
+        let delete = DeleteGroupsRequest {
+            groups_names: vec!["g".into()],
+        };
+        assert_eq!(a.call(&beat("a", -1), 1).await.error_code, 0);
+        assert_eq!(a.call(&delete, 2).await.results[0].error_code, 0);
+    });
+}
+
+#[test]
 fn settings_of_groups_are_kept_and_checked() {
     with_broker(|mut a| async move {
         assert_eq!(

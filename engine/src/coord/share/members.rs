@@ -440,8 +440,20 @@ impl ShareGroups {
         added: &[(TopicId, String, i32)],
         ctx: &mut ShareCtx,
     ) -> Result<(), ShareError> {
-        let group = self.groups.get(id).ok_or(ShareError::GroupIdNotFound)?;
-        let mut states = group.states.clone();
+        if id.is_empty() || id.len() > GROUP_TEXT_BYTES_MAX {
+            return Err(ShareError::InvalidRequest("GroupId can't be empty."));
+        }
+        let known = self.groups.get(id);
+        let no_room = self.groups.len() >= GROUPS_PER_COORDINATOR_MAX || self.memory.is_full();
+        if known.is_none() && no_room {
+            return Err(ShareError::NotAvailable);
+        }
+        let mut records = Vec::new();
+        if known.is_none() {
+            records.push(GroupRecord::Group(Some((0, 0))));
+        }
+        let before = known.map_or_else(StatesValue::default, |group| group.states.clone());
+        let mut states = before.clone();
         for (topic, name, index) in added {
             let found = states.initialized.iter_mut().find(|(id, _, _)| id == topic);
             match found {
@@ -452,10 +464,11 @@ impl ShareGroups {
                     .push((*topic, name.clone(), vec![*index])),
             }
         }
-        if states == group.states {
+        if states == before {
             return Ok(());
         }
-        self.write(id, &[GroupRecord::States(Some(states))], ctx)
+        records.push(GroupRecord::States(Some(states)));
+        self.write(id, &records, ctx)
     }
 
     /// Notes that there are no states of these topics any more.
