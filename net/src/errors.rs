@@ -108,7 +108,7 @@ fn apply(error: &ApplyError) -> ErrorCode {
     }
 }
 
-pub(crate) fn config(error: &ConfigError) -> ErrorCode {
+fn config(error: &ConfigError) -> ErrorCode {
     match error {
         ConfigError::UnknownTopicConfig(_)
         | ConfigError::UnknownGroupConfig(_)

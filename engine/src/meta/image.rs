@@ -2,6 +2,7 @@
 //! Knows nothing of commands or storage.
 //! Keeps its indexes equal to each other: every topic is found by name and by id, and counted once.
 
+use super::command::ApplyError;
 use super::config::{
     self, BrokerConfig, ConfigEdit, ConfigEntry, ConfigError, GroupSettings, Layers, Overrides,
     TopicConfig,
@@ -241,20 +242,21 @@ impl Image {
 
     /// The effective settings of a group, whether there is one or not.
     pub fn group_config(&self, group: &str) -> GroupSettings {
-        GroupSettings::resolve(self.group_overrides(group)).within_bounds_of(&self.broker_config)
+        GroupSettings::resolve(self.group_overrides(group), &self.broker_config)
     }
 
     fn group_overrides(&self, group: &str) -> &Overrides {
         self.group_configs.get(group).unwrap_or(&NO_OVERRIDES)
     }
 
-    /// Whether this change of a group's settings fits this broker's bounds for all groups.
+    /// Whether this change of a group's settings fits this broker's bounds for all groups. Those are of one node, so that
+    /// a command, which all nodes apply alike, cannot look at them.
     ///
     /// # Errors
     /// The first setting that is refused, with Kafka's text.
-    pub fn check_group_edit(&self, group: &str, edit: &ConfigEdit) -> Result<(), ConfigError> {
+    pub fn check_group_edit(&self, group: &str, edit: &ConfigEdit) -> Result<(), ApplyError> {
         let edited = edit.apply_to_group(self.group_overrides(group))?;
-        config::check_group(&edited, &self.broker_config)
+        Ok(config::check_group(&edited, &self.broker_config)?)
     }
 
     /// DescribeConfigs of a group.

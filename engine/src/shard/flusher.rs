@@ -28,7 +28,7 @@ const PASS_SHARE: f64 = 0.5 * FLUSHES_AT_ONCE as f64;
 /// Beyond this a pass is gentle enough.
 const FILL_TIME_MAX: Duration = Duration::from_secs(2);
 /// A pass that has time writes as much at once as arrives in this time: the thread that gathers it and the device that
-/// takes it hold up every commit meanwhile, at 20 MB/s for milliseconds where a whole mebibyte goes at once.
+/// takes it hold up every commit meanwhile.
 const STEP_TIME: Duration = Duration::from_millis(10);
 const STEP_BYTES_MIN: usize = 64 << 10;
 /// How long a stop begins to move partitions to their segments: whoever stops a service waits ten seconds, often.
@@ -183,9 +183,7 @@ impl Shard {
             let share = bytes as f64 / file_bytes;
             rt::sleep(fill_time.min(FILL_TIME_MAX).mul_f64(share * PASS_SHARE)).await;
         }
-        // Without an end where a file fills in no time: all that a write may have.
-        let comes = file_bytes * STEP_TIME.as_secs_f64() / fill_time.as_secs_f64();
-        (comes as usize).clamp(STEP_BYTES_MIN, IO_BYTES_MAX)
+        step_bytes(file_bytes, fill_time)
     }
 
     /// Waits until what the passes carried over is durable. They may be what frees journal files, so
@@ -359,6 +357,12 @@ impl Shard {
     }
 }
 
+/// What arrives in [`STEP_TIME`] where a file of so many bytes takes `fill_time`; all that a write may have where that is none.
+fn step_bytes(file_bytes: f64, fill_time: Duration) -> usize {
+    let comes = file_bytes * STEP_TIME.as_secs_f64() / fill_time.as_secs_f64();
+    (comes as usize).clamp(STEP_BYTES_MIN, IO_BYTES_MAX)
+}
+
 /// Runs `step` on every item, a few at once; gives what they gave, in no order.
 async fn at_once<T: 'static, R: 'static, F: Future<Output = R> + 'static>(
     items: Vec<T>,
@@ -424,4 +428,20 @@ async fn sync_files(passes: &[FlushPass], each_max: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_follow_the_rate() {
+        let file_bytes = 64.0 * 1_048_576.0;
+        let step = |seconds| step_bytes(file_bytes, Duration::from_secs_f64(seconds));
+        // 20 MiB/s.
+        assert!((209_000..210_000).contains(&step(3.2)));
+        assert_eq!(step(0.1), IO_BYTES_MAX);
+        assert_eq!(step(0.0), IO_BYTES_MAX);
+        assert_eq!(step(3_600.0), STEP_BYTES_MIN);
+    }
 }

@@ -5,14 +5,13 @@
 use super::admin::{self, Refusal, Resource};
 use super::Outcome;
 use crate::cores::Faces;
-use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::alter_configs::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, AlterableConfig,
 };
 use crate::wire::config_codes::resource;
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::api::meta::ConfigEdit;
+use millrace_engine::api::meta::{ConfigEdit, MetaError};
 
 impl Outcome for AlterConfigsResponse {
     fn failed(&self) -> bool {
@@ -114,7 +113,7 @@ async fn alter(
     let (resource, edit) = (Resource::find(&shard.faces(&image), kind, name)?, edit?);
     if let Resource::Group(group) = &resource {
         let checked = image.check_group_edit(group, &edit);
-        checked.map_err(|why| Refusal::new(errors::config(&why), why.to_string()))?;
+        checked.map_err(MetaError::from)?;
     }
     let command = resource.edit(&image, edit);
     admin::change(shard, command, validate_only)

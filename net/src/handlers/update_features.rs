@@ -58,15 +58,15 @@ fn answer(
             };
         }
     }
+    if version > RESULT_VERSION_MAX {
+        return UpdateFeaturesResponse::default();
+    }
     let done = |update: FeatureUpdateKey| UpdatableFeatureResult {
         feature: update.feature,
         ..Default::default()
     };
-    let told = updates
-        .into_iter()
-        .filter(|_| version <= RESULT_VERSION_MAX);
     UpdateFeaturesResponse {
-        results: told.map(done).collect(),
+        results: updates.into_iter().map(done).collect(),
         ..Default::default()
     }
 }

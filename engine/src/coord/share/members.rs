@@ -440,9 +440,7 @@ impl ShareGroups {
         added: &[(TopicId, String, i32)],
         ctx: &mut ShareCtx,
     ) -> Result<(), ShareError> {
-        if id.is_empty() || id.len() > GROUP_TEXT_BYTES_MAX {
-            return Err(ShareError::InvalidRequest("GroupId can't be empty."));
-        }
+        check_id(id)?;
         let known = self.groups.get(id);
         let no_room = self.groups.len() >= GROUPS_PER_COORDINATOR_MAX || self.memory.is_full();
         if known.is_none() && no_room {
@@ -600,12 +598,18 @@ impl ShareGroups {
     }
 }
 
+fn check_id(group: &str) -> Result<(), ShareError> {
+    if group.is_empty() || group.len() > GROUP_TEXT_BYTES_MAX {
+        let why = "GroupId can't be empty, nor longer than what is kept of one.";
+        return Err(ShareError::InvalidRequest(why));
+    }
+    Ok(())
+}
+
 fn check(asked: &ShareHeartbeat) -> Result<(), ShareError> {
     let refuse = |why| Err(ShareError::InvalidRequest(why));
     let fits = |text: &str| text.len() <= GROUP_TEXT_BYTES_MAX;
-    if asked.group.is_empty() || !fits(&asked.group) {
-        return refuse("GroupId can't be empty.");
-    }
+    check_id(&asked.group)?;
     if asked.member.is_empty() || !fits(&asked.member) {
         return refuse("MemberId can't be empty.");
     }

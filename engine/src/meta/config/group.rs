@@ -139,33 +139,23 @@ fn duration_ms(text: &str) -> Option<i64> {
 const TIMES: &[(char, i64)] = &[('H', 3_600_000), ('M', 60_000), ('S', 1_000)];
 
 impl GroupSettings {
-    /// The settings of a group with these overrides, which are valid.
-    pub fn resolve(overrides: &Overrides) -> GroupSettings {
+    /// The settings of a group with these overrides, which are valid. What is outside of the bounds of this broker, which
+    /// may have been others when it was set, is at the nearer one.
+    pub fn resolve(overrides: &Overrides, broker: &BrokerConfig) -> GroupSettings {
+        let bounded = |name: &str| {
+            let ms = number(overrides, name)?;
+            Some(bounds_of(name, broker).map_or(ms, |bounds| within(ms, bounds)))
+        };
         let reset = overrides.get(RESET).and_then(|raw| offset_reset(raw));
         let isolation = overrides.get(ISOLATION).map(String::as_str);
         GroupSettings {
-            consumer_heartbeat_interval_ms: number(overrides, CONSUMER_HEARTBEAT),
-            consumer_session_timeout_ms: number(overrides, CONSUMER_SESSION),
+            consumer_heartbeat_interval_ms: bounded(CONSUMER_HEARTBEAT),
+            consumer_session_timeout_ms: bounded(CONSUMER_SESSION),
             share_auto_offset_reset: reset.unwrap_or(AutoOffsetReset::Latest),
             share_heartbeat_interval_ms: number(overrides, SHARE_HEARTBEAT),
             share_read_committed: isolation == Some("read_committed"),
             share_record_lock_duration_ms: number(overrides, LOCK),
             share_session_timeout_ms: number(overrides, SHARE_SESSION),
-        }
-    }
-
-    /// With what is outside of the bounds of this broker, which may have been others before, at the nearer one.
-    pub fn within_bounds_of(self, broker: &BrokerConfig) -> GroupSettings {
-        let nearest = |ms: Option<i32>, bounds| ms.map(|ms| within(ms, bounds));
-        let heartbeat_bounds = broker.group_consumer_heartbeat_interval_bounds_ms;
-        let session_bounds = broker.group_consumer_session_timeout_bounds_ms;
-        GroupSettings {
-            consumer_heartbeat_interval_ms: nearest(
-                self.consumer_heartbeat_interval_ms,
-                heartbeat_bounds,
-            ),
-            consumer_session_timeout_ms: nearest(self.consumer_session_timeout_ms, session_bounds),
-            ..self
         }
     }
 }
@@ -174,35 +164,32 @@ fn number(overrides: &Overrides, name: &str) -> Option<i32> {
     overrides.get(name).and_then(|raw| raw.parse().ok())
 }
 
+/// The least and the most that this broker allows for a setting of a group.
+fn bounds_of(name: &str, broker: &BrokerConfig) -> Option<(i32, i32)> {
+    match name {
+        CONSUMER_HEARTBEAT => Some(broker.group_consumer_heartbeat_interval_bounds_ms),
+        CONSUMER_SESSION => Some(broker.group_consumer_session_timeout_bounds_ms),
+        _ => None,
+    }
+}
+
 /// Refuses settings of a group that this broker's own bounds do not allow.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with the bound.
 pub fn check_group(overrides: &Overrides, broker: &BrokerConfig) -> Result<(), ConfigError> {
-    let bounded = [
-        (
-            CONSUMER_HEARTBEAT,
-            broker.group_consumer_heartbeat_interval_bounds_ms,
-        ),
-        (
-            CONSUMER_SESSION,
-            broker.group_consumer_session_timeout_bounds_ms,
-        ),
-    ];
-    for (name, (min, max)) in bounded {
-        let Some(value) = number(overrides, name) else {
+    for (name, value) in overrides {
+        let (Some(bounds), Some(ms)) = (bounds_of(name, broker), number(overrides, name)) else {
             continue;
         };
-        let reason = match value {
-            low if low < min => format!("Value must be at least {min}, as the broker says"),
-            high if high > max => format!("Value must be no more than {max}, as the broker says"),
-            _ => continue,
-        };
-        return Err(ConfigError::Invalid {
-            name: name.to_string(),
-            value: value.to_string(),
-            reason,
-        });
+        if within(ms, bounds) != ms {
+            let (min, max) = bounds;
+            return Err(ConfigError::Invalid {
+                name: name.clone(),
+                value: value.clone(),
+                reason: format!("Value must be {min} to {max}, as the broker says"),
+            });
+        }
     }
     Ok(())
 }
@@ -280,11 +267,6 @@ mod tests {
         assert!(parse("share.unknown", "1").is_err());
         assert!(parse(SHARE_SESSION, "44999").is_err());
         assert!(parse(SHARE_HEARTBEAT, "15000").is_ok());
-        let set = Overrides::from([(LOCK.to_string(), "5000".to_string())]);
-        assert_eq!(
-            GroupSettings::resolve(&set).share_record_lock_duration_ms,
-            Some(5_000)
-        );
     }
 
     #[test]
@@ -309,11 +291,10 @@ mod tests {
             assert_eq!(checked.is_ok(), fits, "{name} {value}");
         }
         // Bounds that were others when it was set.
-        let stored = GroupSettings::resolve(&of(CONSUMER_SESSION, "70000"));
-        assert_eq!(
-            stored.within_bounds_of(&broker).consumer_session_timeout_ms,
-            Some(60_000)
-        );
+        let stored = GroupSettings::resolve(&of(CONSUMER_SESSION, "70000"), &broker);
+        assert_eq!(stored.consumer_session_timeout_ms, Some(60_000));
+        let stored = GroupSettings::resolve(&of(LOCK, "5000"), &broker);
+        assert_eq!(stored.share_record_lock_duration_ms, Some(5_000));
         let fixed = of("group.consumer.min.session.timeout.ms", "1000");
         let broker = BrokerConfig::resolve(layers(&fixed)).unwrap();
         assert!(check_group(&of(CONSUMER_SESSION, "1000"), &broker).is_ok());
