@@ -1,7 +1,8 @@
 //! Owns AlterShareGroupOffsets: has a share group without members begin elsewhere.
 //! Does not know how that is kept.
-//! Invariant: every partition is answered where it was asked.
+//! Invariant: every partition is answered where it was asked; the topic in which states are kept exists before there is one.
 
+use super::find_coordinator::make_topic;
 use super::Outcome;
 use crate::errors;
 use crate::shard::ShardNet;
@@ -10,6 +11,7 @@ use crate::wire::alter_share_group_offsets::{
     AlteredShareOffsetsTopic,
 };
 use crate::wire::{ErrorCode, Str};
+use millrace_engine::api::share::SHARE_TOPIC;
 use millrace_engine::types::PartitionId;
 use uuid::Uuid;
 
@@ -24,6 +26,10 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: AlterShareGroupOffsetsRequest,
 ) -> AlterShareGroupOffsetsResponse {
+    // Who alters a group looks for the coordinator of groups, and for none of states.
+    if let Err(refusal) = make_topic(shard, SHARE_TOPIC).await {
+        return refused(refusal.code, refusal.message);
+    }
     let image = shard.broker.image();
     let mut offsets = Vec::new();
     let mut responses = Vec::with_capacity(request.topics.len());
@@ -62,13 +68,7 @@ pub(crate) async fn handle(
         .await;
     let results = match altered {
         Ok(results) => results,
-        Err(error) => {
-            return AlterShareGroupOffsetsResponse {
-                error_code: errors::share(&error).code(),
-                error_message: Some(Str::from(error.to_string())),
-                ..Default::default()
-            }
-        }
+        Err(error) => return refused(errors::share(&error), error.to_string()),
     };
     let answers = responses.iter_mut().flat_map(|topic| &mut topic.partitions);
     let answers = answers.filter(|answer| answer.error_code == 0);
@@ -80,6 +80,14 @@ pub(crate) async fn handle(
     }
     AlterShareGroupOffsetsResponse {
         responses,
+        ..Default::default()
+    }
+}
+
+fn refused(code: ErrorCode, message: String) -> AlterShareGroupOffsetsResponse {
+    AlterShareGroupOffsetsResponse {
+        error_code: code.code(),
+        error_message: Some(Str::from(message)),
         ..Default::default()
     }
 }

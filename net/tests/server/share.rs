@@ -56,8 +56,12 @@ async fn topic_id(client: &mut Client) -> Uuid {
 
 /// Topic `t` of one partition with these records, read from its beginning.
 async fn prepared(client: &mut Client, values: &[&[u8]]) -> Uuid {
-    // Of groups, and of states: with the first search their topics are made.
-    for key_type in [0, 2] {
+    prepared_for(client, &[0, 2], values).await
+}
+
+/// Searched for are coordinators of groups (0) or of states (2): with the first search their topics are made.
+async fn prepared_for(client: &mut Client, key_types: &[i8], values: &[&[u8]]) -> Uuid {
+    for key_type in key_types.iter().copied() {
         let search = FindCoordinatorRequest {
             key_type,
             coordinator_keys: vec!["g".into()],
@@ -385,7 +389,8 @@ fn groups_are_described_listed_moved_and_deleted() {
 #[test]
 fn a_group_may_begin_with_offsets() {
     with_broker(|mut a| async move {
-        let id = prepared(&mut a, &[b"one", b"two", b"three"]).await;
+        // Who alters a group has looked for no coordinator of states.
+        let id = prepared_for(&mut a, &[0], &[b"one", b"two", b"three"]).await;
         let to = |group: &'static str, topic: &'static str| AlterShareGroupOffsetsRequest {
             group_id: group.into(),
             topics: vec![AlterShareOffsetsTopic {

@@ -355,9 +355,7 @@ impl TxnCoordinator {
     fn of_producer(&self, of: &TxnOf) -> Result<&Txn, TxnError> {
         let txn = self.named(of)?;
         let value = &txn.value;
-        // What the client knows already is so when the transaction is over.
-        let next = (of.producer.id, of.producer.epoch) == (value.next_producer_id, 0);
-        if value.state.is_prepared() && next {
+        if value.is_next(of.producer) {
             return Err(TxnError::ConcurrentTransactions);
         }
         if of.producer.id != value.producer.id {

@@ -30,11 +30,11 @@ impl TxnCoordinator {
             (TxnState::CompleteCommit, true) | (TxnState::CompleteAbort, false) => {
                 return Ok(Step::Done(Producer::NONE))
             }
-            (TxnState::PrepareCommit, true) | (TxnState::PrepareAbort, false) => {
+            (TxnState::PrepareCommit | TxnState::PrepareAbort, _) => {
                 return Err(TxnError::ConcurrentTransactions)
             }
-            (TxnState::CompleteCommit | TxnState::PrepareCommit, false)
-            | (TxnState::CompleteAbort | TxnState::PrepareAbort, true)
+            (TxnState::CompleteCommit, false)
+            | (TxnState::CompleteAbort, true)
             | (TxnState::Empty | TxnState::Dead | TxnState::PrepareEpochFence, _) => {
                 return Err(TxnError::InvalidTxnState)
             }
@@ -53,7 +53,8 @@ impl TxnCoordinator {
         let txn = self.named(&asked.of)?;
         let value = &txn.value;
         let retry = is_retry(txn, asked.of.producer);
-        if asked.of.producer.id != value.producer.id && !retry {
+        let next = value.is_next(asked.of.producer);
+        if asked.of.producer.id != value.producer.id && !retry && !next {
             return Err(TxnError::InvalidProducerIdMapping);
         }
         let current = asked.of.producer.epoch == value.producer.epoch;
@@ -61,7 +62,9 @@ impl TxnCoordinator {
             TxnState::Empty | TxnState::Ongoing | TxnState::Dead | TxnState::PrepareEpochFence => {
                 current
             }
-            TxnState::PrepareCommit | TxnState::PrepareAbort => retry,
+            // A client that was answered may be at the end of its next transaction before this one is over: it did not get to
+            // add anything to it, and gives it up. It is the owner, not fenced, and has to wait.
+            TxnState::PrepareCommit | TxnState::PrepareAbort => retry || current || next,
             TxnState::CompleteCommit | TxnState::CompleteAbort => retry || current,
         };
         if !allowed {
@@ -72,14 +75,13 @@ impl TxnCoordinator {
             (TxnState::CompleteCommit, true) | (TxnState::CompleteAbort, false) if retry => {
                 return Ok(Step::Done(value.producer))
             }
-            (TxnState::PrepareCommit, true) | (TxnState::PrepareAbort, false) => {
+            (TxnState::PrepareCommit | TxnState::PrepareAbort, _) => {
                 return Err(TxnError::ConcurrentTransactions)
             }
             // Nothing was added to it, or its client does not know: the bump is what it asks for.
             (TxnState::Empty, false) => {}
             (TxnState::CompleteCommit | TxnState::CompleteAbort, false) if !retry => {}
-            (TxnState::CompleteCommit | TxnState::PrepareCommit, _)
-            | (TxnState::CompleteAbort | TxnState::PrepareAbort, _)
+            (TxnState::CompleteCommit | TxnState::CompleteAbort, _)
             | (TxnState::Empty | TxnState::Dead | TxnState::PrepareEpochFence, _) => {
                 return Err(TxnError::InvalidTxnState)
             }

@@ -62,6 +62,16 @@ pub struct TxnValue {
 }
 
 impl TxnValue {
+    /// Whether this is who the client is once the transaction is over: a new id, because the epochs of its old one are used
+    /// up. The client knows as soon as its end is decided.
+    pub fn is_next(&self, producer: Producer) -> bool {
+        let next = Producer {
+            id: self.next_producer_id,
+            epoch: 0,
+        };
+        self.state.is_prepared() && producer == next
+    }
+
     /// # Errors
     /// The bytes are no such value.
     pub fn decode(value: &[u8]) -> Result<TxnValue, RecordError> {

@@ -278,6 +278,31 @@ fn ends_without_a_transaction_are_as_in_kafkas_table() {
     check(TxnState::CompleteCommit, true, Ok(false), invalid());
 }
 
+/// The end of a transaction is answered before its markers are written: whoever ends the next one in the meantime, to which
+/// nothing could be added, is not fenced.
+#[test]
+fn an_owner_waits_for_the_end_of_its_transaction() {
+    for committed in [false, true] {
+        for commit in [false, true] {
+            let mut bench = Bench::new();
+            let first = bench.init("id", None).unwrap();
+            bench.add("id", first, &[0]).unwrap();
+            let second = bench.end("id", first, committed, 2).unwrap();
+            let early = bench.add("id", second, &[0]);
+            assert_eq!(early, Err(TxnError::ConcurrentTransactions));
+            for producer in [first, second] {
+                let early = bench.end("id", producer, commit, 2);
+                assert_eq!(early, Err(TxnError::ConcurrentTransactions));
+            }
+            let stranger = bench.end("id", bumped(second), commit, 2);
+            assert_eq!(stranger, Err(TxnError::ProducerFenced));
+            bench.carry_out();
+            let empty = bench.end("id", second, false, 2);
+            assert_eq!(empty, Ok(bumped(second)), "{committed} {commit}");
+        }
+    }
+}
+
 #[test]
 fn who_asks_for_the_id_fences_who_had_it() {
     let mut bench = Bench::new();
@@ -342,8 +367,10 @@ fn used_up_epochs_give_a_new_producer_id() {
     assert_eq!(next, Producer { id: 102, epoch: 0 });
     let early = bench.add("id", next, &[0]);
     assert_eq!(early, Err(TxnError::ConcurrentTransactions));
-    let again = bench.end("id", last, true, 2);
-    assert_eq!(again, Err(TxnError::ConcurrentTransactions));
+    for producer in [last, next] {
+        let again = bench.end("id", producer, true, 2);
+        assert_eq!(again, Err(TxnError::ConcurrentTransactions));
+    }
     let prepared = bench.carry_out();
     let markers = Producer {
         id: first.id,
