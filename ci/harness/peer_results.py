@@ -6,6 +6,7 @@ It knows no suite. A test that was started and never ended is an outcome, too: i
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -79,7 +80,7 @@ def cargo(text):
 
 def go(text):
     """Of the output of `go test -json`: tests without tests of their own, and those that fail where none of their own does."""
-    states, texts = {}, {}
+    states, said = {}, {}
     for line in text.splitlines():
         if not line.startswith("{"):
             continue
@@ -92,7 +93,9 @@ def go(text):
         elif action in ("pass", "fail", "skip"):
             states[test] = {"pass": PASSED, "fail": FAILED, "skip": SKIPPED}[action]
         elif action == "output" and not event["Output"].startswith(("===", "---", "    ---")):
-            texts[test] = event["Output"].strip() or texts.get(test, "")
+            said.setdefault(test, deque(maxlen=4)).append(event["Output"].strip())
+    # The cause may stand before what cleaning up says.
+    texts = {test: " | ".join(filter(None, lines)) for test, lines in said.items()}
     parents = {test.rsplit("/", depth)[0] for test in states for depth in range(1, test.count("/") + 1)}
     failed = {test for test, state in states.items() if state == FAILED}
     outcomes = []

@@ -99,7 +99,9 @@ def go_module(module, packages, env=lambda bootstrap: {}):
         command = ["go", "test", "-json", "-count=1", f"-timeout={suite.seconds_max}s"]
         if names := not_started(suite):
             command += ["-skip", go_names(names)]
-        code = shell.run([*command, *packages], log, suite.seconds_max + 300, cwd=folder, env=env(bootstrap))
+        # Of a copy: what its authors' older Go left out of go.mod may be written there.
+        writable = {"GOFLAGS": "-mod=mod", **env(bootstrap)}
+        code = shell.run([*command, *packages], log, suite.seconds_max + 300, cwd=folder, env=writable)
         return code, peer_results.go(log.read_text(errors="replace"))
 
     return run
@@ -260,6 +262,7 @@ SUITES = [
             LeftOut("TestClientAdd*ToTxn", "its authors leave it out: it fails since Kafka 3.0"),
             LeftOut("TestClientInitProducerId", "its authors leave it out: it fails since Kafka 3.0"),
             LeftOut("TestClientTxnOffsetCommit", "its authors leave it out: it fails since Kafka 3.0"),
+            LeftOut("TestReaderReadCompactedMessage", "wants segments of 200 bytes, which Apache Kafka refuses, too, since 4.0"),
             LeftOut("TestConsumerGroupWithMissingTopic", "is for brokers that make no topics by themselves"),
             LeftOut("TestWriter/writing_a_message_with_SASL_Plain_authentication", NO_SASL),
             LeftOut("TestReaderConsumerGroup/consumer_group_rebalance", "depends on what runs beside it, as its authors say", started=False),

@@ -53,14 +53,15 @@ class Runners(unittest.TestCase):
 
         text = events(
             ("run", "TestA", ""), ("run", "TestA/x", ""), ("run", "TestA/y", ""), ("output", "TestA/y", "    why\n"),
-            ("output", "TestA/y", "--- FAIL: TestA/y (0.1s)\n"), ("fail", "TestA/y", ""), ("pass", "TestA/x", ""),
+            ("output", "TestA/y", "    topic stays\n"), ("output", "TestA/y", "--- FAIL: TestA/y (0.1s)\n"),
+            ("fail", "TestA/y", ""), ("pass", "TestA/x", ""),
             ("fail", "TestA", ""), ("run", "TestB", ""), ("run", "TestB/x", ""), ("pass", "TestB/x", ""),
             ("fail", "TestB", ""), ("run", "TestC", ""), ("skip", "TestC", ""), ("run", "TestHangs", ""),
         )
         outcomes = peer_results.go(f"go: downloading\n{text}\n" + json.dumps({"Action": "fail", "Package": "p"}))
         want = {"TestA/x": PASSED, "TestA/y": FAILED, "TestB": FAILED, "TestB/x": PASSED, "TestC": SKIPPED}
         self.assertEqual(states(outcomes), {**want, "TestHangs": FAILED})
-        self.assertIn(Outcome("TestA/y", FAILED, "why"), outcomes)
+        self.assertIn(Outcome("TestA/y", FAILED, "why | topic stays"), outcomes)
 
 
 class Judging(unittest.TestCase):
