@@ -8,15 +8,16 @@ use std::alloc::{GlobalAlloc, Layout};
 
 /// Alignment of buffers for direct I/O; nothing else of their size asks for it.
 const BUFFER_ALIGN: usize = 4096;
-/// Smaller ones are left to mimalloc, which keeps pages for their sizes, larger ones too: they are rare.
-const BUFFER_BYTES_MIN: usize = 48 << 10;
+/// Larger ones are left to mimalloc: they are rare. Small ones are not: of a cache full of them mimalloc had half as much again,
+/// and their memory was not to be had for large ones when those came.
+const BUFFER_BYTES_MIN: usize = SLICE_BYTES;
 const BUFFER_BYTES_MAX: usize = 2 << 20;
 
 pub struct Allocator;
 
 /// How many slices a buffer takes; None where it is no buffer.
 fn slices(layout: Layout) -> Option<usize> {
-    let sizes = BUFFER_BYTES_MIN + 1..=BUFFER_BYTES_MAX;
+    let sizes = BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX;
     let is_buffer = layout.align() == BUFFER_ALIGN && sizes.contains(&layout.size());
     is_buffer.then(|| layout.size().div_ceil(SLICE_BYTES))
 }

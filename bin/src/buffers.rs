@@ -9,8 +9,8 @@
 use std::ptr::null_mut;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Small enough that rounding up to it wastes little of the smallest buffers.
-pub const SLICE_BYTES: usize = 16 << 10;
+/// The smallest piece of direct I/O: no buffer is rounded up.
+pub const SLICE_BYTES: usize = 4 << 10;
 const PAGE_BYTES: usize = 2 << 20;
 const SLICES_PER_PAGE: usize = PAGE_BYTES / SLICE_BYTES;
 /// Addresses, not memory: more than the buffers of any budget.
@@ -44,7 +44,7 @@ struct State {
     /// One bit for each slice.
     used: [u64; SLICES / WORD],
     /// Slices in use of each page.
-    count: [u8; PAGES],
+    count: [u16; PAGES],
     /// Whether a page has memory.
     resident: [bool; PAGES],
     /// Pages that buffers come from; the others were never needed.
@@ -74,22 +74,29 @@ impl State {
         self.used[slice / WORD] >> (slice % WORD) & 1 != 0
     }
 
+    /// The first slice in `at..to` that is used, or that is not; `to` where there is none.
+    fn next(&self, used: bool, mut at: usize, to: usize) -> usize {
+        while at < to {
+            let word = self.used[at / WORD];
+            let wanted = (if used { word } else { !word }) >> (at % WORD);
+            if wanted != 0 {
+                return (at + wanted.trailing_zeros() as usize).min(to);
+            }
+            at = (at / WORD + 1) * WORD;
+        }
+        to
+    }
+
     /// The first stretch of `slices` free ones that lies in `from..to`.
     fn find(&self, slices: usize, from: usize, to: usize) -> Option<usize> {
-        let mut first = from;
         let mut at = from;
         while at < to {
-            if at.is_multiple_of(WORD) && self.used[at / WORD] == u64::MAX {
-                at += WORD;
-                first = at;
-                continue;
-            }
-            at += 1;
-            if self.is_used(at - 1) {
-                first = at;
-            } else if at - first == slices {
+            let first = self.next(false, at, to);
+            let end = self.next(true, first, to.min(first + slices));
+            if end - first == slices {
                 return Some(first);
             }
+            at = end.max(first + 1);
         }
         None
     }
@@ -256,19 +263,20 @@ mod tests {
 
     #[test]
     fn buffers_never_overlap_and_room_is_used_again() {
+        const HELD_MAX: usize = 3 * SLICES_PER_PAGE;
         let mut state = state();
         let mut held: Vec<(usize, usize)> = Vec::new();
         let mut random = 12345u64;
         let mut most = 0;
         for step in 0..20_000 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-            let slices = (random >> 33) as usize % 16 + 1;
+            let slices = (random >> 33) as usize % 64 + 1;
             let first = state.take(slices).unwrap();
             let apart = |&(f, n): &(usize, usize)| f + n <= first || first + slices <= f;
             assert!(held.iter().all(apart), "step {step}");
             held.push((first, slices));
             // Mostly the oldest goes, sometimes another.
-            while held.iter().map(|h| h.1).sum::<usize>() > 400 {
+            while held.iter().map(|h| h.1).sum::<usize>() > HELD_MAX {
                 let at = if random.is_multiple_of(5) {
                     held.len() / 2
                 } else {
@@ -280,7 +288,7 @@ mod tests {
             }
             most = most.max(state.end);
         }
-        assert!(most <= 400 / SLICES_PER_PAGE * 2, "{most} pages");
+        assert!(most <= HELD_MAX / SLICES_PER_PAGE * 2, "{most} pages");
         for (first, slices) in held {
             state.empty = 0;
             state.give_back(first, slices);
@@ -291,21 +299,22 @@ mod tests {
 
     #[test]
     fn a_buffer_keeps_what_is_written_and_pages_come_and_go() {
+        const SLICES: usize = 64;
         // A budget of which two empty pages are kept.
         assert!(BUFFERS.open(128 << 20) && BUFFERS.open(128 << 20));
-        let mut taken: Vec<*mut u8> = (0..60).map(|_| BUFFERS.take(16).unwrap()).collect();
+        let mut taken: Vec<*mut u8> = (0..60).map(|_| BUFFERS.take(SLICES).unwrap()).collect();
         for (fill, &buffer) in (0u8..).zip(&taken) {
             // SAFETY: the buffer is ours and has that size.
-            unsafe { buffer.write_bytes(fill, 16 * SLICE_BYTES) };
+            unsafe { buffer.write_bytes(fill, SLICES * SLICE_BYTES) };
         }
         for (fill, &buffer) in (0u8..).zip(&taken) {
             // SAFETY: the same.
-            let bytes = unsafe { std::slice::from_raw_parts(buffer, 16 * SLICE_BYTES) };
+            let bytes = unsafe { std::slice::from_raw_parts(buffer, SLICES * SLICE_BYTES) };
             assert!(bytes.iter().all(|&byte| byte == fill));
         }
         for buffer in taken.drain(..) {
             // SAFETY: it was taken with as many and is not used again.
-            assert!(unsafe { BUFFERS.give_back(buffer, 16) });
+            assert!(unsafe { BUFFERS.give_back(buffer, SLICES) });
         }
         let state = BUFFERS.lock();
         let resident = state.resident.iter().filter(|&&r| r).count();

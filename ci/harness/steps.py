@@ -14,6 +14,8 @@ from paths import CLIENTS, HARNESS, LOGS, MILLRACE, ROOT, VENV_PYTHON
 
 # Histories of every run; `ci/night` runs more, from another seed.
 SIM_SEEDS = 2000
+# Of each kind of coordinator; `unit` has some hundreds.
+COORDINATOR_SEEDS = 1000
 # Histories within which each deliberate bug has to be caught.
 PLANT_SEEDS = 1000
 # Shards that are brokers of their own, in the suite that has them.
@@ -60,23 +62,31 @@ class Run:
         self.count_lines("verify", log, code, None)
 
     def unit(self):
-        log = LOGS / "unit.log"
-        command = ["cargo", "test", "--workspace", "--features", "millrace-ci/plants", "--no-fail-fast"]
-        code = shell.run(command, log, 1500, cwd=ROOT)
+        self.cargo_test("unit", [], {})
+
+    def coordinators(self):
+        # The binaries are those of `unit`.
+        env = {"COORDINATOR_SEEDS": str(COORDINATOR_SEEDS)}
+        self.cargo_test("coordinators", ["--lib", "--", "tests::histories", "tests::consumer_histories"], env)
+
+    def cargo_test(self, name, arguments, env):
+        log = LOGS / f"{name}.log"
+        command = ["cargo", "test", "--workspace", "--features", "millrace-ci/plants", "--no-fail-fast", *arguments]
+        code = shell.run(command, log, 1500, cwd=ROOT, env=env)
         text = log.read_text(errors="replace")
         counted = count_cargo(text)
         self.report.ok(counted.passed)
-        for name in counted.failures:
-            self.report.fail(f"unit/{name}")
+        for test in counted.failures:
+            self.report.fail(f"{name}/{test}")
         if counted.ignored:
-            self.report.skip("unit/ignored", f"{counted.ignored} ignored tests", counted.ignored)
-        self.report.say(f"unit: {counted.passed} passed, {len(counted.failures)} failed")
+            self.report.skip(f"{name}/ignored", f"{counted.ignored} ignored tests", counted.ignored)
+        self.report.say(f"{name}: {counted.passed} passed, {len(counted.failures)} failed")
         if counted.failures:
             self.report.show(shell.tail(log, 80))
         if code != 0 and not counted.failures:
-            self.report.fail("unit", f"cargo test ended with {code}:\n{shell.tail(log)}")
+            self.report.fail(name, f"cargo test ended with {code}:\n{shell.tail(log)}")
         if code == 0 and counted.passed == 0:
-            self.report.fail("unit", "no test was run")
+            self.report.fail(name, "no test was run")
 
     def sim(self):
         log = LOGS / "sim.log"
@@ -344,6 +354,7 @@ STEPS = {
     "harness": "the harness itself: that it sees losses, duplicates and failures",
     "verify": "format, clippy, layering, style (ci/verify)",
     "unit": "the workspace's own tests (cargo test --workspace)",
+    "coordinators": "thousands of random histories of groups, transactions and share groups",
     "sim": "histories of a simulated node (ci/sim)",
     "plants": "deliberate bugs, each of which the simulation has to catch (ci/sim --plants)",
     "release": "the release build that the following ones run against",

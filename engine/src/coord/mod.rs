@@ -10,6 +10,8 @@ mod group;
 mod join;
 mod offsets;
 mod pending;
+#[cfg(test)]
+mod random;
 pub mod records;
 pub mod share;
 #[cfg(test)]

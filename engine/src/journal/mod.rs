@@ -307,6 +307,11 @@ impl Journal {
         filling + state.sealed.iter().map(|s| s.buf.len()).sum::<usize>() + state.committing_bytes
     }
 
+    /// Whether something was committed just now, or is about to be.
+    pub fn is_active(&self) -> bool {
+        self.state.borrow().unwitnessed
+    }
+
     /// Commits what was gathered, again and again, until `stop` and nothing is left.
     pub async fn run(self: Rc<Self>) {
         loop {

@@ -26,6 +26,10 @@ const READ_BYTES_NEEDED: usize = 64 << 10;
 /// are closed sooner while others wait.
 const MEMORY_WAIT_MIN: Duration = Duration::from_secs(5);
 
+/// How much is read from disk at once while records are committed: a commit's write and its flush each wait for what the
+/// device has begun. With a megabyte, and one for each reader, producers waited ten times as long.
+const READ_BESIDE_COMMITS_BYTES: usize = 256 << 10;
+
 /// One partition's turn in a fetch.
 struct Turn {
     /// Bytes that those before it left.
@@ -447,6 +451,13 @@ impl Shard {
         let batches = match partition.read_memory(request, end) {
             Some(batches) => batches,
             None => {
+                let _turn = match self.journal.is_active() {
+                    true => {
+                        request.max_bytes = request.max_bytes.min(READ_BESIDE_COMMITS_BYTES);
+                        Some(self.cold_reads.acquire(1).await)
+                    }
+                    false => None,
+                };
                 let read = partition.read(request, end).await;
                 self.limit_open_files(partition);
                 read.or_else(|error| is_there().and(Err(error)))?

@@ -92,6 +92,8 @@ pub struct Shard {
     watches: RefCell<FixedMap<(usize, u64), Rc<Notify>>>,
     /// Looks into batches that may be compressed: each takes memory and time.
     searches: Semaphore,
+    /// Reads of segments beside commits: a device has one of them at a time.
+    cold_reads: Semaphore,
     pub request_memory: Semaphore,
     /// Of what fetches read and clients have not taken yet.
     pub responses: Rc<ResponseMemory>,

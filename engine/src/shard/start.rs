@@ -361,6 +361,7 @@ async fn recover_shard(
         calls: Calls::new(boxes.hub.clone(), index),
         watches: RefCell::default(),
         searches: Semaphore::new(SEARCHES_PER_SHARD_MAX),
+        cold_reads: Semaphore::new(1),
         request_memory: Semaphore::new(limits.request_bytes_max),
         responses: ResponseMemory::new(limits.response_bytes_max),
         stopping: Cell::new(false),

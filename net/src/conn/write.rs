@@ -17,8 +17,9 @@ use std::task::{Context, Poll};
 /// Responses encoded into one write before it is started.
 const GATHER_BYTES_MAX: usize = 1 << 20;
 
-/// What a client has to take of a response, again and again, to count as one that reads.
-const PART_BYTES: usize = 256 << 10;
+/// What a client has to take of a response, again and again, to count as one that reads. So much is sent at once, before
+/// others have their turn: a socket takes megabytes, and to fill it takes milliseconds.
+const PART_BYTES: usize = 64 << 10;
 
 /// A request that was handed over and is not answered yet.
 pub(super) struct InFlight {
@@ -86,9 +87,15 @@ impl Conn {
         }
     }
 
-    /// `None` when the connection is aborted meanwhile. A part at a time, so that it shows whether the client takes any.
+    /// `None` when the connection is aborted meanwhile. A part at a time, so that it shows whether the client takes any,
+    /// and whoever waits for this shard does not wait for all of it.
     async fn write(&self, half: &mut rt::WriteHalf, out: &Out) -> Option<io::Result<()>> {
-        for part in parts(&out.pieces(), PART_BYTES) {
+        for (n, part) in parts(&out.pieces(), PART_BYTES).into_iter().enumerate() {
+            if n > 0 {
+                self.yielding.set(true);
+                rt::yield_now().await;
+                self.yielding.set(false);
+            }
             let mut write = pin!(half.write_vectored_all(&part));
             let written = poll_fn(|cx| {
                 if self.is_aborted() {

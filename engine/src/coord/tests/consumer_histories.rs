@@ -3,8 +3,8 @@
 //! Does not know what a single step should do.
 //! Invariant checked: no two hold a partition at once, the log alone gives the same group, and members that stay get all.
 
+use super::super::random::{random_of, seeds};
 use super::consumer::{client, Client};
-use super::histories::fastrand;
 use super::*;
 
 const NAMES: [&str; 3] = ["ta", "tb", "uc"];
@@ -18,13 +18,13 @@ struct Actor {
 
 #[test]
 fn random_histories_of_the_consumer_protocol() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         history(seed);
     }
 }
 
 fn history(seed: u64) {
-    let mut random = fastrand(seed + 7);
+    let mut random = random_of(seed + 7);
     let mut bench = Bench::new(CONFIG);
     bench.topics.set("ta", 3);
     let mut next_id = 0;

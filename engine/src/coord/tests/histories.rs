@@ -2,6 +2,7 @@
 //! Does not know what a single step should do.
 //! Invariant checked: no two own the same in one generation, everybody is answered, and the log alone gives the same groups.
 
+use super::super::random::{random_of, seeds};
 use super::*;
 
 /// What a random member of the history knows.
@@ -21,13 +22,13 @@ struct Actor {
 /// gives what is there live.
 #[test]
 fn random_histories() {
-    for seed in 0..300 {
+    for seed in seeds(300) {
         history(seed);
     }
 }
 
 fn history(seed: u64) {
-    let mut random = fastrand(seed);
+    let mut random = random_of(seed);
     let mut bench = Bench::new(GroupConfig {
         initial_rebalance_delay_ms: [0, 3_000][(seed % 2) as usize],
         ..CONFIG
@@ -188,16 +189,5 @@ fn check(bench: &Bench, actors: &[Actor], seed: u64) {
         if live.state == GroupState::Stable {
             assert_eq!(again.describe("g"), Ok(live), "seed {seed}: the group");
         }
-    }
-}
-
-/// A small generator of its own, so that a history is a function of its seed.
-pub fn fastrand(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 11
     }
 }

@@ -7,8 +7,6 @@ mod consumer_histories;
 mod histories;
 mod migration;
 
-pub use histories::fastrand;
-
 use super::batch::KeyValue;
 use super::*;
 use crate::types::TopicId;

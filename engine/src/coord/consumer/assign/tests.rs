@@ -83,7 +83,7 @@ fn range_gives_each_a_run_of_each_topic() {
 
 #[test]
 fn uniform_is_even_and_moves_no_more_than_it_has_to() {
-    let mut random = crate::coord::tests::fastrand(3);
+    let mut random = crate::coord::random::random_of(3);
     for _ in 0..500 {
         let sizes: Vec<i32> = (0..3).map(|_| (random() % 9) as i32).collect();
         let partitions = partitions(&sizes);
@@ -124,7 +124,7 @@ fn counts_of(target: &Assignment) -> usize {
 
 #[test]
 fn uniform_is_as_even_as_single_moves_make_it_where_wishes_differ() {
-    let mut random = crate::coord::tests::fastrand(5);
+    let mut random = crate::coord::random::random_of(5);
     for _ in 0..500 {
         let sizes: Vec<i32> = (0..4).map(|_| (random() % 7) as i32).collect();
         let partitions = partitions(&sizes);

@@ -4,17 +4,8 @@
 //! alone gives the same.
 
 use super::*;
+use crate::coord::random::{random_of, seeds};
 use std::collections::BTreeSet;
-
-fn random_of(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
-}
 
 /// What is known of a record outside of the machine.
 #[derive(Clone, Default)]
@@ -204,7 +195,7 @@ impl Shared {
 
 #[test]
 fn partitions() {
-    for seed in 0..100 {
+    for seed in seeds(100) {
         let mut random = random_of(seed);
         let mut log = Log::default();
         let mut states = ShareStates::new(Memory::new(1 << 20));
@@ -260,7 +251,7 @@ fn partitions() {
 
 #[test]
 fn members() {
-    for seed in 0..40 {
+    for seed in seeds(40) {
         let mut random = random_of(seed + 1_000);
         let mut bench = Bench::new();
         let mut epochs: BTreeMap<&str, i32> = BTreeMap::new();

@@ -1,8 +1,10 @@
 //! Owns long random histories of producers that begin, end, die and come back, while the log refuses now and then.
 //! Does not know what a single step should do.
-//! Invariant checked: an answered end has its markers, no producer is given twice, and the log alone gives the same.
+//! Invariant checked: an answered end has its markers, no producer is given twice, who has an id is not fenced, and the log
+//! alone gives the same.
 
 use super::*;
+use crate::coord::random::{random_of, seeds};
 use std::collections::BTreeMap;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
@@ -28,8 +30,8 @@ struct History {
 
 #[test]
 fn random_histories() {
-    for seed in 0..300 {
-        let mut random = fastrand(seed);
+    for seed in seeds(300) {
+        let mut random = random_of(seed);
         let mut history = History {
             bench: Bench::new(),
             actors: vec![Actor::default(); 2 * IDS.len()],
@@ -64,7 +66,10 @@ impl History {
             (1, Some(producer)) => self.init(who, id, Some(producer)),
             (2..=5, Some(producer)) => {
                 let index = (random() % 5) as i32;
-                if self.bench.add(id, producer, &[index]).is_ok() {
+                let is_owner = self.is_owner(id, producer);
+                let added = self.bench.add(id, producer, &[index]);
+                self.is_not_fenced(is_owner, added.clone().map(|()| producer));
+                if added.is_ok() {
                     self.actors[who].added.insert(index);
                 }
             }
@@ -120,7 +125,9 @@ impl History {
 
     fn end(&mut self, who: usize, id: &str, producer: Producer, commit: bool, version: i16) {
         let ongoing = self.bench.coordinator.describe(id).map(|d| d.state);
+        let is_owner = self.is_owner(id, producer);
         let answer = self.bench.end(id, producer, commit, version);
+        self.is_not_fenced(is_owner, answer.clone());
         let Ok(next) = answer else { return };
         let added = std::mem::take(&mut self.actors[who].added);
         if ongoing == Ok(TxnState::Ongoing) {
@@ -131,6 +138,20 @@ impl History {
             self.give(who, next);
         }
         self.actors[who].ended = Some((producer, commit));
+    }
+
+    /// Whether nobody has had the id since this producer.
+    fn is_owner(&self, id: &str, producer: Producer) -> bool {
+        let described = self.bench.coordinator.describe(id);
+        described.is_ok_and(|d| d.producer == producer)
+    }
+
+    fn is_not_fenced(&self, is_owner: bool, answer: Result<Producer, TxnError>) {
+        let fenced = matches!(
+            answer,
+            Err(TxnError::ProducerFenced | TxnError::InvalidProducerIdMapping)
+        );
+        assert!(!(is_owner && fenced), "seed {}: an owner", self.seed);
     }
 
     /// Has some of the decisions carried out; the others are taken again, as after a failed write.
@@ -171,16 +192,5 @@ impl History {
             let (again, live) = (again.describe(&id), live.describe(&id));
             assert_eq!(again, live, "seed {}", self.seed);
         }
-    }
-}
-
-/// A small generator of its own, so that a history is a function of its seed.
-fn fastrand(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 11
     }
 }
