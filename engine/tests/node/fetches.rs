@@ -98,3 +98,19 @@ fn a_reader_that_waits_for_memory_is_told_that_its_offset_was_deleted() {
         assert!(there.bytes() > 0 && there.log_start == BATCHES - 3);
     });
 }
+
+/// Commits would wait for what a device reads: while there are some, it is less at a time.
+#[test]
+fn beside_commits_less_is_read_from_disk_at_once() {
+    let sim = Sim::new(3, SimConfig::default());
+    sim.block_on(async {
+        let broker = filled().await;
+        rt::sleep(Duration::from_millis(100)).await;
+        let at_rest = read(&broker, 0).await.unwrap().bytes();
+        assert!(at_rest > 4 * BATCH_BYTES, "{at_rest}");
+        let batch = Batch::new(1, BATCH_BYTES).encode();
+        append(&broker, ID, batch).await.unwrap();
+        let beside = read(&broker, 0).await.unwrap().bytes();
+        assert!(beside > 0 && beside < 2 * BATCH_BYTES, "{beside}");
+    });
+}
