@@ -23,6 +23,8 @@ const READ_BYTES_MIN: usize = 64 << 10;
 pub struct ReadRequest {
     pub offset: Offset,
     pub max_bytes: usize,
+    /// So much is read from disk, unless a batch needs more.
+    pub at_once: usize,
     /// Give a first batch larger than `max_bytes` rather than nothing.
     pub at_least_one: bool,
 }
@@ -161,7 +163,7 @@ impl Partition {
         let entry = self.entry_before(&files, base, request.offset).await?;
         let mut hint = entry.filter(|e| u64::from(e.position) < end_position);
         let mut position = hint.map_or(0, |e| u64::from(e.position));
-        let mut budget = request.max_bytes;
+        let mut budget = request.max_bytes.min(request.at_once);
         while position < end_position {
             let want = budget.clamp(READ_BYTES_MIN, IO_BYTES_MAX);
             let buf = read_around(&files, position, want).await?;

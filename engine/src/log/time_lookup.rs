@@ -272,6 +272,7 @@ impl Partition {
         let request = ReadRequest {
             offset,
             max_bytes: 0,
+            at_once: 0,
             at_least_one: true,
         };
         let read = self.read(request, end).await?;

@@ -12,6 +12,7 @@ use crate::log::read::ReadRequest;
 use crate::log::Partition;
 use crate::plant::{self, Plant};
 use crate::rt::{self, Class, Mono, Notify};
+use crate::types::limits::IO_BYTES_MAX;
 use crate::types::Offset;
 use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
@@ -404,6 +405,7 @@ impl Shard {
         let mut request = ReadRequest {
             offset: item.offset,
             max_bytes: item.max_bytes.min(turn.left),
+            at_once: IO_BYTES_MAX,
             at_least_one: turn.first,
         };
         if (request.max_bytes == 0 && !turn.first) || item.offset >= end {
@@ -451,16 +453,22 @@ impl Shard {
         let batches = match partition.read_memory(request, end) {
             Some(batches) => batches,
             None => {
-                let _turn = match self.journal.is_active() {
-                    true => {
-                        request.max_bytes = request.max_bytes.min(READ_BESIDE_COMMITS_BYTES);
-                        Some(self.cold_reads.acquire(1).await)
-                    }
-                    false => None,
-                };
+                let mut alone = None;
+                if self.journal.is_active() {
+                    request.at_once = READ_BESIDE_COMMITS_BYTES;
+                    alone = Some(self.cold_reads.acquire(1).await);
+                    // What there was before may have been deleted meanwhile, again.
+                    is_there()?;
+                    (fetched, end) = partition.bounds(options.read_committed);
+                }
                 let read = partition.read(request, end).await;
+                drop(alone);
                 self.limit_open_files(partition);
-                read.or_else(|error| is_there().and(Err(error)))?
+                let read = read.or_else(|error| is_there().and(Err(error)))?;
+                if read.records.is_empty() {
+                    is_there()?;
+                }
+                read
             }
         };
         self.count_read(&batches);

@@ -68,7 +68,7 @@ impl History {
                 let index = (random() % 5) as i32;
                 let is_owner = self.is_owner(id, producer);
                 let added = self.bench.add(id, producer, &[index]);
-                self.is_not_fenced(is_owner, added.clone().map(|()| producer));
+                self.is_not_fenced(is_owner, added.map(|()| producer));
                 if added.is_ok() {
                     self.actors[who].added.insert(index);
                 }
@@ -127,7 +127,7 @@ impl History {
         let ongoing = self.bench.coordinator.describe(id).map(|d| d.state);
         let is_owner = self.is_owner(id, producer);
         let answer = self.bench.end(id, producer, commit, version);
-        self.is_not_fenced(is_owner, answer.clone());
+        self.is_not_fenced(is_owner, answer);
         let Ok(next) = answer else { return };
         let added = std::mem::take(&mut self.actors[who].added);
         if ongoing == Ok(TxnState::Ongoing) {
