@@ -8,8 +8,8 @@ use std::alloc::{GlobalAlloc, Layout};
 
 /// Alignment of buffers for direct I/O; nothing else of their size asks for it.
 const BUFFER_ALIGN: usize = 4096;
-/// Larger ones are left to mimalloc: they are rare. Small ones are not: of a cache full of them mimalloc had half as much again,
-/// and their memory was not to be had for large ones when those came.
+/// Larger ones are left to mimalloc: they are rare. Small ones are not: their memory would not be to be had for large ones when
+/// those come, and a cache goes from one kind to the other with its load.
 const BUFFER_BYTES_MIN: usize = SLICE_BYTES;
 const BUFFER_BYTES_MAX: usize = 2 << 20;
 

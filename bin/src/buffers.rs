@@ -9,7 +9,7 @@
 use std::ptr::null_mut;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// The smallest piece of direct I/O: no buffer is rounded up.
+/// The smallest piece of direct I/O, whose buffers are so many of it.
 pub const SLICE_BYTES: usize = 4 << 10;
 const PAGE_BYTES: usize = 2 << 20;
 const SLICES_PER_PAGE: usize = PAGE_BYTES / SLICE_BYTES;
