@@ -25,6 +25,8 @@ pub enum Plant {
     PlacedCommitsWait,
     /// Appends use up the files kept for what the freeing of files has to commit.
     AppendsUseExtraFiles,
+    /// Takes a group of commits for durable before those that began earlier.
+    GroupsOvertake,
     /// Does not sync the directory of a new segment.
     ForgetFileNameSync,
     /// Writes the checkpoint of segments that were not synced.
@@ -75,6 +77,7 @@ impl Plant {
         Plant::TruncateAtFirstBad,
         Plant::PlacedCommitsWait,
         Plant::AppendsUseExtraFiles,
+        Plant::GroupsOvertake,
         Plant::ForgetFileNameSync,
         Plant::CheckpointBeforeSegmentSync,
         Plant::LogStartLowered,

@@ -9,15 +9,18 @@ pub mod ring;
 mod tests;
 
 use crate::plant::{self, Plant};
-use crate::rt::{self, join_all, DirectBuf, Notify};
+use crate::rt::{self, join_all, DirectBuf, Notified, Notify};
 use crate::types::limits::{
-    COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUP_BYTES_MAX,
+    COMMIT_AHEAD_PART, COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUPS_MAX,
+    COMMIT_GROUP_BYTES_MAX,
 };
 use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -60,7 +63,24 @@ struct Retained {
     capacity: usize,
 }
 
+/// Commits that are written and flushed together.
+struct Group {
+    placed: Vec<Placed>,
+    touched: Vec<Rc<dyn Durable>>,
+    /// Sequence of the last of them.
+    last: u64,
+    started: rt::Mono,
+}
+
+/// A group being written.
+struct UnderWay {
+    group: Group,
+    write: Pin<Box<dyn Future<Output = io::Result<()>>>>,
+    result: Option<io::Result<()>>,
+}
+
 /// A commit with its place in the ring.
+#[derive(Clone)]
 struct Placed {
     buf: Rc<DirectBuf>,
     capacity: usize,
@@ -109,6 +129,8 @@ pub struct Journal {
     ring: Rc<Ring>,
     state: RefCell<State>,
     work: Notify,
+    /// Gathered bytes from which on the committer wants to hear of more.
+    wake_bytes: Cell<usize>,
     stats: RefCell<JournalStats>,
     stopping: Cell<bool>,
     /// Bytes of buffers to keep that are in segments already.
@@ -151,6 +173,7 @@ impl Journal {
                 unwitnessed: false,
             }),
             work: Notify::new(),
+            wake_bytes: Cell::new(0),
             stats: RefCell::new(JournalStats {
                 commits: 0,
                 groups: 0,
@@ -220,8 +243,11 @@ impl Journal {
         filling.used += bytes;
         filling.touched.extend(owner(sequence));
         state.unwitnessed = true;
+        let wanted = state.gathered_bytes() >= self.wake_bytes.get();
         drop(state);
-        self.work.notify_all();
+        if wanted {
+            self.work.notify_all();
+        }
         Location {
             sequence,
             position: at as u32,
@@ -303,8 +329,7 @@ impl Journal {
     /// Bytes appended that no commit has taken to disk yet.
     pub fn backlog_bytes(&self) -> usize {
         let state = self.state.borrow();
-        let filling = state.filling.as_ref().map_or(0, |f| f.used);
-        filling + state.sealed.iter().map(|s| s.buf.len()).sum::<usize>() + state.committing_bytes
+        state.gathered_bytes() + state.committing_bytes
     }
 
     /// Whether something was committed just now, or is about to be.
@@ -312,22 +337,75 @@ impl Journal {
         self.state.borrow().unwitnessed
     }
 
-    /// Commits what was gathered, again and again, until `stop` and nothing is left.
+    /// Commits what was gathered, again and again, until `stop` and nothing is left. Several groups
+    /// may be under way; they count in their order, whichever is written first.
     pub async fn run(self: Rc<Self>) {
+        let mut under_way: VecDeque<UnderWay> = VecDeque::new();
         loop {
-            let group = self.state.borrow_mut().take_group();
-            if group.is_empty() {
+            let work = self.work.notified();
+            let begun = match self.begin(&mut under_way).await {
+                Ok(begun) => begun,
+                Err(error) => return self.fail_with(&error),
+            };
+            if under_way.is_empty() {
                 if self.stopping.get() || self.failed() {
                     return;
                 }
-                self.wait_for_work().await;
+                self.wake_bytes.set(0);
+                self.wait_for_work(work).await;
                 continue;
             }
-            if let Err(error) = self.commit(group).await {
-                self.fail(&format!("journal {}: {error}", self.ring.dir().display()));
-                return;
+            let more = begun && under_way.len() < COMMIT_GROUPS_MAX;
+            if more && self.is_enough_for_another() {
+                continue;
+            }
+            self.wake_bytes.set(match more {
+                true => self.ahead_bytes(),
+                false => usize::MAX,
+            });
+            match first_done(&mut under_way, work, more).await {
+                None => {}
+                Some((group, Ok(()))) => self.finish(group),
+                Some((_, Err(error))) => return self.fail_with(&error),
             }
         }
+    }
+
+    /// Begins a group where none is under way, and one more where enough was gathered meanwhile. False
+    /// where there is no room for it until another is done.
+    async fn begin(&self, under_way: &mut VecDeque<UnderWay>) -> io::Result<bool> {
+        let none = under_way.is_empty();
+        let due = match under_way.len() {
+            0 => true,
+            COMMIT_GROUPS_MAX.. => false,
+            _ => self.is_enough_for_another(),
+        };
+        if !due {
+            return Ok(true);
+        }
+        let gathered = self.state.borrow_mut().take_group();
+        if gathered.is_empty() {
+            return Ok(true);
+        }
+        let group = self.place(gathered, none).await?;
+        if group.placed.is_empty() {
+            return Ok(false);
+        }
+        under_way.push_back(UnderWay {
+            write: Box::pin(write_and_flush(group.placed.clone())),
+            group,
+            result: None,
+        });
+        Ok(true)
+    }
+
+    fn is_enough_for_another(&self) -> bool {
+        self.state.borrow().gathered_bytes() >= self.ahead_bytes()
+    }
+
+    /// Gathered bytes for which it is worth not to wait for the group under way.
+    fn ahead_bytes(&self) -> usize {
+        self.commit_bytes() / COMMIT_AHEAD_PART
     }
 
     /// Size at which a commit is sealed: several fit a file, however small.
@@ -346,14 +424,11 @@ impl Journal {
         self.work.notify_all();
     }
 
-    async fn wait_for_work(&self) {
+    async fn wait_for_work(&self, work: Notified) {
         if !self.state.borrow().unwitnessed {
-            return self.work.notified().await;
+            return work.await;
         }
-        if rt::timeout(WITNESS_IDLE, self.work.notified())
-            .await
-            .is_none()
-        {
+        if rt::timeout(WITNESS_IDLE, work).await.is_none() {
             let mut state = self.state.borrow_mut();
             state.unwitnessed = false;
             if state.filling.is_none() && state.sealed.is_empty() {
@@ -370,7 +445,8 @@ impl Journal {
         }
     }
 
-    async fn commit(&self, group: Vec<Sealed>) -> io::Result<()> {
+    /// Gives commits their places; without `wait`, only those that find one now.
+    async fn place(&self, group: Vec<Sealed>, wait: bool) -> io::Result<Group> {
         let durable_sequence = self.durable_sequence();
         let mut placed: Vec<Placed> = Vec::with_capacity(group.len());
         let mut touched = Vec::new();
@@ -378,7 +454,7 @@ impl Journal {
         let mut rest = VecDeque::from(group);
         while let Some(mut sealed) = rest.pop_front() {
             let (sequence, bytes) = (sealed.sequence, sealed.buf.len() as u64);
-            let place = if placed.is_empty() || plant::active(Plant::PlacedCommitsWait) {
+            let place = if (wait && placed.is_empty()) || plant::active(Plant::PlacedCommitsWait) {
                 Some(self.ring.place(sequence, bytes).await?)
             } else {
                 self.ring.try_place(sequence, bytes)
@@ -411,23 +487,38 @@ impl Journal {
             touched.append(&mut sealed.touched);
         }
         self.state.borrow_mut().put_back(rest);
-        let started = rt::now();
-        self.write_and_flush(&placed).await?;
-        let flush_ns = (rt::now() - started).as_nanos() as u64;
+        Ok(Group {
+            placed,
+            touched,
+            last,
+            started: rt::now(),
+        })
+    }
 
+    /// What is told, and kept, of a group that is durable.
+    fn finish(&self, group: Group) {
+        let flush_ns = (rt::now() - group.started).as_nanos() as u64;
+        let Group {
+            placed,
+            touched,
+            last,
+            ..
+        } = group;
         let mut stats = self.stats.borrow_mut();
         stats.groups += 1;
         stats.commits += placed.len() as u64;
         stats.flush_ns.saturating_record(flush_ns);
         let mut state = self.state.borrow_mut();
+        let mut bytes = 0;
         for Placed { buf, capacity, .. } in placed {
+            bytes += buf.len();
             stats.bytes += buf.len() as u64;
             stats.commit_bytes.saturating_record(buf.len() as u64);
             state.retained_bytes += capacity;
             state.retained.push_back(Retained { buf, capacity });
         }
         state.durable = last;
-        state.committing_bytes = 0;
+        state.committing_bytes -= bytes;
         state.evict(self.cache_bytes);
         let ready: Vec<Waker> = state.drain_waiters(last);
         drop((stats, state));
@@ -436,31 +527,10 @@ impl Journal {
         }
         ready.into_iter().for_each(Waker::wake);
         self.progressed.notify_all();
-        Ok(())
     }
 
-    /// All writes at once, and only when all are done one flush per file touched.
-    async fn write_and_flush(&self, placed: &[Placed]) -> io::Result<()> {
-        if let [only] = placed {
-            only.file
-                .file
-                .write_at(only.buf.clone(), only.position)
-                .await?;
-            return only.file.file.sync().await;
-        }
-        let writes = placed
-            .iter()
-            .map(|p| p.file.file.write_at(p.buf.clone(), p.position));
-        for result in join_all(writes).await {
-            result?;
-        }
-        for (i, one) in placed.iter().enumerate() {
-            let earlier = &placed[..i];
-            if !earlier.iter().any(|e| Rc::ptr_eq(&e.file, &one.file)) {
-                one.file.file.sync().await?;
-            }
-        }
-        Ok(())
+    fn fail_with(&self, error: &io::Error) {
+        self.fail(&format!("journal {}: {error}", self.ring.dir().display()));
     }
 
     fn fail(&self, reason: &str) {
@@ -473,6 +543,59 @@ impl Journal {
         waiters.into_iter().for_each(Waker::wake);
         self.progressed.notify_all();
     }
+}
+
+/// The first of those under way, when it is done; with `or_work`, nothing as soon as there is `work`.
+async fn first_done(
+    under_way: &mut VecDeque<UnderWay>,
+    work: Notified,
+    or_work: bool,
+) -> Option<(Group, io::Result<()>)> {
+    let mut work = std::pin::pin!(work);
+    let done = std::future::poll_fn(|cx| {
+        for one in under_way.iter_mut().filter(|one| one.result.is_none()) {
+            if let Poll::Ready(result) = one.write.as_mut().poll(cx) {
+                one.result = Some(result);
+            }
+        }
+        let is_done = |one: &UnderWay| one.result.is_some();
+        let done = match plant::active(Plant::GroupsOvertake) {
+            false => under_way.front().filter(|one| is_done(one)).map(|_| 0),
+            true => under_way.iter().position(is_done),
+        };
+        match done {
+            Some(index) => Poll::Ready(Some(index)),
+            None if or_work && work.as_mut().poll(cx).is_ready() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    })
+    .await?;
+    let done = under_way.remove(done)?;
+    Some((done.group, done.result.expect("it is done")))
+}
+
+/// All writes at once, and only when all are done one flush per file touched.
+async fn write_and_flush(placed: Vec<Placed>) -> io::Result<()> {
+    if let [only] = &placed[..] {
+        only.file
+            .file
+            .write_at(only.buf.clone(), only.position)
+            .await?;
+        return only.file.file.sync().await;
+    }
+    let writes = placed
+        .iter()
+        .map(|p| p.file.file.write_at(p.buf.clone(), p.position));
+    for result in join_all(writes).await {
+        result?;
+    }
+    for (i, one) in placed.iter().enumerate() {
+        let earlier = &placed[..i];
+        if !earlier.iter().any(|e| Rc::ptr_eq(&e.file, &one.file)) {
+            one.file.file.sync().await?;
+        }
+    }
+    Ok(())
 }
 
 impl State {
@@ -511,6 +634,12 @@ impl State {
         self.next += 1;
     }
 
+    /// Bytes appended that no group has taken yet.
+    fn gathered_bytes(&self) -> usize {
+        let filling = self.filling.as_ref().map_or(0, |f| f.used);
+        filling + self.sealed.iter().map(|s| s.buf.len()).sum::<usize>()
+    }
+
     fn take_group(&mut self) -> Vec<Sealed> {
         if self.failed.is_some() {
             return Vec::new();
@@ -525,7 +654,7 @@ impl State {
             bytes += next.buf.len();
             group.extend(self.sealed.pop_front());
         }
-        self.committing_bytes = bytes;
+        self.committing_bytes += bytes;
         group
     }
 

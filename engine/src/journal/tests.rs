@@ -4,10 +4,11 @@
 use super::entry::{CommitHeader, EntryHeader, EntryKind, JournalId};
 use super::recover::Scan;
 use super::ring::{Ring, RingConfig};
-use super::Journal;
-use crate::rt::sim::{CrashPolicy, FaultOn, Sim, SimConfig};
+use super::{Durable, Journal};
+use crate::rt::sim::{Between, CrashPolicy, FaultOn, Sim, SimConfig};
 use crate::rt::{self, Class};
 use crate::types::{PartitionId, TopicId};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,15 +34,19 @@ async fn journal(files_max: usize) -> Rc<Journal> {
     journal
 }
 
-fn append(journal: &Journal, offset: i64, payload: &[u8]) -> u64 {
-    let entry = EntryHeader {
+fn entry(offset: i64, payload: &[u8]) -> EntryHeader {
+    EntryHeader {
         kind: EntryKind::Append,
         partition: PartitionId::new(TopicId([1; 16]), 0),
         leader_epoch: 0,
         truncation: 0,
         base_offset: offset,
         payload_bytes: payload.len() as u32,
-    };
+    }
+}
+
+fn append(journal: &Journal, offset: i64, payload: &[u8]) -> u64 {
+    let entry = entry(offset, payload);
     journal.append(&entry, payload, |_| {}, |_| None).sequence
 }
 
@@ -289,6 +294,78 @@ fn after_a_failed_flush_nothing_is_acknowledged() {
     });
 }
 
+/// What an owner was told, in order.
+#[derive(Default)]
+struct Told(RefCell<Vec<u64>>);
+
+impl Durable for Told {
+    fn durable_through(&self, sequence: u64) {
+        self.0.borrow_mut().push(sequence);
+    }
+}
+
+#[test]
+fn groups_are_under_way_together_and_count_in_their_order() {
+    let us = Duration::from_micros;
+    let config = SimConfig {
+        sync: Between(us(100), us(5_000)),
+        ..SimConfig::default()
+    };
+    Sim::new(7, config).block_on(async move {
+        let journal = journal(32).await;
+        let told = Rc::new(Told::default());
+        let began = rt::now();
+        for offset in 0..40 {
+            let payload = [offset as u8; 20_000];
+            let entry = entry(offset, &payload);
+            journal.append(&entry, &payload, |_| {}, |_| Some(told.clone()));
+            rt::sleep(us(200)).await;
+        }
+        journal.wait_all_durable().await.unwrap();
+        let took = rt::now() - began;
+
+        let told = told.0.borrow();
+        assert!(told.is_sorted(), "{told:?}");
+        assert_eq!(told.last(), Some(&journal.durable_sequence()));
+        assert_eq!(journal.backlog_bytes(), 0);
+        let stats = journal.stats();
+        let one_by_one = us((stats.flush_ns.mean() / 1e3) as u64) * stats.groups as u32;
+        assert!(one_by_one > took * 2, "{one_by_one:?} in {took:?}");
+    });
+}
+
+#[test]
+fn of_groups_under_way_only_those_before_the_first_that_fails_count() {
+    let us = Duration::from_micros;
+    let config = SimConfig {
+        write: Between(us(100), us(5_000)),
+        ..SimConfig::default()
+    };
+    let mut some_counted = false;
+    for seed in 0..40 {
+        let sim = Sim::new(seed, config.clone());
+        let disk = sim.disk();
+        let told = sim.block_on(async move {
+            let journal = journal(3).await;
+            commits(&journal, 2).await;
+            disk.fail_next_on(&first_file(), FaultOn::Write, 1);
+            let mut last = 0;
+            for offset in 2..6 {
+                last = append(&journal, offset, &[7; 20_000]);
+                rt::sleep(us(20)).await;
+            }
+            assert!(journal.wait_durable(last).await.is_err(), "seed {seed}");
+            journal.durable_sequence()
+        });
+        some_counted |= told > 2;
+        sim.crash(CrashPolicy::POWER_LOST);
+        scan(&sim, 1, async |scan: Scan| {
+            assert!(!scan.damaged() && scan.end >= told, "seed {seed}")
+        });
+    }
+    assert!(some_counted);
+}
+
 #[test]
 fn an_owner_is_asked_with_the_sequence_its_entry_got() {
     let sim = Sim::new(6, SimConfig::default());
@@ -297,14 +374,7 @@ fn an_owner_is_asked_with_the_sequence_its_entry_got() {
         let mut sequences = std::collections::BTreeSet::new();
         for offset in 0..20 {
             let payload = vec![offset as u8; 150_000];
-            let entry = EntryHeader {
-                kind: EntryKind::Append,
-                partition: PartitionId::new(TopicId([1; 16]), 0),
-                leader_epoch: 0,
-                truncation: 0,
-                base_offset: offset,
-                payload_bytes: payload.len() as u32,
-            };
+            let entry = entry(offset, &payload);
             let mut asked = 0;
             let owner = |sequence| {
                 asked = sequence;

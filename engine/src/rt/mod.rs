@@ -22,7 +22,7 @@ pub use inbox::{inbox, InboxReceiver, InboxSender};
 pub use join::join_all;
 pub use net::{DetachedStream, Listener, Peer, Pulse, ReadHalf, TcpStream, WriteHalf};
 pub use start::{delay_flushes, run_one, run_shards, warm_iopoll, ShardConfig, ShardThreads};
-pub use sync::{oneshot, Notify, OneReceiver, OneSender, Permit, Semaphore};
+pub use sync::{oneshot, Notified, Notify, OneReceiver, OneSender, Permit, Semaphore};
 pub use task::{
     blocking, random_u64, should_yield, spawn, spawn_joined, yield_if_needed, yield_now, Class,
     Joined,
