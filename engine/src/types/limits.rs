@@ -30,8 +30,7 @@ pub const COMMIT_COPY_BYTES_MAX: usize = 256 << 10;
 /// Bytes of commits written concurrently before one flush covers them.
 pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Groups of commits under way at once. With one, the core idled through its flush while all clients waited for it;
-/// with four, throughput grew by a quarter and the tail at a moderate rate shrank by a third.
+/// Groups of commits under way at once. With one, the core idled through its flush while all clients waited for it.
 pub const COMMIT_GROUPS_MAX: usize = 4;
 
 /// The part of a full commit that has to be gathered before another group begins beside one that is under way.
