@@ -69,14 +69,13 @@ struct Group {
     touched: Vec<Rc<dyn Durable>>,
     /// Sequence of the last of them.
     last: u64,
-    started: rt::Mono,
 }
 
 /// A group being written.
 struct UnderWay {
     group: Group,
-    write: Pin<Box<dyn Future<Output = io::Result<()>>>>,
-    result: Option<io::Result<()>>,
+    write: Pin<Box<dyn Future<Output = io::Result<Duration>>>>,
+    result: Option<io::Result<Duration>>,
 }
 
 /// A commit with its place in the ring.
@@ -356,51 +355,44 @@ impl Journal {
                 continue;
             }
             let more = begun && under_way.len() < COMMIT_GROUPS_MAX;
-            if more && self.is_enough_for_another() {
-                continue;
-            }
             self.wake_bytes.set(match more {
                 true => self.ahead_bytes(),
                 false => usize::MAX,
             });
             match first_done(&mut under_way, work, more).await {
                 None => {}
-                Some((group, Ok(()))) => self.finish(group),
+                Some((group, Ok(took))) => self.finish(group, took),
                 Some((_, Err(error))) => return self.fail_with(&error),
             }
         }
     }
 
-    /// Begins a group where none is under way, and one more where enough was gathered meanwhile. False
-    /// where there is no room for it until another is done.
+    /// Begins a group where none is under way, and more where enough was gathered for them. False where
+    /// there is no room until another is done.
     async fn begin(&self, under_way: &mut VecDeque<UnderWay>) -> io::Result<bool> {
-        let none = under_way.is_empty();
-        let due = match under_way.len() {
-            0 => true,
-            COMMIT_GROUPS_MAX.. => false,
-            _ => self.is_enough_for_another(),
-        };
-        if !due {
-            return Ok(true);
+        loop {
+            let due = match under_way.len() {
+                0 => true,
+                COMMIT_GROUPS_MAX.. => false,
+                _ => self.state.borrow().gathered_bytes() >= self.ahead_bytes(),
+            };
+            if !due {
+                return Ok(true);
+            }
+            let gathered = self.state.borrow_mut().take_group();
+            if gathered.is_empty() {
+                return Ok(true);
+            }
+            let group = self.place(gathered, under_way.is_empty()).await?;
+            if group.placed.is_empty() {
+                return Ok(false);
+            }
+            under_way.push_back(UnderWay {
+                write: Box::pin(write_and_flush(group.placed.clone())),
+                group,
+                result: None,
+            });
         }
-        let gathered = self.state.borrow_mut().take_group();
-        if gathered.is_empty() {
-            return Ok(true);
-        }
-        let group = self.place(gathered, none).await?;
-        if group.placed.is_empty() {
-            return Ok(false);
-        }
-        under_way.push_back(UnderWay {
-            write: Box::pin(write_and_flush(group.placed.clone())),
-            group,
-            result: None,
-        });
-        Ok(true)
-    }
-
-    fn is_enough_for_another(&self) -> bool {
-        self.state.borrow().gathered_bytes() >= self.ahead_bytes()
     }
 
     /// Gathered bytes for which it is worth not to wait for the group under way.
@@ -491,23 +483,20 @@ impl Journal {
             placed,
             touched,
             last,
-            started: rt::now(),
         })
     }
 
     /// What is told, and kept, of a group that is durable.
-    fn finish(&self, group: Group) {
-        let flush_ns = (rt::now() - group.started).as_nanos() as u64;
+    fn finish(&self, group: Group, took: Duration) {
         let Group {
             placed,
             touched,
             last,
-            ..
         } = group;
         let mut stats = self.stats.borrow_mut();
         stats.groups += 1;
         stats.commits += placed.len() as u64;
-        stats.flush_ns.saturating_record(flush_ns);
+        stats.flush_ns.saturating_record(took.as_nanos() as u64);
         let mut state = self.state.borrow_mut();
         let mut bytes = 0;
         for Placed { buf, capacity, .. } in placed {
@@ -550,7 +539,7 @@ async fn first_done(
     under_way: &mut VecDeque<UnderWay>,
     work: Notified,
     or_work: bool,
-) -> Option<(Group, io::Result<()>)> {
+) -> Option<(Group, io::Result<Duration>)> {
     let mut work = std::pin::pin!(work);
     let done = std::future::poll_fn(|cx| {
         for one in under_way.iter_mut().filter(|one| one.result.is_none()) {
@@ -574,14 +563,16 @@ async fn first_done(
     Some((done.group, done.result.expect("it is done")))
 }
 
-/// All writes at once, and only when all are done one flush per file touched.
-async fn write_and_flush(placed: Vec<Placed>) -> io::Result<()> {
+/// All writes at once, and only when all are done one flush per file touched. Gives how long it took.
+async fn write_and_flush(placed: Vec<Placed>) -> io::Result<Duration> {
+    let started = rt::now();
     if let [only] = &placed[..] {
         only.file
             .file
             .write_at(only.buf.clone(), only.position)
             .await?;
-        return only.file.file.sync().await;
+        only.file.file.sync().await?;
+        return Ok(rt::now() - started);
     }
     let writes = placed
         .iter()
@@ -595,7 +586,7 @@ async fn write_and_flush(placed: Vec<Placed>) -> io::Result<()> {
             one.file.file.sync().await?;
         }
     }
-    Ok(())
+    Ok(rt::now() - started)
 }
 
 impl State {
