@@ -12,7 +12,7 @@ use crate::plant::{self, Plant};
 use crate::rt::{self, join_all, DirectBuf, Notified, Notify};
 use crate::types::limits::{
     COMMIT_AHEAD_PART, COMMIT_BYTES, COMMIT_BYTES_MIN, COMMIT_COPY_BYTES_MAX, COMMIT_GROUPS_MAX,
-    COMMIT_GROUP_BYTES_MAX,
+    COMMIT_GROUP_BYTES_MAX, COMMIT_SYNCED_BYTES_MAX,
 };
 use entry::{CommitHeader, EntryHeader, JournalId, ENTRY_BYTES, HEADER_BYTES};
 use ring::{JournalFile, Ring};
@@ -567,11 +567,13 @@ async fn first_done(
 async fn write_and_flush(placed: Vec<Placed>) -> io::Result<Duration> {
     let started = rt::now();
     if let [only] = &placed[..] {
-        only.file
-            .file
-            .write_at(only.buf.clone(), only.position)
-            .await?;
-        only.file.file.sync().await?;
+        let (file, buf) = (&only.file.file, only.buf.clone());
+        if buf.len() <= COMMIT_SYNCED_BYTES_MAX {
+            file.write_synced(buf, only.position).await?;
+        } else {
+            file.write_at(buf, only.position).await?;
+            file.sync().await?;
+        }
         return Ok(rt::now() - started);
     }
     let writes = placed

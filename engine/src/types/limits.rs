@@ -36,6 +36,10 @@ pub const COMMIT_GROUPS_MAX: usize = 4;
 /// The part of a full commit that has to be gathered before another group begins beside one that is under way.
 pub const COMMIT_AHEAD_PART: usize = 16;
 
+/// A group that is one commit of up to this size is written and flushed by one thread in one go. Larger ones gain nothing by
+/// that: with 256 KiB and with 2 MiB the maximum throughput was 8 and 16 % less.
+pub const COMMIT_SYNCED_BYTES_MAX: usize = 64 << 10;
+
 /// Largest single segment read or write (old kernels hang above `max_sectors_kb`).
 pub const IO_BYTES_MAX: usize = 1 << 20;
 

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use ::glommio::io::{DmaFile, OpenOptions as DmaOpenOptions, ReadResult};
 
 use super::super::file::{OpenOptions, BLOCK};
 use super::buf::DirectBuf;
-use super::{blocking, io_error};
+use super::{blocking, has_free_thread, io_error};
 
 /// Longest single read. Some kernels hang on direct reads longer than the device's `max_sectors_kb`; longer reads are
 /// cut and assembled.
@@ -113,22 +114,42 @@ impl RealFile {
         let len = buf.len();
         let shared = DirectBuf::into_shared(buf);
         let n = self.file.write_rc_at(shared, pos).await.map_err(io_error)?;
-        if n == len {
-            Ok(())
-        } else {
-            Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                format!("{n} of {len} bytes written"),
-            ))
+        match n == len {
+            true => Ok(()),
+            false => Err(short_write(n, len)),
         }
     }
 
     pub(in crate::rt) async fn sync(&self) -> io::Result<()> {
         self.file.fdatasync().await.map_err(io_error)?;
-        let delay_ms = FLUSH_DELAY_MS.load(Ordering::Relaxed);
-        if delay_ms > 0 {
-            ::glommio::timer::sleep(Duration::from_millis(delay_ms)).await;
+        played_delay().await;
+        Ok(())
+    }
+
+    /// A thread of the pool does both where one is free: the ring would wake this one in between, only for it to ask for
+    /// the flush, and flush by a thread of the kernel anyway.
+    pub(in crate::rt) async fn write_synced(
+        self: &Rc<Self>,
+        buf: Rc<DirectBuf>,
+        pos: u64,
+    ) -> io::Result<()> {
+        if !has_free_thread() {
+            self.write_at(buf, pos).await?;
+            return self.sync().await;
         }
+        let (fd, memory, len) = (self.file.as_raw_fd(), Memory(buf.as_ptr()), buf.len());
+        let mut lent = Lent {
+            what: ManuallyDrop::new((self.clone(), buf)),
+            is_back: false,
+        };
+        let written = blocking(move || {
+            // SAFETY: descriptor and memory are lent until this closure has returned.
+            unsafe { write_and_flush(fd, memory, len, pos) }
+        });
+        let result = written.await;
+        lent.is_back = true;
+        result?;
+        played_delay().await;
         Ok(())
     }
 
@@ -177,6 +198,69 @@ impl RealFile {
     pub(in crate::rt) async fn close(self) -> io::Result<()> {
         self.file.close().await.map_err(io_error)
     }
+}
+
+/// Where a slower disk is played, flushes take longer.
+async fn played_delay() {
+    let delay_ms = FLUSH_DELAY_MS.load(Ordering::Relaxed);
+    if delay_ms > 0 {
+        ::glommio::timer::sleep(Duration::from_millis(delay_ms)).await;
+    }
+}
+
+/// A file and memory that a thread of the pool uses. Whoever waits for that may be dropped meanwhile, as where a shard ends:
+/// then they are never given back, for nobody is told when the thread is done with them.
+struct Lent {
+    what: ManuallyDrop<(Rc<RealFile>, Rc<DirectBuf>)>,
+    is_back: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.is_back {
+            // SAFETY: nothing uses it behind this.
+            unsafe { ManuallyDrop::drop(&mut self.what) };
+        }
+    }
+}
+
+/// The beginning of memory to write.
+struct Memory(*const u8);
+
+// SAFETY: only read from, and lent for as long as that takes.
+unsafe impl Send for Memory {}
+
+/// # Safety
+/// `fd` stays open, and `memory` has `len` bytes that stay as they are, until this returns.
+unsafe fn write_and_flush(fd: RawFd, memory: Memory, len: usize, pos: u64) -> io::Result<()> {
+    let at = i64::try_from(pos).map_err(io::Error::other)?;
+    // SAFETY: the caller's.
+    let written = retried(|| unsafe { libc::pwrite64(fd, memory.0.cast(), len, at) })?;
+    if written as usize != len {
+        return Err(short_write(written as usize, len));
+    }
+    // SAFETY: the caller's.
+    retried(|| unsafe { libc::fdatasync(fd) as isize })?;
+    Ok(())
+}
+
+/// What a system call gives that a signal may interrupt.
+fn retried(call: impl Fn() -> isize) -> io::Result<isize> {
+    loop {
+        let result = call();
+        if result >= 0 {
+            return Ok(result);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn short_write(written: usize, len: usize) -> io::Error {
+    let what = format!("{written} of {len} bytes written");
+    io::Error::new(io::ErrorKind::WriteZero, what)
 }
 
 fn open_plain(path: &Path, o: OpenOptions) -> io::Result<(OwnedFd, u64)> {

@@ -175,6 +175,11 @@ impl Drop for UnderWay {
     }
 }
 
+/// Whether blocking work would begin at once.
+pub(super) fn has_free_thread() -> bool {
+    UNDER_WAY.with(Cell::get) < BLOCKING_THREADS
+}
+
 /// The result travels in a slot of our own: glommio's would leak it (an open file, say) when the caller is cancelled, and
 /// a panic would kill its pool thread.
 pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::super::{fs, DirectBuf, File, OpenOptions, BLOCK};
+use super::super::{fs, join_all, DirectBuf, File, OpenOptions, BLOCK};
 use super::{both, filled, pattern};
 
 fn rw() -> OpenOptions {
@@ -41,6 +41,46 @@ fn write_sync_read() {
 
         let missing = File::open(&dir.join("b"), OpenOptions::new().read(true)).await;
         assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_write_and_its_flush_in_one_go() {
+    both("write_synced", |dir| async move {
+        let path = dir.join("a");
+        let f = File::open(&path, rw().create_new(true)).await.unwrap();
+        // More at once than the runtime has threads for.
+        let bufs: Vec<Rc<DirectBuf>> = (0..6).map(|n| filled(BLOCK, n)).collect();
+        let places = (0..).map(|n| n * BLOCK as u64);
+        let writes = places.zip(&bufs);
+        let writes = writes.map(|(at, buf)| f.write_synced(buf.clone(), at));
+        for written in join_all(writes).await {
+            written.unwrap();
+        }
+        for (n, buf) in bufs.iter().enumerate() {
+            assert_eq!(Rc::strong_count(buf), 1, "it is the caller's again");
+            let got = f.read_at((n * BLOCK) as u64, BLOCK).await.unwrap();
+            assert!(got.iter().all(|b| usize::from(*b) == n));
+        }
+
+        // Nobody waits for the end of this one, and the file goes, too.
+        let gone = File::open(&path, rw()).await.unwrap();
+        let mut writing = Box::pin(gone.write_synced(filled(BLOCK, 9), 0));
+        let done = futures_lite::future::poll_once(writing.as_mut()).await;
+        assert!(done.is_none());
+        drop(writing);
+        drop(gone);
+        f.write_synced(filled(BLOCK, 7), BLOCK as u64)
+            .await
+            .unwrap();
+        let got = f.read_at(0, 2 * BLOCK).await.unwrap();
+        assert!(got[..BLOCK].iter().all(|b| *b == 9 || *b == 0));
+        assert!(got[BLOCK..].iter().all(|b| *b == 7));
+
+        let reading = OpenOptions::new().read(true);
+        let reading = File::open(&path, reading).await.unwrap();
+        let refused = reading.write_synced(filled(BLOCK, 1), 0).await;
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EBADF));
     });
 }
 
