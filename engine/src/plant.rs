@@ -61,6 +61,10 @@ pub enum Plant {
     AbortedOutlivesMarker,
     /// Exchanges segments without a word that would survive a crash.
     ExchangeUnannounced,
+    /// Exchanges segments that no checkpoint names yet.
+    ExchangeUnnamed,
+    /// Forgets an exchange before a checkpoint names the new segment.
+    ExchangeForgottenEarly,
     /// Compaction leaves out the last record of a key, not the ones before.
     CompactKeepsFirst,
 }
@@ -99,6 +103,8 @@ impl Plant {
         Plant::AbortedHideOthers,
         Plant::AbortedOutlivesMarker,
         Plant::ExchangeUnannounced,
+        Plant::ExchangeUnnamed,
+        Plant::ExchangeForgottenEarly,
         Plant::CompactKeepsFirst,
     ];
 }

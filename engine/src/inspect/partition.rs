@@ -59,6 +59,12 @@ impl PartitionCheck<'_> {
                 (Some(differs as u64), "does not name this topic".to_string())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !self.clean && !self.has_segments().await? {
+                    let what = "has no partition.metadata yet, and no segments";
+                    let finding = Finding::new(Level::Leftover, self.dir, None, what);
+                    findings.push(finding.means("nothing is lost: a crash came before its first"));
+                    return Ok(());
+                }
                 (None, "is missing".to_string())
             }
             Err(error) => (None, format!("cannot be read: {error}")),
@@ -70,6 +76,11 @@ impl PartitionCheck<'_> {
                 .about(Subject::Identity { partition: self.id }),
         );
         Ok(())
+    }
+
+    async fn has_segments(&self) -> io::Result<bool> {
+        let entries = rt::fs::list_dir(self.dir).await?;
+        Ok(entries.iter().any(|entry| base_of(&entry.name).is_some()))
     }
 
     /// Files that no checkpoint names.
@@ -86,11 +97,7 @@ impl PartitionCheck<'_> {
                 self.new_segments(findings).await?;
                 continue;
             }
-            let base = entry
-                .name
-                .split_once('.')
-                .filter(|(stem, ext)| stem.len() == 20 && SEGMENT_FILES.contains(ext))
-                .and_then(|(stem, _)| stem.parse::<Offset>().ok());
+            let base = base_of(&entry.name);
             let named = |base: Offset| {
                 state.is_some_and(|s| s.segments.iter().any(|segment| segment.base == base))
             };
@@ -325,4 +332,11 @@ impl PartitionCheck<'_> {
             findings.push(self.wrong_state(what));
         }
     }
+}
+
+/// Base offset of the segment that a file of this name belongs to.
+fn base_of(name: &str) -> Option<Offset> {
+    let (stem, extension) = name.split_once('.')?;
+    let is_segment = stem.len() == 20 && SEGMENT_FILES.contains(&extension);
+    is_segment.then(|| stem.parse().ok()).flatten()
 }

@@ -448,3 +448,63 @@ fn strip(error: &io::Error, path: &std::path::Path) -> String {
     let prefix = format!("{}: ", path.display());
     text.strip_prefix(&prefix).unwrap_or(&text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::batch::build;
+
+    fn header(attributes: i16, sequence: i32) -> BatchHeader {
+        let b = build::batch(3, b"abc", 7, Some((40, 2, sequence)));
+        let b = build::with_attributes(b, attributes);
+        let mut header = BatchHeader::parse(&b).unwrap();
+        header.base_offset = 100;
+        header
+    }
+
+    fn of_checkpoint(first_sequence: i32, last_sequence: i32) -> Unmet {
+        let stored = StoredBatch {
+            epoch: 2,
+            first_sequence,
+            last_sequence,
+            base_offset: 100,
+            last_offset: 102,
+            timestamp_ms: 7,
+        };
+        Unmet::from([(100, (40, stored))])
+    }
+
+    fn is_met(first: i32, last: i32, header: &BatchHeader) -> bool {
+        let mut unmet = of_checkpoint(first, last);
+        producer_seen(&mut unmet, header);
+        unmet.is_empty()
+    }
+
+    #[test]
+    fn a_batch_that_the_checkpoint_knows_is_met_by_no_other() {
+        let batch = header(0, 5);
+        assert!(is_met(5, 7, &batch));
+        assert!(!is_met(4, 7, &batch), "another first sequence");
+        assert!(!is_met(5, 8, &batch), "another last sequence");
+        type Change = fn(&mut BatchHeader);
+        let changes: [(Change, &str); 4] = [
+            (|h| h.producer_id = 41, "another producer"),
+            (|h| h.producer_epoch = 3, "another epoch"),
+            (|h| h.base_offset = 101, "elsewhere"),
+            (|h| h.last_offset_delta = 3, "it ends behind"),
+        ];
+        for (change, what) in changes {
+            let mut other = batch;
+            change(&mut other);
+            assert!(!is_met(5, 7, &other), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_marker_is_met_whatever_sequence_its_producer_is_at() {
+        let marker = header(0b11_0000, -1);
+        assert!(is_met(-1, 7, &marker));
+        assert!(is_met(-1, -1, &marker));
+        assert!(!is_met(5, 7, &marker), "that was a batch with records");
+    }
+}

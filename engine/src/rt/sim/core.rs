@@ -118,6 +118,8 @@ pub(in crate::rt) struct Core {
     pub(super) net: RefCell<Net>,
     trace: Cell<u64>,
     polls: Cell<u64>,
+    /// Operations that came to their effect, on all disks.
+    disk_steps: Cell<u64>,
     owner: RefCell<Weak<Owner>>,
 }
 
@@ -146,6 +148,7 @@ impl Core {
             net: RefCell::default(),
             trace: Cell::new(seed),
             polls: Cell::new(0),
+            disk_steps: Cell::new(0),
             owner: RefCell::default(),
         })
     }
@@ -168,6 +171,10 @@ impl Core {
 
     pub(super) fn polls(&self) -> u64 {
         self.polls.get()
+    }
+
+    pub(super) fn disk_steps(&self) -> u64 {
+        self.disk_steps.get()
     }
 
     pub(super) fn now(&self) -> Mono {
@@ -269,6 +276,16 @@ impl Core {
     }
 
     pub(super) fn block_on<T>(self: &Rc<Self>, f: impl Future<Output = T>) -> T {
+        let done = self.block_on_until(u64::MAX, f);
+        done.expect("no disk takes so many steps")
+    }
+
+    /// None where the disks have taken `steps` steps before `f` is done.
+    pub(super) fn block_on_until<T>(
+        self: &Rc<Self>,
+        steps: u64,
+        f: impl Future<Output = T>,
+    ) -> Option<T> {
         let _enter = Enter::new(self);
         let _report = Report(self);
         assert!(
@@ -279,7 +296,7 @@ impl Core {
         let root_waker = TaskWaker::new(ROOT, &self.ready);
         let waker = Waker::from(root_waker.clone());
         root_waker.wake_by_ref();
-        loop {
+        while self.disk_steps.get() < steps {
             let Some(id) = self.next_ready() else {
                 self.advance();
                 continue;
@@ -292,11 +309,17 @@ impl Core {
             root_waker.queued.store(false, Ordering::Release);
             self.node.set(NodeId::FIRST);
             if let Poll::Ready(v) = root.as_mut().poll(&mut Context::from_waker(&waker)) {
-                // A wake that is still queued belongs to this root, not to the next one.
-                self.ready_list().retain(|id| *id != ROOT);
-                return v;
+                self.forget_root();
+                return Some(v);
             }
         }
+        self.forget_root();
+        None
+    }
+
+    /// A wake that is still queued belongs to this root, not to the next one.
+    fn forget_root(&self) {
+        self.ready_list().retain(|id| *id != ROOT);
     }
 
     fn ready_list(&self) -> std::sync::MutexGuard<'_, Vec<TaskId>> {
@@ -388,11 +411,12 @@ impl Core {
         self.sleep_until(until)
     }
 
-    /// A delay of this node's disk.
-    pub(super) fn disk_delay(self: &Rc<Self>, b: Between) -> Sleep {
+    /// A delay of this node's disk, behind which the operation has its effect.
+    pub(super) async fn disk_delay(self: &Rc<Self>, b: Between) {
         let now = self.now();
         let extra = self.with_disk(self.node(), |d| d.spike(now));
-        self.sleep_until(now + self.pick(b) + extra)
+        self.sleep_until(now + self.pick(b) + extra).await;
+        self.disk_steps.set(self.disk_steps.get() + 1);
     }
 
     pub(in crate::rt) fn blocking_delay(self: &Rc<Self>) -> Sleep {

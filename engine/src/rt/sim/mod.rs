@@ -190,6 +190,17 @@ impl Sim {
         self.block_on(f)
     }
 
+    /// As [`block_on`](Self::block_on), but ends when the disks have taken `steps` steps since the beginning, with None where
+    /// `f` is not done by then: a crash that follows comes right behind that step.
+    pub fn block_on_until<T>(&self, steps: u64, f: impl Future<Output = T>) -> Option<T> {
+        self.0.block_on_until(steps, f)
+    }
+
+    /// Reads, writes, flushes and changes of names that all disks have done so far.
+    pub fn disk_steps(&self) -> u64 {
+        self.0.disk_steps()
+    }
+
     /// Starts a task on a node: the "shard" of a simulated broker.
     pub fn spawn_on<T: 'static>(
         &self,
