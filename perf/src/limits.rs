@@ -222,8 +222,14 @@ impl Drop for Aio {
     }
 }
 
-/// Measures the disk under `folder` with a file of `file_bytes` that is removed again.
-pub fn disk(folder: &Path, file_bytes: u64, duration: Duration) -> Result<Disk, PerfError> {
+/// Measures the disk under `folder`, from `cpu`, with a file of `file_bytes` that is removed again. Where it is asked from
+/// matters: the interrupts of a disk may all come to one core, and another waits longer for its answers.
+pub fn disk(
+    folder: &Path,
+    file_bytes: u64,
+    cpu: Option<usize>,
+    duration: Duration,
+) -> Result<Disk, PerfError> {
     let path = folder.join(format!(".millrace-perf-{}", std::process::id()));
     let what = format!("cannot measure the disk with {}", path.display());
     let groups = (file_bytes / GROUP_BYTES as u64).max(1);
@@ -235,7 +241,13 @@ pub fn disk(folder: &Path, file_bytes: u64, duration: Duration) -> Result<Disk, 
         .custom_flags(libc::O_DIRECT)
         .open(&path)
         .map_err(PerfError::io(&what))?;
-    let measured = disk_in(&file, groups, duration, &what);
+    let measured = std::thread::scope(|scope| {
+        let measuring = scope.spawn(|| {
+            cpu.map_or(Ok(()), poll::pin_to_cpu)?;
+            disk_in(&file, groups, duration, &what)
+        });
+        measuring.join().expect("measuring the disk does not panic")
+    });
     std::fs::remove_file(&path).map_err(PerfError::io(what))?;
     measured
 }

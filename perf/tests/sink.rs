@@ -227,7 +227,8 @@ fn the_disk_is_measured_and_left_clean() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("limits");
     std::fs::create_dir_all(&folder).expect("a folder");
     let file_bytes = 2 * limits::GROUP_BYTES as u64;
-    let measured = limits::disk(&folder, file_bytes, Duration::from_millis(20)).expect("measures");
+    let time = Duration::from_millis(20);
+    let measured = limits::disk(&folder, file_bytes, None, time).expect("measures");
     assert!(measured.sequential_mib_per_second > 0.0);
     assert!(measured.small_flush.samples > 0 && measured.small_flush.p50_us > 0.0);
     assert_eq!(

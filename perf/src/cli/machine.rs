@@ -67,7 +67,7 @@ pub struct LimitsArgs {
     /// Seconds for each figure
     #[arg(long, default_value_t = 3.0, value_parser = some_seconds)]
     duration: f64,
-    /// Core that receives, as the broker does
+    /// Core that receives and writes, as the broker does
     #[arg(long)]
     receiver_cpu: Option<usize>,
     /// Core that sends, as the load does
@@ -137,7 +137,7 @@ pub fn startup(args: StartupArgs, json: Option<PathBuf>) -> Result<Done, PerfErr
 pub fn limits(args: LimitsArgs, json: Option<PathBuf>) -> Result<Done, PerfError> {
     let time = duration(args.duration);
     let measured = limits::Limits {
-        disk: limits::disk(&args.dir, args.file_bytes, time)?,
+        disk: limits::disk(&args.dir, args.file_bytes, args.receiver_cpu, time)?,
         loopback: limits::loopback(args.receiver_cpu, args.sender_cpu, time)?,
     };
     let mut table = Table::default();
