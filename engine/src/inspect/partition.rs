@@ -59,7 +59,7 @@ impl PartitionCheck<'_> {
                 (Some(differs as u64), "does not name this topic".to_string())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !self.clean && !self.has_segments().await? {
+                if !self.has_segments().await? {
                     let what = "has no partition.metadata yet, and no segments";
                     let finding = Finding::new(Level::Leftover, self.dir, None, what);
                     findings.push(finding.means("nothing is lost: a crash came before its first"));

@@ -10,7 +10,7 @@ use millrace_engine::api::txn::{
 use millrace_engine::api::{Acks, AppendItem, Broker, EngineConfig, FetchItem, FetchOptions};
 use millrace_engine::inspect::Level;
 use millrace_engine::rt;
-use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
+use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::batch::{build, BatchHeader};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::cell::{Cell, RefCell};
@@ -21,15 +21,6 @@ use std::time::Duration;
 
 const ID: PartitionId = PartitionId::new(TopicId([6; 16]), 0);
 const PRODUCERS: i64 = 3;
-const CRASHES: [CrashPolicy; 4] = [
-    CrashPolicy::Process,
-    CrashPolicy::POWER,
-    CrashPolicy::POWER_LOST,
-    CrashPolicy::Power {
-        data: Unsynced::Garbage,
-        names: Unsynced::Random,
-    },
-];
 
 /// A deterministic stream of choices.
 #[derive(Clone)]
@@ -413,7 +404,7 @@ fn history(seed: u64, policy: &'static str) -> u64 {
             }
             broker.metrics().counters.compaction.passes
         });
-        sim.crash(CRASHES[dice.below(4) as usize]);
+        sim.crash(CrashPolicy::KINDS[dice.below(4) as usize]);
         if round % 2 == 0 {
             no_damage(&sim, &format!("seed {seed}, round {round}"));
         }
@@ -493,8 +484,8 @@ fn cut_off(step: u64, crash: CrashPolicy) -> (u64, u64) {
 fn cut_off_everywhere(by_each: bool) -> u64 {
     let (begun, over) = cut_off(u64::MAX, CrashPolicy::Process);
     for step in begun..over {
-        let one = CRASHES[step as usize % CRASHES.len()];
-        for crash in CRASHES {
+        let one = CrashPolicy::KINDS[step as usize % 4];
+        for crash in CrashPolicy::KINDS {
             if by_each || crash == one {
                 cut_off(step, crash);
             }

@@ -5,7 +5,7 @@ use crate::meta::format::{encode_records, recover};
 use crate::meta::machine::apply;
 use crate::meta::{limits, open, MetaError, MetaHandle, MetaOptions, NodeInfo, Outcome};
 use crate::rt;
-use crate::rt::sim::{CrashPolicy, Sim, SimConfig, Unsynced};
+use crate::rt::sim::{CrashPolicy, Sim, SimConfig};
 use raft::eraftpb::Entry;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -240,16 +240,7 @@ fn one_life(sim: &Sim, before: Image, round: u32) -> Image {
             rt::sleep(lifetime).await;
         });
     }
-    let policies = [
-        CrashPolicy::Process,
-        CrashPolicy::POWER,
-        CrashPolicy::POWER_LOST,
-        CrashPolicy::Power {
-            data: Unsynced::Garbage,
-            names: Unsynced::Random,
-        },
-    ];
-    sim.crash(policies[(sim.random() % 4) as usize]);
+    sim.crash(CrashPolicy::KINDS[(sim.random() % 4) as usize]);
 
     // What this life began with: the last model, or a cluster founded just now.
     let start = |mut image: Image| {

@@ -135,6 +135,16 @@ impl CrashPolicy {
         data: Unsynced::Lost,
         names: Unsynced::Lost,
     };
+    /// Those that differ most, for a history to choose from.
+    pub const KINDS: [CrashPolicy; 4] = [
+        CrashPolicy::Process,
+        CrashPolicy::POWER,
+        CrashPolicy::POWER_LOST,
+        CrashPolicy::Power {
+            data: Unsynced::Garbage,
+            names: Unsynced::Random,
+        },
+    ];
 }
 
 /// A simulation. Clones are handles to the same one; [`Sim::handle`] gives one to code that runs inside.
