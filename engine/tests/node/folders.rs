@@ -4,6 +4,7 @@
 
 use crate::node::{self, damaged_files, verify, Batch};
 use millrace_engine::api::Broker;
+use millrace_engine::inspect::{Finding, Level};
 use millrace_engine::meta::Command;
 use millrace_engine::rt;
 use millrace_engine::rt::sim::{CrashPolicy, FaultOn, Sim, SimConfig};
@@ -133,6 +134,40 @@ fn a_crash_among_many_new_folders_loses_nothing() {
         sim.block_on(async { check_all(&node::start().await).await });
     }
     assert!(begun > 0 && ended > 0, "{begun} begun, {ended} ended");
+}
+
+#[test]
+fn a_folder_that_says_nothing_yet_is_no_damage() {
+    for clean in [true, false] {
+        let sim = Sim::new(1, SimConfig::default());
+        sim.block_on(async move {
+            let broker = node::start().await;
+            node::create_topic(&broker, TOPIC, "t", 2, 1 << 20).await;
+            // As a crash leaves one that it came upon before the file in it.
+            rt::fs::create_dir_all(&folder(1)).await.unwrap();
+            if clean {
+                broker.close().await.unwrap();
+            }
+        });
+        sim.crash(CrashPolicy::Process);
+        let (findings, _) = sim.block_on(verify());
+        assert_eq!(damaged_files(&findings), Vec::<PathBuf>::new(), "{clean}");
+        let left = |f: &Finding| f.level == Level::Leftover && f.file == folder(1);
+        assert!(findings.iter().any(left), "{clean}: {findings:?}");
+
+        sim.block_on(async {
+            let broker = node::start().await;
+            let id = PartitionId::new(TOPIC, 1);
+            let batch = Batch::new(1, 100).encode();
+            node::append(&broker, id, batch).await.unwrap();
+            broker.close().await.unwrap();
+        });
+        let said = sim.disk().read_raw(&folder(1).join("partition.metadata"));
+        assert_eq!(said, Some(identity(TOPIC)), "{clean}");
+        sim.crash(CrashPolicy::Process);
+        let (findings, _) = sim.block_on(verify());
+        assert!(!findings.iter().any(left), "{clean}: {findings:?}");
+    }
 }
 
 #[test]
