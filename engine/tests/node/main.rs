@@ -13,6 +13,7 @@ mod groups;
 mod inspect;
 mod manifest;
 mod node;
+mod rebalances;
 mod settings;
 mod shares;
 mod space;
