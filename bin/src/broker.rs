@@ -118,6 +118,8 @@ pub fn start(config: &Config, listeners: &Listeners, control: &Control) -> Resul
     }
     for _ in 0..config.shards {
         if said.recv().is_err() {
+            // Others may serve already, and would for ever.
+            handle.stop();
             return Err(broker.why_not_started());
         }
     }

@@ -231,6 +231,13 @@ impl Settings {
         } else {
             self.listen
         };
+        if let Some(advertise) = self.advertise.as_ref().filter(|a| is_everywhere(&a.host)) {
+            return Err(Failure::new(format!(
+                "advertise: no client can connect to {}",
+                advertise.host
+            ))
+            .todo("Name the address or the host by which clients reach this machine."));
+        }
         let advertise_cores = self.advertise_cores.unwrap_or(false);
         if advertise_cores {
             check_cores(node_id, shards, &listen[0], self.advertise.as_ref())?;
@@ -262,6 +269,13 @@ impl Settings {
             broker_settings,
         })
     }
+}
+
+/// Whether this address means every address of the machine it is used on.
+fn is_everywhere(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Result<std::net::IpAddr, _> = bare.parse();
+    address.is_ok_and(|address| address.is_unspecified())
 }
 
 /// Whether each shard can be a broker of its own, on ports after that of the node.

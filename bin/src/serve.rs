@@ -12,6 +12,7 @@ use crate::lock;
 use crate::memory;
 use crate::units::{ByteSize, CpuList, HostPort};
 use millrace_net::CoreIds;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  millrace serve\n  \
@@ -54,18 +55,39 @@ pub fn run(args: Args, variables: &[String]) -> Result<(), Failure> {
     result
 }
 
-fn start_logging(level: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).map_err(|error| {
+fn log_filter(level: &str) -> Result<EnvFilter, Failure> {
+    let refused = |why: String| {
         Failure::new(format!(
-            "log-level: `{level}` is not a level or filter: {error}"
+            "log-level: `{level}` is not a level or filter{why}"
         ))
         .todo("Use error, warn, info, debug or trace, or a list such as info,millrace_net=debug.")
-    })?;
+    };
+    let words: Vec<&str> = level.split(',').map(str::trim).collect();
+    // A blank in front of a word would be read as a part of it.
+    let filter = EnvFilter::try_new(words.join(","));
+    let filter = filter.map_err(|error| refused(format!(": {error}")))?;
+    // A word that is no level would be taken for the one part of the program that may speak, and an empty one for a level.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let names_a_part = |word: &str| word.contains(['=', '[']) || word.starts_with("millrace");
+    let wrong = words
+        .iter()
+        .find(|word| !is_level(word) && !names_a_part(word));
+    match wrong {
+        Some(_) if level.contains('[') => Ok(filter),
+        Some(word) => Err(refused(format!(": `{word}` is neither"))),
+        None => Ok(filter),
+    }
+}
+
+fn start_logging(level: &str) -> Result<(), Failure> {
+    let filter = log_filter(level)?;
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
+        // A full disk or a reader that went away is told on stderr otherwise, which panics as that is what is broken.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
@@ -152,5 +174,28 @@ fn reachable(bound: &HostPort) -> HostPort {
         "0.0.0.0" => HostPort::new("127.0.0.1", bound.port),
         "::" => HostPort::new("::1", bound.port),
         host => HostPort::new(host, bound.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_silence_the_broker_is_no_level() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,millrace_net=debug",
+            "millrace_engine",
+            "error, millrace=trace",
+            "info,[commit{group=1}]=debug",
+        ] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "warning", "inof", "info,verbose", "info,", "a=b=c"] {
+            assert!(log_filter(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -129,6 +129,7 @@ impl FromStr for NameValue {
 enum Scalar {
     Switch(bool),
     Number(i64),
+    Fraction(f64),
     Text(String),
 }
 
@@ -139,6 +140,7 @@ pub fn name_values<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Name
         let value = match value {
             Scalar::Switch(switch) => switch.to_string(),
             Scalar::Number(number) => number.to_string(),
+            Scalar::Fraction(number) => number.to_string(),
             Scalar::Text(text) => text,
         };
         NameValue { name, value }

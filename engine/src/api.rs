@@ -201,14 +201,19 @@ pub enum OffsetSpec {
     Latest {
         read_committed: bool,
     },
-    /// The record with the largest timestamp.
-    MaxTimestamp,
+    /// The record with the largest timestamp; none where readers of committed data do not get to it yet.
+    MaxTimestamp {
+        read_committed: bool,
+    },
     /// First record on this node's own disks (no tiering: the same as earliest).
     EarliestLocal,
     /// End of what was moved to tiered storage: nothing, here.
     LatestTiered,
-    /// First record at or after this wall-clock millisecond.
-    At(i64),
+    /// First record at or after this wall-clock millisecond; none where readers of committed data do not get to it yet.
+    At {
+        timestamp_ms: i64,
+        read_committed: bool,
+    },
 }
 
 /// `offset` and `timestamp_ms` are -1 where nothing fits.
@@ -584,11 +589,12 @@ impl Broker {
         self.shard.missing_in_transaction(of, partitions).await
     }
 
-    /// Has partitions in a transaction before batches of it are appended to them; results in the order of the partitions.
+    /// Has partitions in a transaction before batches of it are appended to them, which begin with these sequences; results
+    /// in the order of the partitions.
     pub async fn join_transaction(
         &self,
         of: TxnOf,
-        partitions: Vec<PartitionId>,
+        partitions: Vec<(PartitionId, i32)>,
         membership: Membership,
     ) -> Vec<Result<(), TxnError>> {
         self.shard

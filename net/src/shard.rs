@@ -38,6 +38,8 @@ pub(crate) struct ShardNet {
     pub(crate) stop: rt::Notify,
     /// Notified whenever a connection leaves the list.
     pub(crate) left: rt::Notify,
+    /// Fetches that wait for records are to be answered: others wait for the memory of their requests.
+    pub(crate) hurry: rt::Notify,
     /// In order of arrival, so that walks over it are the same for the same history.
     conns: RefCell<BTreeMap<u64, Rc<Conn>>>,
     next_id: Cell<u64>,
@@ -73,6 +75,7 @@ impl ShardNet {
             stopping: Cell::new(false),
             stop: rt::Notify::new(),
             left: rt::Notify::new(),
+            hurry: rt::Notify::new(),
             conns: RefCell::default(),
             next_id: Cell::new(0),
             refusals: RefCell::default(),
@@ -118,9 +121,11 @@ impl ShardNet {
         }
     }
 
-    /// Has connections whose unfinished frames come slowly give back the memory that other requests wait for.
+    /// Has connections whose unfinished frames come slowly give back the memory that other requests wait for, and fetches
+    /// that wait for records be answered without.
     pub(crate) fn relieve_requests(&self, now: rt::Mono) {
         if self.frames.relief.is_due(now) {
+            self.hurry.notify_all();
             self.for_each(|conn| conn.check_unfinished(now));
         }
     }

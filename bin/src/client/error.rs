@@ -149,7 +149,9 @@ fn advice(error: &ClientError) -> Option<&'static str> {
                 Some("Raise the topic's limit: `millrace topic alter TOPIC --config max.message.bytes=BYTES`.")
             }
             E::InvalidReplicationFactor => Some("There are fewer brokers than replicas asked for."),
-            E::InvalidPartitions => Some("Partitions can only grow; give a larger number."),
+            E::InvalidPartitions => Some(
+                "A topic has at least one partition, and their number can only grow, up to the limit.",
+            ),
             E::InvalidTopicException => {
                 Some("A topic's name has up to 249 letters, digits, dots, dashes and underscores.")
             }

@@ -7,6 +7,7 @@ use axum::extract::State as Shared;
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,6 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const CONNECTIONS_MAX: usize = 64;
+
+/// A connection on which nothing comes or goes for so long is closed: its peer may be gone, and there are not many.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Pause after a failed accept (no descriptors left, say), so that it is not retried in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,10 +104,21 @@ struct Bounded {
     permits: Arc<Semaphore>,
 }
 
-/// A connection and the permit that it gives back when it closes.
+/// A connection and the permit that it gives back when it closes, which it does after some silence.
 struct Held {
     stream: TcpStream,
+    silent: Pin<Box<tokio::time::Sleep>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn moved<T>(&mut self, done: Poll<T>) -> Poll<T> {
+        if done.is_ready() {
+            let until = tokio::time::Instant::now() + SILENCE_MAX;
+            self.silent.as_mut().reset(until);
+        }
+        done
+    }
 }
 
 impl axum::serve::Listener for Bounded {
@@ -121,6 +136,7 @@ impl axum::serve::Listener for Bounded {
                     return (
                         Held {
                             stream,
+                            silent: Box::pin(tokio::time::sleep(SILENCE_MAX)),
                             _permit: permit,
                         },
                         peer,
@@ -145,7 +161,13 @@ impl AsyncRead for Held {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match self.moved(read) {
+            Poll::Pending if self.silent.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            read => read,
+        }
     }
 }
 
@@ -155,7 +177,13 @@ impl AsyncWrite for Held {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match self.moved(written) {
+            Poll::Pending if self.silent.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            written => written,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -23,6 +23,27 @@ pub struct KeyValue {
     pub value: Option<Bytes>,
 }
 
+/// In a batch of records that need not be in the same one.
+const PART_RECORDS_MAX: usize = 100;
+/// The same in bytes, unless one record alone has more.
+const PART_BYTES_MAX: usize = 256 << 10;
+
+/// These records in parts for a batch each: all of them may be too much for one.
+pub fn parts(records: &[KeyValue]) -> impl Iterator<Item = &[KeyValue]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |record: &&KeyValue| {
+            bytes += record.key.len() + record.value.as_ref().map_or(0, Bytes::len);
+            bytes <= PART_BYTES_MAX
+        };
+        let count = rest.iter().take(PART_RECORDS_MAX).take_while(fits).count();
+        let (part, more) = rest.split_at(count.max(1).min(rest.len()));
+        rest = more;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// One batch of these records with one time, not compressed and of no producer. Whoever stores it stamps offset and
 /// epoch.
 ///
@@ -222,6 +243,21 @@ mod tests {
         out.extend([0, 0, 0]);
         out.extend_from_slice(key_and_more);
         out
+    }
+
+    #[test]
+    fn records_are_parted_so_that_each_part_fits_a_batch() {
+        let of = |bytes: usize| KeyValue {
+            key: vec![b'k'; bytes].into(),
+            value: None,
+        };
+        let counts =
+            |records: &[KeyValue]| -> Vec<usize> { parts(records).map(<[_]>::len).collect() };
+        assert_eq!(counts(&[]), [0; 0]);
+        assert_eq!(counts(&vec![of(10); 250]), [100, 100, 50]);
+        assert_eq!(counts(&vec![of(100_000); 5]), [2, 2, 1]);
+        let huge = of(PART_BYTES_MAX + 1);
+        assert_eq!(counts(&[of(1), huge.clone(), huge, of(1)]), [1, 1, 1, 1]);
     }
 
     #[test]

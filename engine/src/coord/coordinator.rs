@@ -298,7 +298,7 @@ impl Coordinator {
         if !self.groups.contains_key(&by.group) {
             let full = self.groups.len() >= GROUPS_PER_COORDINATOR_MAX;
             let why = match by.generation {
-                0.. => Some(GroupError::IllegalGeneration),
+                0.. => Some(GroupError::GroupIdNotFound),
                 ..0 if full => Some(GroupError::NotAvailable),
                 ..0 => None,
             };
@@ -318,14 +318,18 @@ impl Coordinator {
 
     /// # Errors
     /// Who asks says that it is a member, and is none, or of another epoch.
-    pub fn fetch(&self, asked: &FetchOffsets) -> Result<FetchedOffsets, GroupError> {
+    pub fn fetch(
+        &self,
+        asked: &FetchOffsets,
+        topics: &dyn Topics,
+    ) -> Result<FetchedOffsets, GroupError> {
         let Some(group) = self.groups.get(&asked.group) else {
             return Ok(Group::fetch_nothing(asked));
         };
         if let Some(consumer) = &group.consumer {
             consumer.may_fetch(asked.member.as_deref(), asked.member_epoch)?;
         }
-        Ok(group.fetch(asked))
+        Ok(group.fetch(asked, topics))
     }
 
     pub fn delete_offsets(
@@ -340,7 +344,7 @@ impl Coordinator {
         results
     }
 
-    /// Forgets what is older than offsets are kept, and groups of which nothing is left.
+    /// Forgets what is older than offsets are kept, or of topics that are gone, and groups of which nothing is left.
     pub fn expire(&mut self, ctx: &mut Ctx) {
         let retention_ms = self.config.offsets_retention_ms;
         let ids: Vec<String> = self.groups.keys().cloned().collect();
@@ -348,13 +352,13 @@ impl Coordinator {
             let Some(group) = self.groups.get_mut(&id) else {
                 continue;
             };
-            let old = group.expired(ctx.wall_ms, retention_ms);
-            let forgotten = group.forget(&old, ctx);
+            let mut old = group.expired(ctx.wall_ms, retention_ms);
+            old.extend(group.of_topics_that_are_gone(ctx));
+            let forgotten = group.forget_in_parts(&old, ctx);
             let bare = !group.has_members()
                 && group.offsets.is_empty()
                 && group.pending_offsets.is_empty();
-            let over = ctx.wall_ms.saturating_sub(group.state_ms) >= retention_ms;
-            let done = forgotten.and_then(|()| match bare && over {
+            let done = forgotten.and_then(|()| match bare {
                 true => match group.delete(ctx) {
                     // Somebody is about to join.
                     Ok(()) | Err(GroupError::NonEmptyGroup) => Ok(()),
@@ -387,7 +391,7 @@ impl Coordinator {
             let pending = group.pending_partitions().into_iter();
             which.extend(pending.filter(|(topic, _)| gone.contains(topic)));
             let which: Vec<(String, i32)> = which.into_iter().collect();
-            if let Err(error) = group.forget(&which, ctx) {
+            if let Err(error) = group.forget_in_parts(&which, ctx) {
                 tracing::warn!(group = id, %error, "offsets of deleted topics cannot be forgotten");
             }
             self.settle(&id);
@@ -449,9 +453,9 @@ impl Coordinator {
 
     pub fn delete(&mut self, id: &str, ctx: &mut Ctx) -> Result<(), GroupError> {
         let group = self.groups.get_mut(id).ok_or(GroupError::GroupIdNotFound)?;
-        group.delete(ctx)?;
+        let deleted = group.delete(ctx);
         self.settle(id);
-        Ok(())
+        deleted
     }
 
     // Time -----------------------------------------------------------------------------------------------------------

@@ -161,7 +161,10 @@ impl Group {
         member.rebalance_ms = asked.rebalance_timeout_ms.max(0) as u64;
         member.client_id = asked.client_id;
         member.client_host = asked.client_host;
-        member.deadline_ms = ctx.now_ms + member.session_ms;
+        if !member.is_new {
+            // A new one has longer: until the generation that it waits for.
+            member.deadline_ms = ctx.now_ms + member.session_ms;
+        }
         if let Some(before) = member.joining.replace(token) {
             // Its client has asked again, on another connection; whoever waits there hears something at least.
             let refused = Joined::refused(id, GroupError::UnknownMemberId);
@@ -188,6 +191,8 @@ impl Group {
         };
         self.replace_member(old, new, ctx);
         self.update(new, asked, token, ctx);
+        // As Kafka has it: whoever comes back is waited for no longer than its session, also where it is new.
+        self.touch(new, ctx.now_ms);
         match self.state {
             GroupState::PreparingRebalance => self.complete_join_if_all_came(ctx),
             GroupState::Stable if self.protocol == self.choose_protocol() => {

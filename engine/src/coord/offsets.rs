@@ -1,8 +1,9 @@
 //! Owns the committed offsets of a group: who may commit, what is found, what is forgotten.
-//! Does not know whether a partition exists.
+//! Does not know which partitions a topic has.
 //! Invariant: an offset that is found was written before.
 
-use super::batch::KeyValue;
+use super::batch::{parts, KeyValue};
+use super::consumer::Topics;
 use super::coordinator::{Ctx, GroupConfig};
 use super::group::Group;
 use super::records::{Key, OffsetValue};
@@ -16,8 +17,8 @@ use std::collections::BTreeSet;
 /// What a committed offset takes beside its texts.
 const OFFSET_BYTES: usize = 96;
 
-/// Offsets that are written again in one batch.
-const REWRITTEN_TOGETHER_MAX: usize = 100;
+/// A commit this old is of a topic that every shard has heard of; milliseconds.
+const TOPIC_SETTLED_MS: i64 = 60_000;
 
 const NONE: CommittedOffset = CommittedOffset {
     offset: -1,
@@ -160,7 +161,12 @@ impl Group {
         }
     }
 
-    pub fn fetch(&self, asked: &FetchOffsets) -> FetchedOffsets {
+    /// What was committed for a topic that is gone is nothing to the one that has its name now.
+    pub fn fetch(&self, asked: &FetchOffsets, topics: &dyn Topics) -> FetchedOffsets {
+        let is_of_now = |topic: &str, value: &OffsetValue| {
+            let now = topics.by_name(topic);
+            value.topic_id.is_nil() || now.is_none_or(|now| now.id == value.topic_id)
+        };
         let committed = |value: &OffsetValue| CommittedOffset {
             offset: value.offset,
             leader_epoch: value.leader_epoch,
@@ -178,8 +184,10 @@ impl Group {
                         true => (*index, UNSTABLE),
                         false => (*index, committed(v)),
                     };
-                    (topic.clone(), partitions.iter().map(one).collect())
+                    let of_now = partitions.iter().filter(|(_, v)| is_of_now(topic, v));
+                    (topic.clone(), of_now.map(one).collect::<Vec<_>>())
                 })
+                .filter(|(_, partitions)| !partitions.is_empty())
                 .collect(),
             Some(topics) => topics
                 .iter()
@@ -190,6 +198,7 @@ impl Group {
                             return (*index, UNSTABLE);
                         }
                         let value = known.and_then(|partitions| partitions.get(index));
+                        let value = value.filter(|v| is_of_now(topic, v));
                         (*index, value.map_or(NONE, committed))
                     };
                     (topic.clone(), partitions.iter().map(one).collect())
@@ -207,29 +216,68 @@ impl Group {
         asked.topics.iter().flatten().map(none).collect()
     }
 
-    /// Forgets these offsets; those that are not there are forgotten already.
-    pub fn forget(&mut self, which: &[(String, i32)], ctx: &mut Ctx) -> Result<(), GroupError> {
-        let known = |topic: &str, partition: i32| {
-            let partitions = self.offsets.get(topic);
-            partitions.is_some_and(|p| p.contains_key(&partition))
-                || self.is_unstable(topic, partition)
+    /// Offsets of topics that are gone, or have come again as others, where that was not told when it happened.
+    pub fn of_topics_that_are_gone(&self, ctx: &Ctx) -> Vec<(String, i32)> {
+        let is_gone = |topic: &str, value: &OffsetValue| {
+            let now = ctx.topics.by_name(topic).map(|now| now.id);
+            let is_settled = ctx.wall_ms.saturating_sub(value.commit_ms) > TOPIC_SETTLED_MS;
+            is_settled && !value.topic_id.is_nil() && now != Some(value.topic_id)
         };
-        let records: Vec<KeyValue> = which
-            .iter()
-            .filter(|(topic, partition)| known(topic, *partition))
-            .map(|(topic, partition)| KeyValue {
-                key: self.offset_key(topic, *partition),
-                value: None,
-            })
-            .collect();
-        if records.is_empty() {
-            return Ok(());
-        }
-        ctx.log.append(&records)?;
-        for (topic, partition) in which {
-            self.apply_offset(topic, *partition, None);
+        let each = self.offsets.iter().flat_map(|(topic, partitions)| {
+            let gone = partitions.iter().filter(|(_, v)| is_gone(topic, v));
+            gone.map(|(partition, _)| (topic.clone(), *partition))
+        });
+        each.collect()
+    }
+
+    /// Forgets these offsets, however many they are: where the log refuses, some of them.
+    pub fn forget_in_parts(
+        &mut self,
+        which: &[(String, i32)],
+        ctx: &mut Ctx,
+    ) -> Result<(), GroupError> {
+        let known = self.known(which);
+        let mut left = &known[..];
+        for part in parts(&self.tombstones_of(&known)) {
+            ctx.log.append(part)?;
+            let (gone, more) = left.split_at(part.len());
+            left = more;
+            for (topic, partition) in gone {
+                self.apply_offset(topic, *partition, None);
+            }
         }
         Ok(())
+    }
+
+    /// Forgets all of these offsets or none; those that are not there are forgotten already.
+    pub fn forget(&mut self, which: &[(String, i32)], ctx: &mut Ctx) -> Result<(), GroupError> {
+        let known = self.known(which);
+        if known.is_empty() {
+            return Ok(());
+        }
+        ctx.log.append(&self.tombstones_of(&known))?;
+        for (topic, partition) in known {
+            self.apply_offset(&topic, partition, None);
+        }
+        Ok(())
+    }
+
+    /// Those of which there is something.
+    fn known(&self, which: &[(String, i32)]) -> Vec<(String, i32)> {
+        let is_known = |(topic, partition): &&(String, i32)| {
+            let partitions = self.offsets.get(topic);
+            partitions.is_some_and(|p| p.contains_key(partition))
+                || self.is_unstable(topic, *partition)
+        };
+        which.iter().filter(is_known).cloned().collect()
+    }
+
+    fn tombstones_of(&self, which: &[(String, i32)]) -> Vec<KeyValue> {
+        let gone = |(topic, partition): &(String, i32)| KeyValue {
+            key: self.offset_key(topic, *partition),
+            value: None,
+        };
+        which.iter().map(gone).collect()
     }
 
     /// OffsetDelete: the results are in the order of what was asked.
@@ -278,11 +326,9 @@ impl Group {
         for (topic, partitions) in &self.offsets {
             all.extend(partitions.keys().map(|p| (topic.clone(), *p)));
         }
-        let gone = |(topic, partition): (String, i32)| KeyValue {
-            key: self.offset_key(&topic, partition),
-            value: None,
-        };
-        let mut records: Vec<KeyValue> = all.into_iter().map(gone).collect();
+        let all: Vec<(String, i32)> = all.into_iter().collect();
+        self.forget_in_parts(&all, ctx)?;
+        let mut records = Vec::new();
         if self.kept.is_some() {
             records.push(self.tombstone());
         }
@@ -304,7 +350,7 @@ impl Group {
         if let Some(value) = &self.kept {
             ctx.log.append(&[self.record(value)])?;
         }
-        for some in self.consumer_records().chunks(REWRITTEN_TOGETHER_MAX) {
+        for some in parts(&self.consumer_records()) {
             ctx.log.append(some)?;
         }
         let all: Vec<KeyValue> = self
@@ -317,7 +363,7 @@ impl Group {
                 })
             })
             .collect();
-        for some in all.chunks(REWRITTEN_TOGETHER_MAX) {
+        for some in parts(&all) {
             ctx.log.append(some)?;
         }
         Ok(())

@@ -8,7 +8,7 @@
 use super::entry::{
     body_crc, entries, CommitHeader, EntryHeader, EntryKind, JournalId, HEADER_BYTES,
 };
-use super::ring::open_locked;
+use super::ring::open_to_recover;
 use crate::plant::{self, Plant};
 use crate::rt::{self, File, OpenOptions, ReadBuf};
 use crate::types::limits::{BLOCK_BYTES, IO_BYTES_MAX};
@@ -65,7 +65,7 @@ impl Scan {
     pub async fn read(dir: &Path, id: JournalId, generation: u64, first: u64) -> io::Result<Scan> {
         let mut files = Vec::new();
         for path in journal_files(dir).await? {
-            let file = open_locked(&path, false).await?;
+            let file = open_to_recover(&path).await?;
             // What is read now must still be there after a power cut that follows.
             file.sync().await?;
             files.push((path, file));

@@ -382,10 +382,23 @@ fn file_path(dir: &Path, number: u64) -> PathBuf {
 /// Opens a journal file for direct I/O and takes its lock. Waits for a killed process's I/O, which
 /// holds the lock through its own descriptor until the kernel is done with it.
 pub async fn open_locked(path: &Path, create: bool) -> io::Result<File> {
+    open_with_lock(path, create, false).await
+}
+
+/// The same to read what an earlier incarnation left, beside the other shards of this one.
+pub async fn open_to_recover(path: &Path) -> io::Result<File> {
+    open_with_lock(path, false, true).await
+}
+
+async fn open_with_lock(path: &Path, create: bool, shared: bool) -> io::Result<File> {
     let options = OpenOptions::new().read(true).write(true).create(create);
     let file = File::open(path, options).await?;
     for _ in 0..LOCK_RETRIES {
-        if file.try_lock().await? {
+        let locked = match shared {
+            true => file.try_lock_shared().await?,
+            false => file.try_lock().await?,
+        };
+        if locked {
             return Ok(file);
         }
         rt::sleep(LOCK_RETRY).await;

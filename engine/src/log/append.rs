@@ -75,7 +75,8 @@ impl Partition {
                 });
             }
         }
-        log.transactions.check(&header)?;
+        let is_known = log.producers.knows(header.producer_id);
+        log.transactions.check(&header, is_known)?;
         Ok(self.enter(&mut log, &config, header, None, bytes, clock))
     }
 

@@ -78,7 +78,7 @@ impl Partition {
 
     /// Opens what the plan writes to, and carries over what the segment's last block holds already.
     async fn prepare(&self, plan: &Plan) -> io::Result<(Rc<SegmentFiles>, Option<Carried>)> {
-        let files = self.open_segment(plan.base).await?;
+        let files = self.open_or_create_segment(plan.base).await?;
         let kept = (plan.disk_bytes % BLOCK) as usize;
         let carry = match kept {
             0 => None,
@@ -149,11 +149,21 @@ impl Partition {
         same.then(|| earlier.clone())
     }
 
-    /// The files of a segment, opened or created.
+    /// The files of a segment that is there.
     pub async fn open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+        self.open(base, false).await
+    }
+
+    /// The files of a segment, created where it has none yet. Only for who has the lock of the files: the folder may be
+    /// that of a new topic otherwise.
+    async fn open_or_create_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+        self.open(base, true).await
+    }
+
+    async fn open(&self, base: Offset, may_create: bool) -> io::Result<Rc<SegmentFiles>> {
         loop {
             let exchanges = self.exchanges.get();
-            let opened = self.try_open_segment(base).await;
+            let opened = self.try_open_segment(base, may_create).await;
             // Files of before and after an exchange do not fit each other.
             if opened.is_ok() || exchanges == self.exchanges.get() {
                 return opened;
@@ -161,7 +171,11 @@ impl Partition {
         }
     }
 
-    async fn try_open_segment(&self, base: Offset) -> io::Result<Rc<SegmentFiles>> {
+    async fn try_open_segment(
+        &self,
+        base: Offset,
+        may_create: bool,
+    ) -> io::Result<Rc<SegmentFiles>> {
         let exchanges = self.exchanges.get();
         let (open, disk_bytes, sums) = {
             let log = self.log.borrow();
@@ -181,6 +195,12 @@ impl Partition {
             return Ok(files);
         }
         let create = disk_bytes == 0;
+        if create && !may_create {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the segment has no file yet",
+            ));
+        }
         if create {
             self.claim_folder().await?;
         }

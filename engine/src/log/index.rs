@@ -205,6 +205,11 @@ pub fn segment_stem(base: Offset) -> String {
     format!("{base:020}")
 }
 
+/// First offset of the segment whose records are in a file of this name.
+pub fn base_of_log(name: &str) -> Option<Offset> {
+    name.strip_suffix(".log")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,7 +37,7 @@ use index::Index;
 use producers::Producers;
 use segment::{SegmentFiles, UnsavedSums};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -184,6 +184,10 @@ pub struct Partition {
     pinned: RefCell<Pinned>,
     /// Where the journal goes on by the newest durable checkpoint: it names all segments below.
     pub checkpointed: Cell<Offset>,
+    /// First offsets of segments that are no part of the log any more and whose files are still to be removed.
+    dropped: RefCell<BTreeSet<Offset>>,
+    /// Of the whole shard: files of dropped segments are removed one after the other.
+    removals: Rc<Semaphore>,
     /// Segments whose files were opened and that the shard's list of open files does not have yet.
     newly_open: RefCell<Vec<Offset>>,
 }
@@ -212,6 +216,7 @@ impl Partition {
         topic: Arc<Topic>,
         dir: PathBuf,
         journal: Rc<Journal>,
+        removals: Rc<Semaphore>,
         log: Log,
     ) -> Rc<Partition> {
         log.check_order();
@@ -230,6 +235,8 @@ impl Partition {
             stuck: Cell::new(false),
             pinned: RefCell::default(),
             checkpointed: Cell::new(0),
+            dropped: RefCell::default(),
+            removals,
             newly_open: RefCell::default(),
         })
     }

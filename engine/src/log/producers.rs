@@ -83,6 +83,11 @@ fn make_room<T>(map: &mut HashMap<i64, T>, seen_ms: impl Fn(&T) -> i64) {
 }
 
 impl Producers {
+    /// Whether there are batches of the producer.
+    pub fn knows(&self, producer_id: i64) -> bool {
+        self.by_id.contains_key(&producer_id)
+    }
+
     pub fn check(&self, header: &BatchHeader) -> Result<Verdict, PartitionError> {
         let producer_id = header.producer_id;
         let Some(known) = self.by_id.get(&producer_id) else {

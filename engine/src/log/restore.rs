@@ -5,6 +5,7 @@
 use super::append::Clock;
 use super::compact::swap::{remove_new, NEW};
 use super::epochs::EpochHistory;
+use super::index::base_of_log;
 use super::marker;
 use super::segment::{remove_files, SegmentFiles, UnsavedSums};
 use super::{Log, Partition, Segment};
@@ -234,11 +235,7 @@ pub async fn remove_left_behind(dir: &Path, state: &PartitionState) -> io::Resul
             remove_new(dir).await?;
             continue;
         }
-        let Some(base) = entry
-            .name
-            .strip_suffix(".log")
-            .and_then(|stem| stem.parse::<Offset>().ok())
-        else {
+        let Some(base) = base_of_log(&entry.name) else {
             continue;
         };
         // Files below the resume point that the checkpoint does not name were on their way out.

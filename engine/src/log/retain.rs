@@ -2,6 +2,8 @@
 //! Does not know when it is called. Works on whole segments.
 //! Invariant: the new log start is durable in the journal before a file is unlinked.
 
+use super::folder::owner;
+use super::index::base_of_log;
 use super::segment::remove_files;
 use super::{Log, Partition, Segment};
 use crate::error::PartitionError;
@@ -10,8 +12,17 @@ use crate::meta::TopicConfig;
 use crate::plant::{self, Plant};
 use crate::rt::{self, Class};
 use crate::types::Offset;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// How fast files of dropped segments are given back. A file system may tell the device of each block that is free again,
+/// and meanwhile the device flushes nothing.
+const REMOVED_BYTES_PER_SECOND: f64 = (2u64 << 30) as f64;
+
+fn pause_after(bytes: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / REMOVED_BYTES_PER_SECOND)
+}
 
 impl Partition {
     /// Moves the log start up to an offset below the high watermark: whoever wrote the records has written again all of
@@ -101,33 +112,97 @@ impl Partition {
     /// delay, in the background.
     async fn drop_segments(self: &Rc<Self>) {
         let _one_at_a_time = self.files_lock.acquire(1).await;
-        let bases: Vec<Offset> = {
+        if self.is_stuck() {
+            // By their names its files may be those of an exchange that is not done: the next start sees to that.
+            return;
+        }
+        let segments: Vec<(Offset, u64)> = {
             let mut log = self.log.borrow_mut();
             log.close_if_emptied(rt::now());
-            let mut bases = Vec::new();
+            let mut segments = Vec::new();
             while log.segments.len() > 1 && log.segments[0].next_offset <= log.log_start {
                 // Bytes that are only in the journal still have to reach their segment, or the
                 // journal file that holds them could never be reused.
                 if log.segments[0].disk_bytes < log.segments[0].bytes {
                     break;
                 }
-                bases.extend(log.segments.pop_front().map(|s| s.base));
+                segments.extend(log.segments.pop_front().map(|s| (s.base, s.bytes)));
             }
-            bases
+            segments
         };
-        if bases.is_empty() {
+        if segments.is_empty() {
             return;
         }
+        let bases = segments.iter().map(|(base, _)| *base);
+        self.dropped.borrow_mut().extend(bases);
         let delay = Duration::from_millis(self.config().file_delete_delay_ms);
-        let dir = self.dir.clone();
+        let partition = self.clone();
         rt::spawn(Class::Background, async move {
             rt::sleep(delay).await;
-            for base in bases {
-                if let Err(error) = remove_files(&dir, base).await {
-                    tracing::warn!(dir = %dir.display(), base, %error, "cannot remove a deleted segment");
-                }
+            for (base, bytes) in segments {
+                let _turn = partition.removals.acquire(1).await;
+                partition.unlink(&[base]).await;
+                rt::sleep(pause_after(bytes)).await;
             }
         });
+    }
+
+    /// Removes at once what was to be removed later: nobody reads any more, and the next start would not know of it.
+    pub async fn unlink_dropped(&self) {
+        let bases: Vec<Offset> = self.dropped.borrow().iter().copied().collect();
+        if !bases.is_empty() {
+            self.unlink(&bases).await;
+        }
+    }
+
+    /// Removes the files of segments that are no part of the log any more.
+    async fn unlink(&self, bases: &[Offset]) {
+        let _not_set_aside_meanwhile = self.files_lock.acquire(1).await;
+        if let Err(error) = self.try_unlink(bases).await {
+            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove deleted segments");
+        }
+    }
+
+    /// Unless the whole folder has gone meanwhile: a new topic of the same name has its own files there, by the same names.
+    async fn try_unlink(&self, bases: &[Offset]) -> io::Result<()> {
+        let other = owner(&self.dir)
+            .await?
+            .is_some_and(|id| id != self.id.topic);
+        if other || self.deleted.get() {
+            return Ok(());
+        }
+        for base in bases {
+            if self.dropped.borrow().contains(base) {
+                remove_files(&self.dir, *base).await?;
+                self.dropped.borrow_mut().remove(base);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes segments that an earlier life of the broker was to remove, and did not come to.
+    pub async fn remove_forgotten(&self) -> io::Result<()> {
+        let _one_at_a_time = self.files_lock.acquire(1).await;
+        if self.deleted.get() || self.is_stuck() {
+            return Ok(());
+        }
+        let entries = match rt::fs::list_dir(&self.dir).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let forgotten: Vec<Offset> = {
+            let (log, dropped) = (self.log.borrow(), self.dropped.borrow());
+            let is_known = |base: &Offset| log.segment(*base).is_some() || dropped.contains(base);
+            // What is damaged is left as it is, and so is what retention cannot have left.
+            let may_be = |base: &Offset| log.offline_from.is_none() && *base < log.log_start;
+            let bases = entries.iter().filter_map(|entry| base_of_log(&entry.name));
+            bases.filter(|b| may_be(b) && !is_known(b)).collect()
+        };
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        self.dropped.borrow_mut().extend(&forgotten);
+        self.try_unlink(&forgotten).await
     }
 }
 

@@ -44,7 +44,14 @@ pub struct Transactions {
     /// Producers whose coordinator is being asked whether the partition is in their transaction, or said so: a marker ends
     /// that, so that no batch that was late begins a transaction that nobody would end. Lost with the process, as are the
     /// requests.
-    awaited: HashMap<i64, i16>,
+    awaited: HashMap<i64, Awaited>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    epoch: i16,
+    /// The lowest that a batch was to begin with.
+    first_sequence: i32,
 }
 
 /// What a partition has of a producer's transaction that is to get a batch.
@@ -60,19 +67,26 @@ pub enum Before {
 
 impl Transactions {
     /// What there is of the producer's transaction of this epoch; where it is not open, the producer may begin it until the
-    /// next marker.
-    pub fn await_batch(&mut self, producer_id: i64, epoch: i16) -> Before {
+    /// next marker, with a batch of this sequence.
+    pub fn await_batch(&mut self, producer_id: i64, epoch: i16, first_sequence: i32) -> Before {
         if self.is_open(producer_id, epoch) {
             return Before::Open;
         }
-        if self.awaited.get(&producer_id) == Some(&epoch) {
-            return Before::Awaited;
+        if let Some(awaited) = self.awaited.get_mut(&producer_id) {
+            if awaited.epoch == epoch {
+                awaited.first_sequence = awaited.first_sequence.min(first_sequence);
+                return Before::Awaited;
+            }
         }
         if self.awaited.len() >= PRODUCERS_PER_PARTITION_MAX {
             // Whoever is left out is told to begin anew.
             self.awaited.clear();
         }
-        self.awaited.insert(producer_id, epoch);
+        let awaited = Awaited {
+            epoch,
+            first_sequence,
+        };
+        self.awaited.insert(producer_id, awaited);
         Before::Nothing
     }
 
@@ -81,8 +95,8 @@ impl Transactions {
         open.is_some_and(|open| open.epoch == epoch)
     }
 
-    /// Whether a batch of a producer may be appended now.
-    pub fn check(&self, header: &BatchHeader) -> Result<(), PartitionError> {
+    /// Whether a batch of a producer may be appended now; `is_known` where the log has batches of the producer.
+    pub fn check(&self, header: &BatchHeader, is_known: bool) -> Result<(), PartitionError> {
         let id = header.producer_id;
         let refused = PartitionError::InvalidTxnState { producer_id: id };
         if !header.is_transactional() {
@@ -100,8 +114,17 @@ impl Transactions {
         if self.is_open(id, header.producer_epoch) {
             return Ok(());
         }
-        if self.awaited.get(&id) != Some(&header.producer_epoch) {
+        let awaited = self.awaited.get(&id).copied();
+        let Some(awaited) = awaited.filter(|a| a.epoch == header.producer_epoch) else {
             return Err(refused);
+        };
+        // An earlier one, which the coordinator was asked about as well, is still to come.
+        if !is_known && awaited.first_sequence < header.base_sequence {
+            return Err(PartitionError::OutOfOrderSequence {
+                producer_id: id,
+                got: header.base_sequence,
+                expected: awaited.first_sequence,
+            });
         }
         let aborted = self.aborted.len() + self.recent.len();
         if aborted >= TXN_ABORTED_PER_PARTITION_MAX {
@@ -274,8 +297,8 @@ mod tests {
 
     fn begin(transactions: &mut Transactions, producer_id: i64, offset: Offset) {
         let header = header(producer_id, offset);
-        transactions.await_batch(producer_id, 0);
-        transactions.check(&header).unwrap();
+        transactions.await_batch(producer_id, 0, 0);
+        transactions.check(&header, false).unwrap();
         transactions.appended(&header);
     }
 
@@ -304,19 +327,49 @@ mod tests {
     #[test]
     fn a_late_batch_begins_nothing() {
         let mut t = Transactions::default();
-        let refused = |t: &Transactions| t.check(&header(1, 40)).is_err();
+        let refused = |t: &Transactions| t.check(&header(1, 40), false).is_err();
         assert!(refused(&t), "nobody asked its coordinator");
-        assert_eq!(t.await_batch(1, 0), Before::Nothing);
-        assert_eq!(t.await_batch(1, 0), Before::Awaited);
+        assert_eq!(t.await_batch(1, 0, 0), Before::Nothing);
+        assert_eq!(t.await_batch(1, 0, 0), Before::Awaited);
         t.ended(1, 10, false, 10, 0);
         assert!(refused(&t), "a marker came between");
-        assert_eq!(t.await_batch(1, 0), Before::Nothing);
+        assert_eq!(t.await_batch(1, 0, 0), Before::Nothing);
         begin(&mut t, 1, 11);
-        assert_eq!(t.await_batch(1, 0), Before::Open);
+        assert_eq!(t.await_batch(1, 0, 0), Before::Open);
         assert!(!refused(&t));
         let mut plain = header(1, 12);
         plain.attributes = 0;
-        assert!(t.check(&plain).is_err(), "not of the transaction");
+        assert!(t.check(&plain, false).is_err(), "not of the transaction");
+    }
+
+    #[test]
+    fn a_batch_does_not_overtake_the_one_that_its_transaction_begins_with() {
+        let mut t = Transactions::default();
+        let mut second = header(1, 40);
+        second.base_sequence = 1;
+        // The first one is refused, as the transaction before is not over; the second one comes when it is.
+        t.await_batch(1, 0, 0);
+        t.await_batch(1, 0, 1);
+        let refused = t.check(&second, false);
+        assert!(matches!(
+            refused,
+            Err(PartitionError::OutOfOrderSequence { expected: 0, .. })
+        ));
+        assert_eq!(
+            t.check(&second, true),
+            Ok(()),
+            "the log knows what comes next"
+        );
+        let first = header(1, 40);
+        assert_eq!(t.check(&first, false), Ok(()));
+        t.appended(&first);
+        assert_eq!(t.check(&second, false), Ok(()));
+        // One of a new epoch has nothing to do with what came before.
+        t.await_batch(2, 0, 0);
+        t.await_batch(2, 1, 5);
+        let mut begun_anew = header(2, 41);
+        (begun_anew.producer_epoch, begun_anew.base_sequence) = (1, 5);
+        assert_eq!(t.check(&begun_anew, false), Ok(()));
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, ApplyError
             assignment,
             overrides,
         } => {
+            check_new_name(image, name)?;
             let request = Partitions {
                 total: *partitions,
                 replication_factor: *replication_factor,
@@ -204,14 +205,9 @@ fn register(image: &mut Image, broker: Broker) -> Result<Outcome, ApplyError> {
     Ok(Outcome::Done)
 }
 
-fn create_topic(
-    image: &mut Image,
-    id: TopicId,
-    name: &str,
-    internal: bool,
-    replicas: Vec<Vec<i32>>,
-    edit: &ConfigEdit,
-) -> Result<Outcome, ApplyError> {
+/// Whether a new topic may have this name. That comes before all else that may be wrong with it: who creates what there is
+/// already only looks for that answer.
+pub fn check_new_name(image: &Image, name: &str) -> Result<(), ApplyError> {
     if let Some(problem) = topic_name_problem(name) {
         return Err(ApplyError::InvalidTopicName(problem));
     }
@@ -222,6 +218,17 @@ fn create_topic(
         let text = format!("Topic '{name}' collides with existing topic: {other}");
         return Err(ApplyError::InvalidTopicName(text));
     }
+    Ok(())
+}
+
+fn create_topic(
+    image: &mut Image,
+    id: TopicId,
+    name: &str,
+    internal: bool,
+    replicas: Vec<Vec<i32>>,
+    edit: &ConfigEdit,
+) -> Result<Outcome, ApplyError> {
     if id.is_nil() || image.topic_by_id(id).is_some() {
         return Err(ApplyError::InvalidTopicId(id));
     }

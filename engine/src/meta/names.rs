@@ -4,6 +4,9 @@
 
 use super::limits::TOPIC_NAME_LEN_MAX;
 
+/// Apache Kafka's log of the metadata: to tools, a topic of this name is that log.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
+
 /// Why a name is refused, or `None` for a good one.
 pub fn topic_name_problem(name: &str) -> Option<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -18,6 +21,11 @@ pub fn topic_name_problem(name: &str) -> Option<String> {
         let shown: String = name.chars().take(TOPIC_NAME_LEN_MAX).collect();
         return Some(format!(
             "Topic name is invalid: the length of '{shown}...' is longer than the max allowed length {TOPIC_NAME_LEN_MAX}"
+        ));
+    }
+    if name == CLUSTER_METADATA {
+        return Some(format!(
+            "Topic name is invalid: '{name}' is reserved for the metadata's log"
         ));
     }
     if !name.chars().all(legal) {
@@ -63,6 +71,7 @@ mod tests {
         let too_long = "a".repeat(TOPIC_NAME_LEN_MAX + 1);
         for (bad, why) in [
             ("", "empty string"),
+            ("__cluster_metadata", "is reserved"),
             (".", "'.' is not allowed"),
             ("..", "'..' is not allowed"),
             (too_long.as_str(), "max allowed length 249"),

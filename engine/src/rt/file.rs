@@ -207,6 +207,14 @@ impl File {
         }
     }
 
+    /// The same beside others that only look. False when another descriptor has the lock for itself.
+    pub async fn try_lock_shared(&self) -> io::Result<bool> {
+        match &self.0 {
+            Kind::Real(f) => f.try_lock_shared(),
+            Kind::Sim(f) => f.try_lock_shared(),
+        }
+    }
+
     /// Closes the descriptor if this is the last clone, and reports what the kernel says.
     pub async fn close(self) -> io::Result<()> {
         match self.0 {

@@ -64,7 +64,7 @@ impl Shard {
             let partition = shard.partition(partition)?;
             partition.check_epoch(current_leader_epoch)?;
             let _turn = match spec {
-                OffsetSpec::At(_) | OffsetSpec::MaxTimestamp => {
+                OffsetSpec::At { .. } | OffsetSpec::MaxTimestamp { .. } => {
                     Some(shard.searches.acquire(1).await)
                 }
                 OffsetSpec::Earliest
@@ -73,6 +73,10 @@ impl Shard {
                 | OffsetSpec::LatestTiered => None,
             };
             let (bounds, _) = partition.bounds(false);
+            let end = |read_committed: bool| match read_committed {
+                true => bounds.last_stable,
+                false => bounds.high_watermark,
+            };
             let epoch_at = |offset: Offset| partition.log.borrow().epochs.at(offset);
             let plain = |offset: Offset| ListedOffset {
                 offset,
@@ -93,25 +97,23 @@ impl Shard {
             };
             Ok(match spec {
                 OffsetSpec::Earliest | OffsetSpec::EarliestLocal => plain(bounds.log_start),
-                OffsetSpec::Latest { read_committed } => {
-                    let offset = if read_committed {
-                        bounds.last_stable
-                    } else {
-                        bounds.high_watermark
-                    };
-                    ListedOffset {
-                        leader_epoch: partition.leader_epoch(),
-                        ..plain(offset)
-                    }
-                }
+                OffsetSpec::Latest { read_committed } => ListedOffset {
+                    leader_epoch: partition.leader_epoch(),
+                    ..plain(end(read_committed))
+                },
                 OffsetSpec::LatestTiered => found(None),
-                OffsetSpec::MaxTimestamp => {
+                OffsetSpec::MaxTimestamp { read_committed } => {
                     let search = partition.find_newest(bounds.high_watermark);
-                    found(shard.while_wanted(&gone, search).await?)
+                    let newest = shard.while_wanted(&gone, search).await?;
+                    found(newest.filter(|r| r.offset < end(read_committed)))
                 }
-                OffsetSpec::At(timestamp_ms) => {
+                OffsetSpec::At {
+                    timestamp_ms,
+                    read_committed,
+                } => {
                     let search = partition.find_time(timestamp_ms, bounds.high_watermark);
-                    found(shard.while_wanted(&gone, search).await?)
+                    let first = shard.while_wanted(&gone, search).await?;
+                    found(first.filter(|r| r.offset < end(read_committed)))
                 }
             })
         })
@@ -152,10 +154,13 @@ impl Shard {
                     end_offset: log.next_offset,
                 });
             }
-            let (epoch, end_offset) = log
-                .epochs
-                .end_of(epoch, log.next_offset)
-                .unwrap_or((-1, -1));
+            let ended = log.epochs.end_of(epoch, log.next_offset);
+            // An epoch of this leader's that got no record ended where the log does: nothing came behind it either.
+            let without_records = || {
+                let known = (0..partition.leader_epoch()).contains(&epoch);
+                known.then(|| (log.epochs.latest().unwrap_or(epoch), log.next_offset))
+            };
+            let (epoch, end_offset) = ended.or_else(without_records).unwrap_or((-1, -1));
             Ok(Diverging { epoch, end_offset })
         })
         .await

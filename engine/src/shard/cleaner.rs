@@ -4,6 +4,7 @@
 //! under way goes only when a checkpoint names the new one.
 
 use super::{FixedMap, Shard};
+use crate::coord::GROUP_TOPIC;
 use crate::log::compact::pass::Pace;
 use crate::log::compact::swap::{self, Swap};
 use crate::log::compact::{groups, Due, Source};
@@ -109,7 +110,11 @@ impl Shard {
         for partition in partitions {
             let config = partition.config();
             let is_failed = self.cleaner.failed.borrow().contains_key(&partition.id);
-            let left_alone = is_failed || partition.deleted.get() || partition.is_stuck();
+            // What a transaction commits for a group counts from its marker on: of a key, the last record need not be what counts.
+            // And its coordinator keeps the log short by itself.
+            let is_of_groups = partition.topic.borrow().name == GROUP_TOPIC;
+            let left_alone =
+                is_of_groups || is_failed || partition.deleted.get() || partition.is_stuck();
             if !config.cleanup_policy.compact || left_alone {
                 continue;
             }

@@ -61,7 +61,31 @@ struct Shipped {
 /// High watermark, last stable offset, log start and divergence of a `Fetched`.
 type Bounds = (Offset, Offset, Offset, Option<Diverging>);
 
-type ShippedResults = Vec<(usize, Result<Shipped, PartitionError>)>;
+/// What another shard read of its items.
+struct ShippedResults {
+    results: Vec<(usize, Result<Shipped, PartitionError>)>,
+    /// What there is to read for them, as far as they want it; it may be more than was read.
+    ready: usize,
+}
+
+/// What a fetch has parked, here and on other shards; it ends with the fetch, also where that is dropped.
+struct Parked {
+    shard: Rc<Shard>,
+    cancel: Rc<Notify>,
+    away: Vec<usize>,
+    token: u64,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.cancel.notify_all();
+        for owner in &self.away {
+            let (caller, token) = (self.shard.index, self.token);
+            let cancel = move |there: &Rc<Shard>| there.cancel_watch(caller, token);
+            let _gone = self.shard.calls.hub().send(*owner, Box::new(cancel));
+        }
+    }
+}
 
 impl Shard {
     /// See `Broker::fetch`.
@@ -107,6 +131,8 @@ impl Shard {
             let mut results: Vec<Option<FetchResult>> = (0..total).map(|_| None).collect();
             let mut bytes = 0;
             let mut failed = false;
+            // A read may stop before the end of what there is: that is there all the same.
+            let mut ready = self.ready(&local, &options);
             let mut note = |index: usize, result: FetchResult, bytes: &mut usize| {
                 match &result {
                     Ok(fetched) => *bytes += fetched.bytes(),
@@ -132,15 +158,17 @@ impl Shard {
                     .ask_owner(owner, items, options, deadline, budget, until)
                     .await;
                 match shipped {
-                    Some(list) => list
-                        .into_iter()
-                        .for_each(|(i, r)| note(i, r.map(|s| s.unpack(&self)), &mut bytes)),
+                    Some(list) => {
+                        ready = ready.saturating_add(list.ready);
+                        let results = list.results.into_iter();
+                        results.for_each(|(i, r)| note(i, r.map(|s| s.unpack(&self)), &mut bytes));
+                    }
                     None => items
                         .iter()
                         .for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
                 }
             }
-            let enough = failed || bytes >= options.min_bytes;
+            let enough = failed || bytes.max(ready) >= options.min_bytes;
             if enough || rt::now() >= deadline || self.stopping.get() {
                 return results
                     .into_iter()
@@ -183,7 +211,7 @@ impl Shard {
                 let says_something = |(_, result): &(usize, Result<Shipped, PartitionError>)| {
                     result.as_ref().map_or(true, |s| !s.records.is_empty())
                 };
-                if found.iter().any(says_something) {
+                if found.results.iter().any(says_something) {
                     return Some(found);
                 }
             }
@@ -238,15 +266,13 @@ impl Shard {
         }
         // A node that stops wakes its parked fetches; a shard that is gone never answers.
         let left = (deadline - rt::now()) + Duration::from_millis(1);
+        let _ends_with_this = Parked {
+            shard: self.clone(),
+            cancel,
+            away,
+            token,
+        };
         let _woken_or_late = rt::timeout(left, woken).await;
-        cancel.notify_all();
-        for owner in away {
-            let caller = self.index;
-            let _gone = self.calls.hub().send(
-                owner,
-                Box::new(move |there| there.cancel_watch(caller, token)),
-            );
-        }
     }
 
     /// Waits for any high watermark to leave its mark, a cancellation or the deadline.
@@ -334,22 +360,28 @@ impl Shard {
         parked.iter().for_each(|p| p.unpark(&waiter));
     }
 
-    /// Whether a read would end the wait; looks only at offsets and positions in memory.
+    /// Whether a read would end the wait.
     fn enough(&self, items: &[Item], options: &FetchOptions) -> bool {
-        let mut bytes = 0;
+        items.is_empty() || self.ready(items, options) >= options.min_bytes
+    }
+
+    /// Bytes that there are to read for these items, as far as they want them, or enough of them; an error is as good as
+    /// plenty. Looks only at offsets and positions in memory.
+    fn ready(&self, items: &[Item], options: &FetchOptions) -> usize {
+        let mut bytes: usize = 0;
         for (_, item) in items {
-            let Ok(partition) = self.partition(item.partition) else {
-                return true;
-            };
-            match partition.ready_bytes(item, options.read_committed) {
+            let ready = self
+                .partition(item.partition)
+                .and_then(|partition| partition.ready_bytes(item, options.read_committed));
+            match ready {
                 Ok(ready) => bytes += ready.min(item.max_bytes.max(1)),
-                Err(_) => return true,
+                Err(_) => return options.min_bytes.max(1),
             }
             if bytes >= options.min_bytes {
-                return true;
+                break;
             }
         }
-        items.is_empty()
+        bytes
     }
 
     async fn read_items(
@@ -431,7 +463,7 @@ impl Shard {
                     self.count_read(&batches);
                     fetched.held = Some(Rc::new(held));
                     fetched.records = batches.records;
-                    partition.tell_aborted(&mut fetched, item.offset, end);
+                    partition.tell_aborted(&mut fetched, item.offset, end)?;
                     return Ok(fetched);
                 }
             }
@@ -474,7 +506,7 @@ impl Shard {
         self.count_read(&batches);
         fetched.held = Some(Rc::new(memory.resized(batches.bytes)));
         fetched.records = batches.records;
-        partition.tell_aborted(&mut fetched, item.offset, end);
+        partition.tell_aborted(&mut fetched, item.offset, end)?;
         Ok(fetched)
     }
 
@@ -485,11 +517,13 @@ impl Shard {
         budget: Budget,
         deadline: Mono,
     ) -> ShippedResults {
+        let ready = self.ready(&items, &options);
         let results = self.read_items(&items, &options, budget, deadline).await;
-        results
-            .into_iter()
-            .map(|(i, r)| (i, r.map(Shipped::pack)))
-            .collect()
+        let packed = results.into_iter().map(|(i, r)| (i, r.map(Shipped::pack)));
+        ShippedResults {
+            results: packed.collect(),
+            ready,
+        }
     }
 }
 

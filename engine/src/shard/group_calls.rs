@@ -128,7 +128,9 @@ impl Shard {
     ) -> Result<FetchedOffsets, GroupError> {
         let group = asked.group.clone();
         self.at_group(&group, move |shard, id| async move {
-            shard.at_coordinator(id, 0, |c, _| c.fetch(&asked)).await?
+            shard
+                .at_coordinator(id, 0, |c, ctx| c.fetch(&asked, ctx.topics))
+                .await?
         })
         .await
     }

@@ -58,12 +58,14 @@ impl Shard {
         self: &Rc<Self>,
         id: PartitionId,
         producer: Producer,
+        first_sequence: i32,
     ) -> Result<Before, PartitionError> {
         let owner = id.shard(self.shards);
         let asked = self.at(owner, move |shard| async move {
             let partition = shard.partition(id)?;
             let mut log = partition.log.borrow_mut();
-            Ok(log.transactions.await_batch(producer.id, producer.epoch))
+            let (id, epoch) = (producer.id, producer.epoch);
+            Ok(log.transactions.await_batch(id, epoch, first_sequence))
         });
         asked.await.unwrap_or(Err(PartitionError::Stopping))
     }
@@ -71,9 +73,21 @@ impl Shard {
 
 impl Partition {
     /// Readers of committed records are told what of them was aborted.
-    pub(super) fn tell_aborted(&self, fetched: &mut Fetched, from: Offset, to: Offset) {
-        if fetched.aborted.is_none() || !self.log.borrow().transactions.has_aborted() {
-            return;
+    ///
+    /// # Errors
+    /// The log begins behind `from` by now: what was aborted of what was read is not known any more.
+    pub(super) fn tell_aborted(
+        &self,
+        fetched: &mut Fetched,
+        from: Offset,
+        to: Offset,
+    ) -> Result<(), PartitionError> {
+        if fetched.aborted.is_none() {
+            return Ok(());
+        }
+        self.check_offset(from, self.log.borrow().high_watermark())?;
+        if !self.log.borrow().transactions.has_aborted() {
+            return Ok(());
         }
         // Of all that were aborted, a reader far behind needs those that begin before its own batches end.
         let to = end_of(&fetched.records).unwrap_or(to);
@@ -83,6 +97,7 @@ impl Partition {
             first_offset: span.first,
         });
         fetched.aborted = Some(told.collect());
+        Ok(())
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Shard {
     searches: Semaphore,
     /// Reads of segments beside commits: a device has one of them at a time.
     cold_reads: Semaphore,
+    /// Files of segments that retention dropped are removed one after the other.
+    removals: Rc<Semaphore>,
     pub request_memory: Semaphore,
     /// Of what fetches read and clients have not taken yet.
     pub responses: Rc<ResponseMemory>,
@@ -135,7 +137,10 @@ impl Shard {
             return Err(PartitionError::Busy);
         }
         let dir = partition_dir(&self.config.data_dir, &topic, id.index);
-        let partition = Partition::new(id, topic, dir, self.journal.clone(), Log::empty());
+        let partition = {
+            let (journal, removals) = (self.journal.clone(), self.removals.clone());
+            Partition::new(id, topic, dir, journal, removals, Log::empty())
+        };
         partitions.insert(id, partition.clone());
         Ok(partition)
     }

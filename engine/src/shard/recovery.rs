@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
+/// In the folder of an old journal that is to be kept.
+pub(super) const KEPT: &str = "damaged";
+
 /// What one old journal says about the partitions that are now this shard's.
 struct Replay {
     states: BTreeMap<PartitionId, PartitionState>,
@@ -109,6 +112,11 @@ impl Shard {
         owned: impl Fn(PartitionId) -> bool,
     ) -> io::Result<()> {
         let (generation, replay_from) = (checkpoint.generation, checkpoint.replay_from);
+        let offline = checkpoint
+            .partitions
+            .iter()
+            .filter(|s| s.offline_from.is_some());
+        let offline: BTreeSet<PartitionId> = offline.map(|s| s.id).collect();
         let mine = checkpoint
             .partitions
             .into_iter()
@@ -184,6 +192,15 @@ impl Shard {
                 .borrow_mut()
                 .raise_log_start(*start, rt::now());
         }
+        let is_new = |(id, partition): (&PartitionId, &Rc<Partition>)| {
+            owned(*id) && !offline.contains(id) && partition.log.borrow().offline_from.is_some()
+        };
+        if scan.damaged() || self.partitions.borrow().iter().any(is_new) {
+            // Of whatever shard, whoever retires the journal sees that it is evidence, and what a repair would work from.
+            if let Err(error) = rt::fs::write_atomic(&dir.join(KEPT), b"").await {
+                tracing::warn!(journal = %dir.display(), %error, "the damaged journal cannot be marked, and may be removed");
+            }
+        }
         if replay.entered > 0 {
             tracing::info!(journal = %dir.display(), entries = replay.entered, "entered again from the journal");
         }
@@ -216,7 +233,8 @@ impl Shard {
             .clone();
         let dir = partition_dir(&self.config.data_dir, &topic, state.id.index);
         let log = Log::restore(state, rt::now())?;
-        let partition = Partition::new(state.id, topic, dir, self.journal.clone(), log);
+        let (journal, removals) = (self.journal.clone(), self.removals.clone());
+        let partition = Partition::new(state.id, topic, dir, journal, removals, log);
         if self
             .partitions
             .borrow_mut()

@@ -348,7 +348,10 @@ impl Shard {
             AutoOffsetReset::Earliest => Ok(bounds.log_start),
             AutoOffsetReset::Latest => Ok(bounds.high_watermark),
             AutoOffsetReset::ByDuration { ms } => {
-                let at = OffsetSpec::At(rt::wall_ms().saturating_sub(ms));
+                let at = OffsetSpec::At {
+                    timestamp_ms: rt::wall_ms().saturating_sub(ms),
+                    read_committed: false,
+                };
                 let found = self.list_offset(shared.key.partition, -1, at).await;
                 match found.map_err(ShareError::Partition)?.offset {
                     -1 => Ok(bounds.high_watermark),

@@ -8,6 +8,7 @@ use super::flusher::Left;
 use super::groups::Groups;
 use super::mail::{drain, Calls, Hub, Mail};
 use super::metrics::{Counters, ShardMetrics};
+use super::recovery::KEPT;
 use super::responses::ResponseMemory;
 use super::share_partitions::Shares;
 use super::slots::Slots;
@@ -323,7 +324,12 @@ async fn recover_shard(
     generation: u64,
 ) -> Result<(Rc<Shard>, JournalRef), StartError> {
     let shards = boxes.hub.shards();
-    let limits = config.for_shard(shards);
+    let mut limits = config.for_shard(shards);
+    if let Some(old) = old.filter(|old| !old.clean) {
+        // What was one commit then has to be one now, however much less memory there is.
+        let largest = largest_journal_file(&limits.journal_root, old).await?;
+        limits.journal_file_bytes = limits.journal_file_bytes.max(largest);
+    }
     let journal_id = JournalId((u128::from(rt::random_u64()) << 64) | u128::from(rt::random_u64()));
     let dir = format!("g{generation}-s{index}");
     let ring = Ring::create(RingConfig {
@@ -362,6 +368,7 @@ async fn recover_shard(
         watches: RefCell::default(),
         searches: Semaphore::new(SEARCHES_PER_SHARD_MAX),
         cold_reads: Semaphore::new(1),
+        removals: Rc::new(Semaphore::new(1)),
         request_memory: Semaphore::new(limits.request_bytes_max),
         responses: ResponseMemory::new(limits.response_bytes_max),
         stopping: Cell::new(false),
@@ -423,24 +430,47 @@ async fn serve(shard: &Rc<Shard>, boxes: &Arc<Mailboxes>, old: Option<&Manifest>
         }
         if old.clean {
             shard.journal.ring().start_filler();
+        } else {
+            rt::spawn(Class::Background, remove_forgotten(shard.clone()));
         }
     }
     shard.space.recovered();
     shard.start_coordinators();
 }
 
+/// Segments that were about to be removed when a crash came are in no list any more.
+async fn remove_forgotten(shard: Rc<Shard>) {
+    let partitions: Vec<_> = shard.partitions.borrow().values().cloned().collect();
+    for partition in partitions {
+        if shard.stopping.get() {
+            return;
+        }
+        if let Err(error) = partition.remove_forgotten().await {
+            tracing::warn!(dir = %partition.dir.display(), %error, "cannot look for deleted segments");
+        }
+        rt::yield_if_needed().await;
+    }
+}
+
+async fn largest_journal_file(root: &Path, old: &Manifest) -> io::Result<u64> {
+    let mut largest = 0;
+    for journal in &old.journals {
+        let dir = root.join(&journal.dir);
+        if !rt::fs::exists(&dir).await? {
+            // Recovery says what that means.
+            continue;
+        }
+        let entries = rt::fs::list_dir(&dir).await?;
+        let files = entries.iter().filter(|e| e.name.ends_with(".journal"));
+        largest = files.map(|e| e.len).max().unwrap_or(0).max(largest);
+    }
+    Ok(largest)
+}
+
 /// The old journal is dead: its files, zero-filled once, go on in the new ring.
 async fn retire(shard: &Rc<Shard>, dir: &Path) -> io::Result<()> {
-    let damaged = shard
-        .partitions
-        .borrow()
-        .values()
-        .any(|p| p.log.borrow().offline_from.is_some());
-    if damaged {
-        // Evidence, and what a repair would work from.
-        if rt::fs::exists(dir).await? {
-            rt::fs::rename(dir, &dir.with_extension("damaged")).await?;
-        }
+    if rt::fs::exists(&dir.join(KEPT)).await? {
+        rt::fs::rename(dir, &dir.with_extension("damaged")).await?;
     } else if rt::fs::exists(dir).await? {
         for entry in rt::fs::list_dir(dir).await? {
             let path = dir.join(&entry.name);
@@ -577,6 +607,10 @@ impl ShardStop {
     pub async fn close(&self, shard: &Rc<Shard>) -> io::Result<()> {
         shard.begin_stop();
         let result = shard.close().await;
+        let partitions: Vec<_> = shard.partitions.borrow().values().cloned().collect();
+        for partition in partitions {
+            partition.unlink_dropped().await;
+        }
         let Some(lead) = &self.lead else {
             let _gone = self.boxes.closed.0.send((
                 shard.index,

@@ -2,6 +2,8 @@
 //! Does not know how a transaction goes, nor the wire.
 //! Invariant: whatever is asked of one id is done on the shard that owns its partition.
 
+use super::groups::Kinds;
+use super::slots::Slot;
 use super::Shard;
 use crate::coord::txn::{
     AddPartitions, DescribedTxn, EndTxn, InitProducer, ListedTxn, Membership, Producer, Step,
@@ -187,11 +189,12 @@ impl Shard {
         .await
     }
 
-    /// Has partitions in a transaction, as far as batches of it are not in them already.
+    /// Has partitions in a transaction, as far as batches of it are not in them already; each with the sequence of the batch
+    /// that is to come.
     pub async fn join_transaction(
         self: &Rc<Self>,
         of: TxnOf,
-        partitions: Vec<PartitionId>,
+        partitions: Vec<(PartitionId, i32)>,
         membership: Membership,
     ) -> Vec<Result<(), TxnError>> {
         let mut results = vec![Ok(()); partitions.len()];
@@ -201,7 +204,8 @@ impl Shard {
             // transaction before, for which the coordinator waits. Then what it says is about what is no longer so.
             let asked = left
                 .iter()
-                .map(|at| self.await_batch(partitions[*at], of.producer));
+                .map(|at| partitions[*at])
+                .map(|(id, sequence)| self.await_batch(id, of.producer, sequence));
             let before = rt::join_all(asked).await;
             let mut to_join = Vec::new();
             for (at, before) in left.into_iter().zip(before) {
@@ -214,7 +218,7 @@ impl Shard {
                     Err(_) => results[at] = Err(TxnError::NotAvailable),
                 }
             }
-            let ids: Vec<PartitionId> = to_join.iter().map(|at| partitions[*at]).collect();
+            let ids: Vec<PartitionId> = to_join.iter().map(|at| partitions[*at].0).collect();
             let joined = self.join_all(of.clone(), &ids, membership).await;
             to_join
                 .iter()
@@ -287,7 +291,7 @@ impl Shard {
             commit,
         } = asked;
         let producer = of.producer;
-        let joined = self.join_transaction(of, vec![id], membership).await;
+        let joined = self.join_transaction(of, vec![(id, -1)], membership).await;
         if let Some(Err(why)) = joined.into_iter().next() {
             return all(GroupError::Txn(why));
         }
@@ -296,11 +300,13 @@ impl Shard {
         let bytes: usize = commit.offsets.iter().map(one).sum();
         let owner = id.shard(self.shards);
         let results = self.at(owner, move |shard| async move {
-            shard
-                .at_coordinator(id, bytes, |c, ctx| {
-                    c.commit_in_transaction(producer, &commit, ctx)
+            let step = |slot: &Rc<Slot<Kinds>>| {
+                shard.groups_step(slot, |kinds, ctx| match kinds.share.has(&commit.by.group) {
+                    true => vec![Err(GroupError::GroupIdNotFound); commit.offsets.len()],
+                    false => kinds.classic.commit_in_transaction(producer, &commit, ctx),
                 })
-                .await
+            };
+            shard.at_slot(id, bytes, step).await
         });
         let results = results.await.unwrap_or(Err(GroupError::NotAvailable));
         results.unwrap_or_else(all)

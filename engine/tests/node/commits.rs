@@ -2,8 +2,8 @@
 //! Does not know segments: all that is told here fits into one journal file. Runs on the simulator.
 //! Invariant checked: `verify` and the start that follows say the same, and no acknowledged record vanishes unsaid.
 
-use crate::node::{append, create_topic, fetch, read, start, verify, Batch};
-use millrace_engine::api::Broker;
+use crate::node::{self, append, create_topic, fetch, read, start, verify, Batch};
+use millrace_engine::api::{Broker, OffsetSpec};
 use millrace_engine::inspect::{Finding, Subject};
 use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::{Offset, PartitionId, TopicId};
@@ -91,4 +91,35 @@ fn a_second_damaged_commit_takes_back_what_was_proven_before_it() {
         });
         sim.crash(CrashPolicy::Process);
     }
+}
+
+/// A journal's files are as large as the memory allows, and no commit is larger than one of them.
+#[test]
+fn a_commit_that_was_made_with_more_memory_is_recovered_with_less() {
+    const LARGE: usize = 20 << 20;
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async {
+        let mut config = node::config();
+        config.memory_bytes = 1 << 30;
+        let broker = node::start_with(config, 1).await.unwrap().remove(0);
+        let settings = [("max.message.bytes", "33554432")];
+        node::create_topic_with(&broker, TOPIC, "t", 1, &settings).await;
+        let batch = Batch::new(1, LARGE).encode();
+        append(&broker, partition(0), batch).await.unwrap();
+    });
+    sim.crash(CrashPolicy::POWER);
+    for shards in [2, 1] {
+        sim.block_on(async move {
+            let brokers = node::try_start(shards).await.unwrap();
+            let latest = OffsetSpec::Latest {
+                read_committed: false,
+            };
+            let end = brokers[0].list_offset(partition(0), -1, latest).await;
+            assert_eq!(end.unwrap().offset, 1);
+            node::close(&brokers).await;
+        });
+        sim.crash(CrashPolicy::Process);
+    }
+    let (findings, _) = sim.block_on(verify());
+    assert!(findings.is_empty(), "{findings:?}");
 }

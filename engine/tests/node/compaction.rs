@@ -587,8 +587,11 @@ fn transactions(seed: u64) -> u64 {
                     let some =
                         (0..1 + own.below(4)).map(|_| (own.below(9), Some(own.below(1 << 20))));
                     let some: Vec<KeyValue> = some.collect();
-                    let joined =
-                        broker.join_transaction(of(producer), vec![ID], Membership::Add(2));
+                    let joined = broker.join_transaction(
+                        of(producer),
+                        vec![(ID, sequence)],
+                        Membership::Add(2),
+                    );
                     joined.await.remove(0).unwrap();
                     let mut b = batch(&some, 1, own.below(2) == 0, Some((producer.id, sequence)));
                     sequence += some.len() as i32;

@@ -119,3 +119,80 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
         "{kept} kept, {gone} gone, {again} made again; {met} with the folder left behind"
     );
 }
+
+#[test]
+fn segments_that_were_to_be_removed_are_not_looked_for_in_the_folder_of_a_new_topic() {
+    for cut_off in [false, true] {
+        let sim = Sim::new(u64::from(cut_off), SimConfig::default());
+        sim.block_on(async {
+            let broker = node::start().await;
+            create(&broker, OLD).await;
+            fill(&broker, OLD, 1, BATCHES).await;
+            // With all of it in segments.
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+        // So many that a journal file is full, and its part of them in segments.
+        let batches = 3 * BATCHES;
+        sim.block_on(async move {
+            let broker = node::start().await;
+            let id = PartitionId::new(OLD, 0);
+            // Its first segments are to be removed in a minute.
+            broker.delete_records(id, BATCHES - 1).await.unwrap();
+            let delete = Command::DeleteTopic { id: OLD };
+            broker.propose(delete).await.unwrap();
+            create(&broker, NEW).await;
+            fill(&broker, NEW, 2, batches).await;
+            rt::sleep(Duration::from_secs(90)).await;
+            if !cut_off {
+                broker.close().await.unwrap();
+            }
+        });
+        sim.crash(CrashPolicy::Process);
+        let (findings, _) = sim.block_on(verify());
+        assert_eq!(damaged_files(&findings), Vec::<PathBuf>::new());
+        let found = sim.block_on(async { times(&node::start().await, NEW).await });
+        assert_eq!(found, vec![1_002; batches as usize], "{cut_off}");
+    }
+}
+
+/// Files of the topic's segments.
+fn segment_files(sim: &Sim) -> usize {
+    let files = sim.disk().files().into_iter();
+    let of_topic = files.filter(|f| f.starts_with("/data/topics/t-0"));
+    of_topic
+        .filter(|f| f.extension().is_some_and(|e| e == "log"))
+        .count()
+}
+
+#[test]
+fn what_was_to_be_removed_is_removed_though_the_broker_ended_before() {
+    for clean in [true, false] {
+        let sim = Sim::new(u64::from(clean), SimConfig::default());
+        sim.block_on(async {
+            let broker = node::start().await;
+            create(&broker, OLD).await;
+            fill(&broker, OLD, 1, BATCHES).await;
+            broker.close().await.unwrap();
+        });
+        sim.crash(CrashPolicy::Process);
+        let before = segment_files(&sim);
+        sim.block_on(async move {
+            let broker = node::start().await;
+            let id = PartitionId::new(OLD, 0);
+            broker.delete_records(id, BATCHES - 1).await.unwrap();
+            // A minute too early.
+            if clean {
+                broker.close().await.unwrap();
+            }
+        });
+        sim.crash(CrashPolicy::Process);
+        sim.block_on(async {
+            let broker = node::start().await;
+            rt::sleep(Duration::from_secs(1)).await;
+            broker.close().await.unwrap();
+        });
+        assert!(before > 1, "{before}");
+        assert_eq!(segment_files(&sim), 1, "stopped cleanly: {clean}");
+    }
+}

@@ -2,7 +2,7 @@
 //! Does not know connections: who holds an answer here is a client that does not take it.
 //! Invariant checked: what is read and held never passes the budget and half of it again.
 
-use crate::node::{append, create_topic, start, Batch};
+use crate::node::{self, append, create_topic, start, Batch};
 use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched, PartitionError};
 use millrace_engine::rt::sim::{Sim, SimConfig};
 use millrace_engine::rt::{self, Class, Joined};
@@ -113,4 +113,77 @@ fn beside_commits_less_is_read_from_disk_at_once() {
         let beside = read(&broker, 0).await.unwrap().bytes();
         assert!(beside > 0 && beside < 2 * BATCH_BYTES, "{beside}");
     });
+}
+
+/// A read gives less than a reader asks for that wants much, and is no reason to wait for more to come.
+#[test]
+fn a_reader_on_another_shard_does_not_wait_for_what_is_there() {
+    let sim = Sim::new(4, SimConfig::default());
+    sim.block_on(async {
+        let brokers = node::try_start(2).await.unwrap();
+        create_topic(&brokers[0], ID.topic, "t", 1, 1 << 30).await;
+        for n in 0..BATCHES {
+            let batch = Batch::new(n as u8, BATCH_BYTES).encode();
+            append(&brokers[0], ID, batch).await.unwrap();
+        }
+        let item = FetchItem {
+            partition: ID,
+            offset: 0,
+            max_bytes: 3 << 20,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+        };
+        for broker in &brokers {
+            // On the disk it is read a mebibyte at a time; of what was written last there is too little.
+            for (offset, min_bytes, waits) in [(0, 2 << 20, false), (BATCHES - 2, 2 << 20, true)] {
+                let options = FetchOptions {
+                    max_wait: Duration::from_secs(5),
+                    min_bytes,
+                    max_bytes: 50 << 20,
+                    read_committed: false,
+                };
+                let began = rt::now();
+                let item = FetchItem { offset, ..item };
+                let fetched = broker.fetch(vec![item], options).await.remove(0).unwrap();
+                let took = rt::now() - began;
+                assert!(fetched.bytes() >= BATCH_BYTES);
+                assert_eq!(took >= Duration::from_secs(5), waits, "{offset}: {took:?}");
+            }
+        }
+    });
+}
+
+/// Every start is a new epoch, also one in which nothing is written.
+#[test]
+fn an_epoch_without_records_ends_where_the_log_does() {
+    let sim = Sim::new(5, SimConfig::default());
+    let ends = |epochs: &'static [i32]| {
+        sim.block_on(async move {
+            let broker = start().await;
+            if broker.image().topic("t").is_none() {
+                create_topic(&broker, ID.topic, "t", 1, 1 << 20).await;
+            }
+            let mut ends = Vec::new();
+            for epoch in epochs {
+                let end = broker.end_of_epoch(ID, -1, *epoch).await.unwrap();
+                ends.push((end.epoch, end.end_offset));
+            }
+            let batch = Batch::new(1, 100).encode();
+            if ends.len() == 2 {
+                append(&broker, ID, batch).await.unwrap();
+            }
+            broker.close().await.unwrap();
+            ends
+        })
+    };
+    let restart = || sim.crash(millrace_engine::rt::sim::CrashPolicy::Process);
+    assert_eq!(ends(&[0]), [(0, 0)]);
+    restart();
+    // Now it is 1, in which a record is written.
+    assert_eq!(ends(&[0, 2]), [(0, 0), (-1, -1)]);
+    restart();
+    assert_eq!(ends(&[0, 1, 2]), [(0, 0), (1, 1), (2, 1)]);
+    restart();
+    // Of 2 there is nothing but that it was.
+    assert_eq!(ends(&[1, 2, 3, 4]), [(1, 1), (1, 1), (3, 1), (-1, -1)]);
 }

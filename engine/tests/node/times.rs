@@ -17,6 +17,17 @@ const RECORDS: i32 = 5;
 const BATCHES: i64 = 250;
 const FIRST_LEFT: i64 = 90;
 
+const NEWEST: OffsetSpec = OffsetSpec::MaxTimestamp {
+    read_committed: false,
+};
+
+fn since(timestamp_ms: i64) -> OffsetSpec {
+    OffsetSpec::At {
+        timestamp_ms,
+        read_committed: false,
+    }
+}
+
 async fn start() -> Broker {
     let broker = node::start().await;
     let settings = [("message.timestamp.type", "LogAppendTime")];
@@ -67,8 +78,8 @@ fn what_is_left_of_a_batch_is_found_by_its_time() {
             if before > 0 {
                 assert_eq!(broker.delete_records(id(), before).await, Ok(first));
             }
-            assert_eq!(offset_of(&broker, OffsetSpec::At(at - 1_000)).await, first);
-            assert_eq!(offset_of(&broker, OffsetSpec::MaxTimestamp).await, first);
+            assert_eq!(offset_of(&broker, since(at - 1_000)).await, first);
+            assert_eq!(offset_of(&broker, NEWEST).await, first);
         }
     });
 }
@@ -82,10 +93,10 @@ fn the_newest_record_is_one_that_is_durable() {
         rt::sleep(Duration::from_millis(20)).await;
         // In the log, and not flushed.
         let under_way = broker.append(vec![item()], Acks::All);
-        assert_eq!(offset_of(&broker, OffsetSpec::MaxTimestamp).await, 0);
+        assert_eq!(offset_of(&broker, NEWEST).await, 0);
         under_way.await;
         let second = i64::from(RECORDS);
-        assert_eq!(offset_of(&broker, OffsetSpec::MaxTimestamp).await, second);
+        assert_eq!(offset_of(&broker, NEWEST).await, second);
     });
 }
 
@@ -103,7 +114,7 @@ fn a_segment_deleted_while_it_is_looked_through_hides_no_record_behind_it() {
                 deleting.delete_records(id(), FIRST_LEFT).await
             });
             rt::sleep(Duration::from_micros(micros)).await;
-            let found = offset_of(&broker, OffsetSpec::At(FIRST_LEFT)).await;
+            let found = offset_of(&broker, since(FIRST_LEFT)).await;
             assert_eq!(deleted.await, Ok(FIRST_LEFT));
             found
         });
@@ -126,7 +137,7 @@ async fn slow(shards: usize) -> (Vec<Broker>, Duration) {
 }
 
 async fn look(broker: &Broker) -> Result<i64, PartitionError> {
-    let found = broker.list_offset(id(), -1, OffsetSpec::At(FIRST_LEFT));
+    let found = broker.list_offset(id(), -1, since(FIRST_LEFT));
     Ok(found.await?.offset)
 }
 

@@ -11,9 +11,9 @@ use millrace_engine::api::txn::{
     AddPartitions, EndTxn, InitProducer, Membership, Producer, TopicPartitions, TxnError, TxnOf,
     TxnState, TXN_TOPIC,
 };
-use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched};
+use millrace_engine::api::{Broker, FetchItem, FetchOptions, Fetched, OffsetSpec, PartitionError};
 use millrace_engine::rt;
-use millrace_engine::rt::sim::{CrashPolicy, Sim, SimConfig};
+use millrace_engine::rt::sim::{Between, CrashPolicy, Sim, SimConfig};
 use millrace_engine::types::batch::{crc32c, BatchHeader, CRC_START};
 use millrace_engine::types::{PartitionId, TopicId};
 use std::collections::BTreeSet;
@@ -88,12 +88,25 @@ async fn write(
     sequence: i32,
 ) -> Result<i64, String> {
     let partition = PartitionId::new(TOPIC, index);
-    let joined = broker.join_transaction(of(id, producer), vec![partition], Membership::Add(2));
+    let joined = broker.join_transaction(
+        of(id, producer),
+        vec![(partition, sequence)],
+        Membership::Add(2),
+    );
     joined.await.remove(0).map_err(|error| error.to_string())?;
     node::append(broker, partition, batch(fill, producer, sequence)).await
 }
 
 async fn fetch(broker: &Broker, index: i32, offset: i64, max_bytes: usize) -> Fetched {
+    try_fetch(broker, index, offset, max_bytes).await.unwrap()
+}
+
+async fn try_fetch(
+    broker: &Broker,
+    index: i32,
+    offset: i64,
+    max_bytes: usize,
+) -> Result<Fetched, PartitionError> {
     let item = FetchItem {
         partition: PartitionId::new(TOPIC, index),
         offset,
@@ -107,7 +120,7 @@ async fn fetch(broker: &Broker, index: i32, offset: i64, max_bytes: usize) -> Fe
         max_bytes,
         read_committed: true,
     };
-    broker.fetch(vec![item], options).await.remove(0).unwrap()
+    broker.fetch(vec![item], options).await.remove(0)
 }
 
 /// First bytes of the values that a reader of committed records gets.
@@ -274,6 +287,61 @@ fn a_reader_far_behind_is_told_only_what_was_aborted_of_what_it_gets() {
 }
 
 #[test]
+fn a_reader_at_the_edge_of_retention_never_takes_aborted_records_for_committed_ones() {
+    let (mut told, mut late) = (0, 0);
+    for seed in 0..80 {
+        // A read of the disk takes longer than all that comes between.
+        let config = SimConfig {
+            read: Between(Duration::from_micros(20), Duration::from_millis(20)),
+            ..SimConfig::default()
+        };
+        let sim = Sim::new(seed, config);
+        sim.block_on(async {
+            let brokers = start(1).await;
+            let producer = init(&brokers[0], "id").await;
+            write(&brokers[0], "id", producer, 0, 1, 0).await.unwrap();
+            end(&brokers[0], "id", producer, false).await;
+            is_over(&brokers[0], "id").await;
+            for fill in 0..10 {
+                let batch = Batch::new(fill, 100_000).encode();
+                let id = PartitionId::new(TOPIC, 0);
+                node::append(&brokers[0], id, batch).await.unwrap();
+            }
+            // From now on it is read from the disk.
+            node::close(&brokers).await;
+        });
+        sim.crash(CrashPolicy::Process);
+        let read = sim.block_on(async {
+            let broker = start(1).await.remove(0);
+            let producer = init(&broker, "other").await;
+            write(&broker, "other", producer, 0, 1, 0).await.unwrap();
+            let reading = broker.clone();
+            let reader = rt::spawn_joined(rt::Class::Network, async move {
+                try_fetch(&reading, 0, 0, 1 << 20).await
+            });
+            rt::sleep(Duration::from_micros(rt::random_u64() % 100_000)).await;
+            // The log begins behind what was aborted, and then a marker comes.
+            let id = PartitionId::new(TOPIC, 0);
+            broker.delete_records(id, 5).await.unwrap();
+            end(&broker, "other", producer, true).await;
+            is_over(&broker, "other").await;
+            reader.await
+        });
+        match read {
+            Ok(fetched) if fetched.records.is_empty() => {}
+            Ok(fetched) => {
+                let aborted = fetched.aborted.unwrap();
+                assert_eq!(aborted.len(), 1, "seed {seed}: one of them was aborted");
+                told += 1;
+            }
+            Err(PartitionError::OffsetOutOfRange { .. }) => late += 1,
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+    assert!(told > 0 && late > 0, "{told} in time, {late} late");
+}
+
+#[test]
 fn a_transaction_that_nobody_ends_is_aborted_in_time_also_across_a_stop() {
     for stop in [false, true] {
         let sim = Sim::new(3, SimConfig::default());
@@ -329,7 +397,7 @@ fn a_batch_behind_the_end_of_its_transaction_is_refused() {
         };
         broker.add_to_transaction(asked).await.unwrap();
         let joined = broker
-            .join_transaction(of("id", producer), vec![partition], Membership::Verify)
+            .join_transaction(of("id", producer), vec![(partition, 0)], Membership::Verify)
             .await;
         assert_eq!(joined, [Ok(())]);
         let asked = EndTxn {
@@ -343,9 +411,39 @@ fn a_batch_behind_the_end_of_its_transaction_is_refused() {
         assert!(late.is_err(), "it would stay open for ever");
         let other = PartitionId::new(TOPIC, 1);
         let joined = broker
-            .join_transaction(of("id", producer), vec![other], Membership::Verify)
+            .join_transaction(of("id", producer), vec![(other, 0)], Membership::Verify)
             .await;
         assert_eq!(joined, [Err(TxnError::TransactionAbortable)]);
+    });
+}
+
+#[test]
+fn a_time_is_not_found_where_readers_of_committed_records_do_not_get_to() {
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async {
+        let broker = start(1).await.remove(0);
+        let partition = PartitionId::new(TOPIC, 0);
+        let producer = init(&broker, "id").await;
+        write(&broker, "id", producer, 0, 1, 0).await.unwrap();
+        for over in [false, true] {
+            if over {
+                end(&broker, "id", producer, true).await;
+                is_over(&broker, "id").await;
+            }
+            for read_committed in [false, true] {
+                let at = OffsetSpec::At {
+                    timestamp_ms: 0,
+                    read_committed,
+                };
+                // The marker is the newest then.
+                let newest = OffsetSpec::MaxTimestamp { read_committed };
+                for (spec, first) in [(at, 0), (newest, i64::from(over))] {
+                    let found = broker.list_offset(partition, -1, spec).await.unwrap();
+                    let expected = if over || !read_committed { first } else { -1 };
+                    assert_eq!(found.offset, expected, "{spec:?}, over: {over}");
+                }
+            }
+        }
     });
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a request is read only when there is room for it, and dispatched only when everything it must see the
 //! effects of has taken effect.
 
-use super::write::{InFlight, Work};
+use super::write::{InFlight, Work, GATHER_BYTES_MAX};
 use super::{CloseReason, Conn, Paid};
 use crate::handlers::{self, fetch, produce};
 use crate::inbuf::{Framed, InBuf};
@@ -107,10 +107,12 @@ impl Conn {
         }
     }
 
-    /// Notes that a frame has begun, if none had.
+    /// Notes that a frame has begun, if none had, or how large it is once that is known (0 before).
     fn begin_frame(&self, size: usize) {
-        if self.frame_begun.get().is_none() {
-            self.frame_begun.set(Some((rt::now(), size)));
+        match self.frame_begun.get() {
+            None => self.frame_begun.set(Some((rt::now(), size))),
+            Some((since, 0)) => self.frame_begun.set(Some((since, size))),
+            Some(_) => {}
         }
     }
 
@@ -224,6 +226,11 @@ impl Conn {
         self.queue.borrow().is_empty()
     }
 
+    /// Of what was answered, not much is left to send.
+    fn takes_answers(&self) -> bool {
+        self.out.borrow().len() + self.writing_bytes.get() < GATHER_BYTES_MAX
+    }
+
     /// Nothing under way and nothing left to send.
     fn is_quiet(&self) -> bool {
         self.is_answered() && self.out.borrow().is_empty() && self.writing_bytes.get() == 0
@@ -256,7 +263,9 @@ impl Conn {
         let request_bytes = frame.len();
         if let Some(correlation_id) = handlers::api_versions::unknown_version(&frame) {
             // Answered in the one form that every client understands, whatever version it hoped for.
-            self.until(|| self.is_answered()).await;
+            if !self.until(|| self.is_answered()).await {
+                return Err(CloseReason::Stopping);
+            }
             handlers::api_versions::refuse(&mut self.out.borrow_mut(), correlation_id)
                 .map_err(CloseReason::Response)?;
             self.shard
@@ -361,8 +370,12 @@ impl Conn {
             | ApiKey::DescribeShareGroupOffsets
             | ApiKey::AlterShareGroupOffsets
             | ApiKey::DeleteShareGroupOffsets => {
-                // It sees the effects of everything before it, and is answered after it.
-                if !self.until(|| self.is_answered()).await {
+                // It sees the effects of everything before it, and is answered after it; and who does not take answers gets no
+                // more of them made.
+                if !self
+                    .until(|| self.is_answered() && self.takes_answers())
+                    .await
+                {
                     return Err(CloseReason::Stopping);
                 }
                 self.request_bytes
@@ -382,11 +395,12 @@ impl Conn {
                 // In memory of its own: the largest handler would be a part of every connection, also of those that ask nothing.
                 let serving = Box::pin(handlers::serve(&self.shard, &self.out, asked, body));
                 let served = match key {
-                    // It only looks, perhaps for long; what a member is given comes back with its session.
-                    ApiKey::ListOffsets | ApiKey::ShareFetch => self.unless_aborted(serving).await,
+                    // It only looks, perhaps for long.
+                    ApiKey::ListOffsets => self.unless_aborted(serving).await,
                     // It waits for other clients, for minutes perhaps. What the group keeps is a copy, so that the frame
-                    // goes with the first look at it; and whoever asked may go, too.
-                    ApiKey::JoinGroup | ApiKey::SyncGroup => {
+                    // goes with the first look at it; and whoever asked may go, too: what a member of a share group is given
+                    // comes back with its session.
+                    ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::ShareFetch => {
                         drop(in_flight);
                         self.unless_aborted(serving).await
                     }

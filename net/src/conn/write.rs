@@ -15,7 +15,7 @@ use std::pin::{pin, Pin};
 use std::task::{Context, Poll};
 
 /// Responses encoded into one write before it is started.
-const GATHER_BYTES_MAX: usize = 1 << 20;
+pub(super) const GATHER_BYTES_MAX: usize = 1 << 20;
 
 /// What a client has to take of a response, again and again, to count as one that reads. So much is sent at once, before
 /// others have their turn: a socket takes megabytes, and to fill it takes milliseconds.

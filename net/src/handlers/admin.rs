@@ -7,7 +7,7 @@ use crate::errors;
 use crate::shard::ShardNet;
 use crate::wire::ErrorCode;
 use millrace_engine::api::meta::{
-    machine, names, Command, ConfigEdit, Image, MetaError, Outcome, Overrides, Topic,
+    limits, machine, names, Command, ConfigEdit, Image, MetaError, Outcome, Overrides, Topic,
 };
 use millrace_engine::api::Broker;
 use millrace_engine::rt;
@@ -15,6 +15,9 @@ use millrace_engine::types::{PartitionId, TopicId};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+
+/// New partitions of all topics in one request: as many as one topic may have.
+const PARTITIONS_PER_REQUEST_MAX: usize = limits::PARTITIONS_PER_TOPIC_MAX;
 
 /// An error with the text that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +141,19 @@ pub(crate) fn topic_of(outcome: Outcome) -> Result<Arc<Topic>, Refusal> {
             "the change had another outcome than its kind has",
         )),
     }
+}
+
+/// Refuses a request about more partitions than one may be: each is work even where nothing is made.
+pub(crate) fn too_many_partitions(counts: impl Iterator<Item = usize>) -> Option<Refusal> {
+    // One that is more than a topic may be is refused by itself, at once.
+    let each = counts.filter(|count| *count <= PARTITIONS_PER_REQUEST_MAX);
+    let sum = each.fold(0, usize::saturating_add);
+    (sum > PARTITIONS_PER_REQUEST_MAX).then(|| {
+        let message = format!(
+            "Excessively large number of partitions per request: {sum} of at most {PARTITIONS_PER_REQUEST_MAX}."
+        );
+        Refusal::new(ErrorCode::PolicyViolation, message)
+    })
 }
 
 /// Makes a change, or with `validate_only` says what it would result in.

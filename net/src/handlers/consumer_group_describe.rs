@@ -35,7 +35,7 @@ pub(crate) async fn handle(
         known
     };
     ConsumerGroupDescribeResponse {
-        groups: super::for_each(request.group_ids, one).await,
+        groups: super::for_each(super::each_once(request.group_ids, Str::clone), one).await,
         ..Default::default()
     }
 }

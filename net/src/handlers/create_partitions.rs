@@ -30,9 +30,19 @@ pub(crate) async fn handle(
         .into_iter()
         .filter(|topic| seen.insert(topic.name.clone()))
         .collect();
+    let image = shard.broker.image();
+    let added = topics.iter().map(|topic| {
+        let known = image.topic(&topic.name).map_or(0, |t| t.partitions.len());
+        usize::try_from(topic.count)
+            .unwrap_or(0)
+            .saturating_sub(known)
+    });
+    let too_many = &admin::too_many_partitions(added);
     let one = |topic: CreatePartitionsTopic| async move {
         let name = topic.name.clone();
-        let result = if counts[&name] > 1 {
+        let result = if let Some(refusal) = too_many {
+            Err(refusal.clone())
+        } else if counts[&name] > 1 {
             Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",

@@ -11,7 +11,7 @@ use crate::wire::create_topics::{
     CreateTopicsRequest, CreateTopicsResponse,
 };
 use crate::wire::{ErrorCode, Str};
-use millrace_engine::api::meta::{Overrides, Topic};
+use millrace_engine::api::meta::{machine, MetaError, Overrides, Topic};
 use uuid::Uuid;
 
 /// First version that shows the topic as it was created.
@@ -29,11 +29,26 @@ pub(crate) async fn handle(
     version: i16,
 ) -> CreateTopicsResponse {
     let counts = admin::occurrences(request.topics.iter().map(|topic| topic.name.clone()));
+    let default = shard.broker.image().broker_config.num_partitions;
+    let partitions = request
+        .topics
+        .iter()
+        .map(|topic| match topic.num_partitions {
+            -1 if topic.assignments.is_empty() => default as usize,
+            -1 => topic.assignments.len(),
+            asked => usize::try_from(asked).unwrap_or(0),
+        });
+    let too_many = admin::too_many_partitions(partitions);
     let (single, repeated): (Vec<_>, Vec<_>) = request
         .topics
         .into_iter()
         .partition(|topic| counts[&topic.name] == 1);
-    let one = |topic: CreatableTopic| one(shard, topic, request.validate_only, version);
+    let one = |topic: CreatableTopic| async {
+        match &too_many {
+            Some(refusal) => refused(topic.name, refusal.clone()),
+            None => one(shard, topic, request.validate_only, version).await,
+        }
+    };
     let mut topics = super::for_each(single, one).await;
     let mut answered = std::collections::HashSet::new();
     for topic in repeated {
@@ -68,7 +83,10 @@ async fn create(
     topic: CreatableTopic,
     validate_only: bool,
 ) -> Result<std::sync::Arc<Topic>, Refusal> {
-    let new = new_topic(topic, &shard.faces(&shard.broker.image()))?;
+    let image = shard.broker.image();
+    // Before all that is wrong with the rest of it.
+    machine::check_new_name(&image, &topic.name).map_err(MetaError::from)?;
+    let new = new_topic(topic, &shard.faces(&image))?;
     let command = new.into_command(&shard.broker);
     admin::topic_of(admin::change(shard, command, validate_only).await?)
 }
@@ -78,8 +96,13 @@ fn new_topic(topic: CreatableTopic, faces: &Faces<'_>) -> Result<NewTopic, Refus
     let invalid = |message: String| Refusal::new(ErrorCode::InvalidRequest, message);
     let mut overrides = Overrides::new();
     for config in topic.configs {
-        // Null is how a client says "whatever is the default".
-        let Some(value) = config.value else { continue };
+        let Some(value) = config.value else {
+            let why = format!(
+                "Null value not supported for topic configs: {}",
+                config.name
+            );
+            return Err(Refusal::new(ErrorCode::InvalidConfig, why));
+        };
         if overrides
             .insert(config.name.to_string(), value.to_string())
             .is_some()
@@ -233,7 +256,8 @@ mod tests {
             new(with(vec![config(Some("5"))])).unwrap().overrides["retention.ms"],
             "5"
         );
-        assert!(new(with(vec![config(None)])).unwrap().overrides.is_empty());
+        let null = new(with(vec![config(None)]));
+        assert_eq!(null.unwrap_err().code, ErrorCode::InvalidConfig);
         let twice = new(with(vec![config(Some("5")), config(Some("6"))]));
         assert_eq!(twice.unwrap_err().code, ErrorCode::InvalidRequest);
     }

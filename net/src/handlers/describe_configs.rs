@@ -10,11 +10,14 @@ use crate::wire::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use crate::wire::Str;
+use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::meta::config::ConfigEntry;
+use millrace_engine::rt;
 
 /// First version with types and documentation.
 const DOCUMENTATION_VERSION_MIN: i16 = 3;
+/// Settings in an answer, but for those of the resource that comes to that number: some hundred bytes each.
+const ENTRIES_MAX: usize = 200_000;
 
 impl Outcome for DescribeConfigsResponse {
     fn failed(&self) -> bool {
@@ -42,13 +45,34 @@ pub(crate) async fn handle(
         types: version >= DOCUMENTATION_VERSION_MIN,
     };
     let faces = shard.faces(&image);
-    let results = request
-        .resources
-        .into_iter()
-        .map(|resource| one(&faces, resource, shown))
-        .collect();
+    let resource =
+        |asked: &DescribeConfigsResource| (asked.resource_type, asked.resource_name.clone());
+    let mut results = Vec::new();
+    let mut entries = 0;
+    for asked in super::each_once(request.resources, resource) {
+        let result = match entries < ENTRIES_MAX {
+            true => one(&faces, asked, shown),
+            false => too_many(asked),
+        };
+        entries += result.configs.len();
+        results.push(result);
+        rt::yield_if_needed().await;
+    }
     DescribeConfigsResponse {
         results,
+        ..Default::default()
+    }
+}
+
+fn too_many(asked: DescribeConfigsResource) -> DescribeConfigsResult {
+    let why = format!(
+        "The answer has {ENTRIES_MAX} settings already. Ask for fewer resources at a time."
+    );
+    DescribeConfigsResult {
+        error_code: ErrorCode::PolicyViolation.code(),
+        error_message: Some(why.into()),
+        resource_type: asked.resource_type,
+        resource_name: asked.resource_name,
         ..Default::default()
     }
 }
@@ -71,7 +95,8 @@ fn one(faces: &Faces<'_>, asked: DescribeConfigsResource, shown: Shown) -> Descr
             return result;
         }
     };
-    let keys = asked.configuration_keys;
+    // None at all means all, as null does.
+    let keys = asked.configuration_keys.filter(|keys| !keys.is_empty());
     let wanted = |entry: &ConfigEntry| {
         keys.as_ref()
             .is_none_or(|keys| keys.iter().any(|key| *key == entry.name))

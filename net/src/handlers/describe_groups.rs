@@ -35,7 +35,7 @@ pub(crate) async fn handle(
         known
     };
     DescribeGroupsResponse {
-        groups: super::for_each(request.groups, one).await,
+        groups: super::for_each(super::each_once(request.groups, Str::clone), one).await,
         ..Default::default()
     }
 }

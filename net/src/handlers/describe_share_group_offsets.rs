@@ -11,6 +11,7 @@ use crate::wire::describe_share_group_offsets::{
 };
 use crate::wire::ErrorCode;
 use millrace_engine::api::share::{ShareError, ShareOffset};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 impl Outcome for DescribeShareGroupOffsetsResponse {
@@ -21,8 +22,12 @@ impl Outcome for DescribeShareGroupOffsetsResponse {
 
 pub(crate) async fn handle(
     shard: &ShardNet,
-    request: DescribeShareGroupOffsetsRequest,
+    mut request: DescribeShareGroupOffsetsRequest,
 ) -> DescribeShareGroupOffsetsResponse {
+    // As in OffsetFetch.
+    let mut whole = HashSet::new();
+    let groups = &mut request.groups;
+    groups.retain(|asked| asked.topics.is_some() || whole.insert(asked.group_id.clone()));
     let one = |group: ShareOffsetsGroup| describe(shard, group);
     DescribeShareGroupOffsetsResponse {
         groups: super::for_each(request.groups, one).await,

@@ -23,7 +23,8 @@ pub(crate) async fn handle(
     shard: &ShardNet,
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
-    let states = for_each(request.transactional_ids, |id| async move {
+    let ids = super::each_once(request.transactional_ids, Str::clone);
+    let states = for_each(ids, |id| async move {
         let described = shard.broker.describe_transaction(id.to_string()).await;
         answer(id, described)
     });

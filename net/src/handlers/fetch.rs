@@ -19,6 +19,7 @@ use millrace_engine::rt::{self, Class};
 use millrace_engine::types::PartitionId;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -174,11 +175,14 @@ pub(crate) fn start(
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let options = FetchOptions {
         max_wait: wait,
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        // More than what may be answered never comes.
+        min_bytes: usize::try_from(request.min_bytes)
+            .unwrap_or(0)
+            .min(max_bytes),
         max_bytes,
         read_committed: request.isolation_level == 1,
     };
-    let read = shard.broker.fetch(items, options);
+    let read = read(shard.clone(), items, options);
     let ended = conn.ended();
     let task = rt::spawn_joined(
         Class::Network,
@@ -188,6 +192,30 @@ pub(crate) fn start(
         }),
     );
     (Box::pin(async { task.outcome().await.flatten() }), reply)
+}
+
+/// What there is; or, where it waits for more and others wait for the memory of its request, what there is by then.
+async fn read(
+    shard: Rc<ShardNet>,
+    items: Vec<FetchItem>,
+    options: FetchOptions,
+) -> Vec<FetchResult> {
+    let waiting = shard.broker.fetch(items.clone(), options);
+    let hurried = shard.hurry.notified();
+    let found = or(async { Some(waiting.await) }, async {
+        hurried.await;
+        None
+    });
+    match found.await {
+        Some(found) => found,
+        None => {
+            let at_once = FetchOptions {
+                max_wait: Duration::ZERO,
+                ..options
+            };
+            shard.broker.fetch(items, at_once).await
+        }
+    }
 }
 
 /// Collects the rows of an answer and what the engine is asked.

@@ -7,6 +7,7 @@ use super::called::{Called, Kept, ID_VERSION_MIN};
 use crate::wire::fetch::{FetchPartition, FetchRequest};
 use crate::wire::ErrorCode;
 use hashbrown::{Equivalent, HashMap};
+use millrace_engine::api::meta::limits::TOPIC_NAME_LEN_MAX;
 use millrace_engine::api::{plant, Plant};
 use millrace_engine::rt::{self, Mono};
 use std::time::Duration;
@@ -136,6 +137,10 @@ impl SessionCache {
         if session.by_id != (version >= ID_VERSION_MIN) {
             return Plan::Refused(ErrorCode::FetchSessionTopicIdError);
         }
+        if !names_fit(request) {
+            self.remove(request.session_id);
+            return Plan::Refused(ErrorCode::FetchSessionIdNotFound);
+        }
         let before = session.order.len();
         session.update(request, version);
         session.epoch = next_epoch(epoch);
@@ -160,7 +165,7 @@ impl SessionCache {
             .iter()
             .map(|topic| topic.partitions.len())
             .sum();
-        if partitions == 0 || !self.make_room(partitions, now) {
+        if partitions == 0 || !names_fit(request) || !self.make_room(partitions, now) {
             return None;
         }
         let id = self.free_id();
@@ -275,12 +280,7 @@ impl SessionCache {
 
 impl Session {
     fn update(&mut self, request: &FetchRequest, version: i16) {
-        for topic in &request.forgotten_topics_data {
-            let called = Called::of(&topic.topic, &topic.topic_id, version);
-            for partition in &topic.partitions {
-                self.forget(called, *partition);
-            }
-        }
+        self.forget(request, version);
         for topic in &request.topics {
             let called = Called::of(&topic.topic, &topic.topic_id, version);
             let mut kept: Option<Kept> = None;
@@ -313,13 +313,30 @@ impl Session {
         });
     }
 
-    fn forget(&mut self, topic: Called<'_>, partition: i32) {
-        if let Some(slot) = self.index.remove(&KeyRef(topic, partition)) {
-            self.slots[slot as usize] = None;
-            self.free.push(slot);
-            self.order.retain(|other| *other != slot);
+    fn forget(&mut self, request: &FetchRequest, version: i16) {
+        let mut freed = Vec::new();
+        for topic in &request.forgotten_topics_data {
+            let called = Called::of(&topic.topic, &topic.topic_id, version);
+            for partition in &topic.partitions {
+                if let Some(slot) = self.index.remove(&KeyRef(called, *partition)) {
+                    self.slots[slot as usize] = None;
+                    freed.push(slot);
+                }
+            }
+        }
+        if !freed.is_empty() {
+            // Once for all of them: it goes through the whole session.
+            self.order
+                .retain(|slot| self.slots[*slot as usize].is_some());
+            self.free.append(&mut freed);
         }
     }
+}
+
+/// Sessions are bounded by their partitions, so that no name may be longer than those that topics have.
+fn names_fit(request: &FetchRequest) -> bool {
+    let names = request.topics.iter().map(|topic| topic.topic.len());
+    names.max().unwrap_or(0) <= TOPIC_NAME_LEN_MAX
 }
 
 fn next_epoch(epoch: i32) -> i32 {

@@ -37,10 +37,13 @@ impl Outcome for ListOffsetsResponse {
 /// What a timestamp means; `None` where the version does not have it.
 fn spec(timestamp: i64, version: i16, read_committed: bool) -> Option<OffsetSpec> {
     match timestamp {
-        0.. => Some(OffsetSpec::At(timestamp)),
+        0.. => Some(OffsetSpec::At {
+            timestamp_ms: timestamp,
+            read_committed,
+        }),
         LATEST => Some(OffsetSpec::Latest { read_committed }),
         EARLIEST => Some(OffsetSpec::Earliest),
-        MAX_TIMESTAMP if version >= 7 => Some(OffsetSpec::MaxTimestamp),
+        MAX_TIMESTAMP if version >= 7 => Some(OffsetSpec::MaxTimestamp { read_committed }),
         EARLIEST_LOCAL if version >= 8 => Some(OffsetSpec::EarliestLocal),
         LATEST_TIERED if version >= 9 => Some(OffsetSpec::LatestTiered),
         // Nothing is ever uploaded, so nothing waits for it either: the same answer as for what was uploaded.
@@ -179,7 +182,13 @@ mod tests {
         assert_eq!(first_version(EARLIEST_PENDING_UPLOAD), Some(11));
         assert_eq!(first_version(-7), None);
         assert_eq!(first_version(i64::MIN), None);
-        assert_eq!(spec(0, 1, false), Some(OffsetSpec::At(0)));
+        for read_committed in [false, true] {
+            let at = OffsetSpec::At {
+                timestamp_ms: 0,
+                read_committed,
+            };
+            assert_eq!(spec(0, 1, read_committed), Some(at));
+        }
         assert_eq!(
             spec(LATEST, 2, true),
             Some(OffsetSpec::Latest {

@@ -94,7 +94,8 @@ pub(crate) async fn handle(
                 HashMap::new()
             };
             let faces = shard.faces(&image);
-            topics
+            let topic = |asked: &MetadataRequestTopic| (asked.topic_id, asked.name.clone());
+            super::each_once(topics, topic)
                 .into_iter()
                 .map(|topic| one_topic(&faces, topic, &failures))
                 .collect()

@@ -75,7 +75,9 @@ use millrace_engine::rt;
 use millrace_engine::types::PartitionId;
 use share_session::ShareSessions;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -335,6 +337,14 @@ pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
         }
         results.append(&mut rt::join_all(some.into_iter()).await);
     }
+}
+
+/// Those that are asked for, each once, in the order in which they are first named. An answer may be thousands of times as long as
+/// what asks for it, so that who repeats a name gets no more for it.
+pub(crate) fn each_once<I, K: Eq + Hash>(asked: Vec<I>, key: impl Fn(&I) -> K) -> Vec<I> {
+    let mut seen = HashSet::with_capacity(asked.len());
+    let first = |one: &I| seen.insert(key(one));
+    asked.into_iter().filter(first).collect()
 }
 
 /// Counts a request for these partitions if any of them lives on another shard.

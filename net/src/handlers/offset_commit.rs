@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// First version with topic ids.
 const ID_VERSION_MIN: i16 = 10;
+/// First version in which a group may not be there.
+const NO_GROUP_VERSION_MIN: i16 = 9;
 
 impl Outcome for OffsetCommitResponse {
     fn failed(&self) -> bool {
@@ -33,10 +35,17 @@ pub(crate) async fn handle(
     version: i16,
 ) -> OffsetCommitResponse {
     let (asked, answer) = sort_out(&shard.broker.image(), request, version);
+    // Clients of older versions know no groups that are not there.
+    let is_older = version < NO_GROUP_VERSION_MIN && asked.by.generation >= 0;
+    let in_its_words = |result: Result<(), GroupError>| match result {
+        Err(GroupError::GroupIdNotFound) if is_older => Err(GroupError::IllegalGeneration),
+        other => other,
+    };
     let results = if asked.offsets.is_empty() {
         Vec::new()
     } else {
-        shard.broker.commit_offsets(asked).await
+        let results = shard.broker.commit_offsets(asked).await;
+        results.into_iter().map(in_its_words).collect()
     };
     answer.with(results)
 }

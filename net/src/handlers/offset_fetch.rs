@@ -1,6 +1,6 @@
 //! Owns OffsetFetch: how far groups have read.
 //! Does not know what was committed (the engine's coordinators do), nor which partitions exist: offsets outlive those.
-//! Invariant: every group, and every partition that is named, is answered where it was asked.
+//! Invariant: every group, and every partition that is named, is answered where it was asked; all of a group only once.
 
 use super::Outcome;
 use crate::errors;
@@ -13,6 +13,7 @@ use crate::wire::{ErrorCode, Str};
 use millrace_engine::api::coord::{CommittedOffset, FetchOffsets, FetchedOffsets, GroupError};
 use millrace_engine::api::Image;
 use millrace_engine::types::TopicId;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// First version in which a group has an error of its own.
@@ -47,7 +48,11 @@ pub(crate) async fn handle(
             .fetch_offsets(asked(image, &group, stable, version));
         answer(image, group, fetched.await, version)
     };
-    let groups = super::for_each(groups(request, version), one).await;
+    let mut groups = groups(request, version);
+    // All that a group has is much for a few bytes; who asks for it twice gets it once.
+    let mut whole = HashSet::new();
+    groups.retain(|asked| asked.topics.is_some() || whole.insert(asked.group_id.clone()));
+    let groups = super::for_each(groups, one).await;
     respond(groups, version)
 }
 

@@ -29,6 +29,7 @@ struct Place {
     at: (usize, usize),
     partition: PartitionId,
     producer: Producer,
+    sequence: i32,
 }
 
 /// Has the partitions of all batches of a transaction in it, and notes which are not.
@@ -60,7 +61,8 @@ pub(crate) async fn join(
         ADD_VERSION_MIN.. => Membership::Add(2),
         ..ADD_VERSION_MIN => Membership::Verify,
     };
-    let partitions = places.iter().map(|place| place.partition).collect();
+    let partitions = places.iter().map(|place| (place.partition, place.sequence));
+    let partitions = partitions.collect();
     let broker = &shard.broker;
     let joined = broker.join_transaction(of, partitions, membership).await;
     for (place, result) in places.iter().zip(joined) {
@@ -106,6 +108,7 @@ fn places(
                     id: header.producer_id,
                     epoch: header.producer_epoch,
                 },
+                sequence: header.base_sequence,
             });
         }
     }

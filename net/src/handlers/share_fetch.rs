@@ -59,10 +59,12 @@ pub(crate) async fn handle(
 
 async fn serve(
     shard: &ShardNet,
-    request: ShareFetchRequest,
+    mut request: ShareFetchRequest,
     sessions: &ShareSessions,
 ) -> Result<ShareFetchResponse, ErrorCode> {
     let who = who(request.group_id.as_ref(), request.member_id.as_ref())?;
+    // They keep the frame, and this may wait for long.
+    (request.group_id, request.member_id) = (None, None);
     let epoch = request.share_session_epoch;
     // It only renews locks then, and fetches nothing.
     let renews = request.is_renew_ack;

@@ -70,6 +70,44 @@ fn frames_that_do_not_come_hold_up_nobody() {
 }
 
 #[test]
+fn fetches_that_wait_for_records_hold_up_nobody() {
+    simulate(|_| async {
+        // The least a shard works with: 4 MiB of requests at once.
+        let server = Server::start_within(1, NetConfig::default(), 1).await;
+        let mut client = Client::connect().await;
+        client.create_topic("t", 1).await;
+        let parked = FetchRequest {
+            max_wait_ms: 250_000,
+            min_bytes: i32::MAX,
+            max_bytes: 1 << 20,
+            ..fetch("t", &[(0, 0)])
+        };
+        // What is behind the body is ignored, and belongs to the frame.
+        let mut frame = frame::encode_request(1, Some("test".into()), &parked, 4)
+            .unwrap()
+            .to_vec();
+        frame.resize((1 << 20) + 4, 0);
+        let length = (frame.len() - 4) as u32;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let mut waiting = Vec::new();
+        // As many as fit: a fourth would wait for their memory.
+        for _ in 0..3 {
+            let mut one = Client::connect().await;
+            one.send_raw(&frame).await.unwrap();
+            waiting.push(one);
+        }
+        rt::sleep(millis(100)).await;
+        assert!(server.brokers[0].metrics().request_bytes >= 3 << 20);
+        let begun = rt::now();
+        let large = produce("t", 0, -1, Some(batch(&[&vec![7; 1_000_000]])));
+        client.call(&large, 3).await;
+        let waited = rt::now().since(begun);
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
+        server.stop().await;
+    });
+}
+
+#[test]
 fn a_frame_that_comes_slowly_is_let_be_while_nobody_needs_its_memory() {
     with_server(1, NetConfig::default(), |_, mut client| async move {
         client.create_topic("t", 1).await;

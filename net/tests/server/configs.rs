@@ -120,6 +120,32 @@ fn settings_are_altered_one_by_one_and_shown_with_their_sources() {
                 ),
                 42,
             ),
+            // What another broker has and this one does not is unset already.
+            (
+                alter(
+                    resource::TOPIC,
+                    "t",
+                    &[
+                        ("message.downconversion.enable", operation::DELETE, None),
+                        ("retention.ms", operation::SET, Some("5555")),
+                    ],
+                    false,
+                ),
+                0,
+            ),
+            (
+                alter(
+                    resource::TOPIC,
+                    "t",
+                    &[(
+                        "message.downconversion.enable",
+                        operation::SET,
+                        Some("true"),
+                    )],
+                    false,
+                ),
+                40,
+            ),
             (alter(resource::TOPIC, "t", &set("soon"), false), 40),
             (alter(resource::TOPIC, "nope", &set("1"), false), 3),
             (alter(resource::BROKER, "77", &set("1"), false), 42),
@@ -259,5 +285,31 @@ fn settings_are_altered_one_by_one_and_shown_with_their_sources() {
             17
         );
         assert_eq!(described(&mut client, 99, "x", 4).await.0, 42);
+    });
+}
+
+#[test]
+fn a_resource_is_described_once_and_without_keys_as_a_whole() {
+    with_broker(|mut client| async move {
+        client.create_topic("t", 1).await;
+        let (_, all) = described(&mut client, resource::TOPIC, "t", 4).await;
+        let resource = |keys: Option<Vec<Str>>| DescribeConfigsResource {
+            resource_type: resource::TOPIC,
+            resource_name: "t".into(),
+            configuration_keys: keys,
+        };
+        for (keys, expected) in [
+            (None, all.len()),
+            (Some(vec![]), all.len()),
+            (Some(vec!["retention.ms".into()]), 1),
+        ] {
+            let request = DescribeConfigsRequest {
+                resources: vec![resource(keys.clone()), resource(keys)],
+                ..Default::default()
+            };
+            let results = client.call(&request, 4).await.results;
+            let counts: Vec<usize> = results.iter().map(|r| r.configs.len()).collect();
+            assert_eq!(counts, [expected]);
+        }
     });
 }

@@ -7,6 +7,7 @@ use millrace_net::wire::config_codes::source;
 use millrace_net::wire::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use millrace_net::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+    CreateTopicsResponse,
 };
 use millrace_net::wire::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use millrace_net::wire::Str;
@@ -119,6 +120,83 @@ fn topics_are_created_one_by_one_each_with_its_own_error() {
         }
         let all = client.call(&ask(None, false), 4).await.topics.len();
         assert_eq!(all, 4, "validating created nothing");
+    });
+}
+
+#[test]
+fn a_name_is_judged_before_the_rest_of_the_topic() {
+    with_broker(|mut client| async move {
+        client.create_topic("there", 1).await;
+        let mut valueless = new_topic("valueless", 1, 1);
+        valueless.configs = vec![CreatableTopicConfig {
+            name: "retention.ms".into(),
+            value: None,
+        }];
+        let mut assigned = new_topic("there", 3, -1);
+        assigned.assignments = vec![CreatableReplicaAssignment::default()];
+        for (topic, expected) in [
+            // What Connect and others ask for that only want it to be there.
+            (new_topic("there", 1, 3), 36),
+            (new_topic("there", 0, 1), 36),
+            (assigned, 36),
+            (new_topic("bad name", 1, 3), 17),
+            (new_topic("__cluster_metadata", 1, 1), 17),
+            (valueless, 40),
+            (new_topic("enormous", 100_001, 1), 37),
+        ] {
+            let name = topic.name.clone();
+            let request = CreateTopicsRequest {
+                topics: vec![topic],
+                ..Default::default()
+            };
+            let answered = client.call(&request, 7).await.topics.remove(0);
+            assert_eq!(answered.error_code, expected, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_request_is_about_no_more_partitions_than_a_topic_may_have() {
+    with_broker(|mut client| async move {
+        let create = |partitions: &[i32]| CreateTopicsRequest {
+            topics: ["a", "b", "c"]
+                .iter()
+                .zip(partitions)
+                .map(|(name, partitions)| new_topic(name, *partitions, 1))
+                .collect(),
+            validate_only: true,
+            ..Default::default()
+        };
+        let codes = |response: CreateTopicsResponse| -> Vec<i16> {
+            response
+                .topics
+                .iter()
+                .map(|topic| topic.error_code)
+                .collect()
+        };
+        let fits = client.call(&create(&[99_998, -1, 1]), 7).await;
+        assert_eq!(codes(fits), [0, 0, 0]);
+        let too_many = client.call(&create(&[99_998, -1, 2]), 7).await;
+        assert_eq!(codes(too_many), [44, 44, 44]);
+        client.create_topic("d", 5).await;
+        client.create_topic("e", 5).await;
+        let grow = |count| CreatePartitionsRequest {
+            topics: [("d", 50_005), ("e", count)]
+                .into_iter()
+                .map(|(name, count)| CreatePartitionsTopic {
+                    name: name.into(),
+                    count,
+                    assignments: None,
+                })
+                .collect(),
+            validate_only: true,
+            ..Default::default()
+        };
+        for (count, expected) in [(50_005, 0), (50_006, 44)] {
+            let grown = client.call(&grow(count), 3).await;
+            let codes: Vec<i16> = grown.results.iter().map(|t| t.error_code).collect();
+            assert_eq!(codes, [expected; 2], "{count}");
+        }
     });
 }
 

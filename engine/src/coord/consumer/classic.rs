@@ -107,6 +107,13 @@ pub fn assignment_bytes(member: &Member, topics: &dyn Topics) -> Bytes {
 impl ConsumerGroup {
     /// The member, under the instance id it says it has, where it speaks the classic protocol.
     fn classic_member(&self, id: &str, instance: Option<&str>) -> Result<&Member, GroupError> {
+        let member = self.member(id, instance)?;
+        let member = Some(member).filter(|member| member.is_classic());
+        member.ok_or(GroupError::UnknownMemberId)
+    }
+
+    /// A member by its id, which has the instance id if that is given.
+    fn member(&self, id: &str, instance: Option<&str>) -> Result<&Member, GroupError> {
         if let Some(instance) = instance {
             match self.instances.get(instance) {
                 None => return Err(GroupError::UnknownMemberId),
@@ -114,8 +121,7 @@ impl ConsumerGroup {
                 Some(_) => {}
             }
         }
-        let member = self.members.get(id).filter(|member| member.is_classic());
-        member.ok_or(GroupError::UnknownMemberId)
+        self.members.get(id).ok_or(GroupError::UnknownMemberId)
     }
 
     /// Whether a classic member with these protocols can be beside those that are there.
@@ -244,6 +250,10 @@ impl Group {
         let member = group.members.get_mut(&id).expect("it has just joined");
         member.timers.join_ms = None;
         member.timers.sync_ms = Some(ctx.now_ms + member.rebalance_ms());
+        // It may have come in the place of the last member of the consumer protocol.
+        if group.downgrades_without(&[], &config.consumer) {
+            self.downgrade(&[], ctx, config)?;
+        }
         Ok(Joined {
             error: None,
             generation: step.current.epoch,
@@ -314,7 +324,8 @@ impl Group {
         }
     }
 
-    /// LeaveGroup, where there are members of the consumer protocol; the results are in the order of the leavers.
+    /// LeaveGroup, where there are members of the consumer protocol; the results are in the order of the leavers. Members of
+    /// that protocol do not send it, but whoever administers the group may say it of them.
     pub fn leave_consumer(
         &mut self,
         leavers: &[Leaver],
@@ -331,7 +342,7 @@ impl Group {
                 Some(instance) => group.instances.get(instance).cloned().unwrap_or_default(),
                 None => leaver.member.clone(),
             };
-            group.classic_member(&id, leaver.instance.as_deref())?;
+            group.member(&id, leaver.instance.as_deref())?;
             Ok(id)
         };
         let found: Vec<Result<String, GroupError>> = leavers.iter().map(find).collect();

@@ -288,22 +288,22 @@ impl SharePartition {
         }
     }
 
-    fn free_where(&mut self, which: impl Fn(&str, u64) -> bool) {
+    /// Runs of records that are with somebody, and how often they were given.
+    fn acquired(&self, which: impl Fn(&str, u64) -> bool) -> Vec<(Offset, Offset, i16)> {
         let had = |flight: &Flight| match &flight.delivery {
             Delivery::Acquired { by, until_ms } => which(by, *until_ms),
             Delivery::Available | Delivery::Acknowledged | Delivery::Archived => false,
         };
         let all = self.flights.iter().filter(|(_, _, flight)| had(flight));
-        let all: Vec<_> = all.map(|(f, l, flight)| (f, l, flight.count)).collect();
-        for (first, last, count) in all {
-            self.free(first, last, count);
-        }
-        self.advance();
+        all.map(|(f, l, flight)| (f, l, flight.count)).collect()
     }
 
-    /// A member is gone.
+    /// A member is gone, and gives back what it did not get to: that was no delivery.
     pub fn release(&mut self, member: &str) {
-        self.free_where(|by, _| by == member);
+        for (first, last, count) in self.acquired(|by, _| by == member) {
+            self.put(first, last, Delivery::Available, (count - 1).max(0));
+        }
+        self.advance();
     }
 
     /// Monotonic milliseconds at which the first lock ends.
@@ -318,7 +318,10 @@ impl SharePartition {
     /// Takes back what was with somebody for too long.
     pub fn tick(&mut self, now_ms: u64) {
         if self.next_deadline_ms().is_some_and(|due| due <= now_ms) {
-            self.free_where(|_, until_ms| until_ms <= now_ms);
+            for (first, last, count) in self.acquired(|_, until_ms| until_ms <= now_ms) {
+                self.free(first, last, count);
+            }
+            self.advance();
         }
     }
 

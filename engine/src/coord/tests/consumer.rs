@@ -436,13 +436,14 @@ fn offsets_are_committed_and_fetched_in_the_epoch_of_the_member() {
         bench.step(|c, ctx| c.commit(&asked, ctx)).remove(0)
     };
     let fetch = |bench: &Bench, by: Option<&str>, epoch| {
-        let fetched = bench.coordinator.fetch(&FetchOffsets {
+        let asked = FetchOffsets {
             group: "g".into(),
             member: by.map(str::to_string),
             member_epoch: epoch,
             topics: Some(vec![("t".into(), vec![0])]),
             require_stable: false,
-        });
+        };
+        let fetched = bench.coordinator.fetch(&asked, &bench.topics);
         fetched.map(|all| all[0].1[0].1.offset)
     };
     assert_eq!(commit(&mut bench, "a", 1, 5), Ok(()));

@@ -169,15 +169,14 @@ fn check(bench: &Bench, actors: &[Actor], seed: u64) {
         }
     }
     let again = bench.replayed();
-    let whole = |c: &Coordinator| {
-        c.fetch(&FetchOffsets {
-            group: "g".into(),
-            member: None,
-            member_epoch: -1,
-            require_stable: false,
-            topics: None,
-        })
+    let all = FetchOffsets {
+        group: "g".into(),
+        member: None,
+        member_epoch: -1,
+        require_stable: false,
+        topics: None,
     };
+    let whole = |c: &Coordinator| c.fetch(&all, &bench.topics);
     assert_eq!(
         whole(&again),
         whole(&bench.coordinator),

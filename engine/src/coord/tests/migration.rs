@@ -2,7 +2,7 @@
 //! Does not know how either works by itself.
 //! Invariant: nobody is told to read what another one still reads.
 
-use super::consumer::client;
+use super::consumer::{client, Client};
 use super::*;
 
 /// What a classic consumer says: topic `t`, and what it holds of it.
@@ -200,4 +200,56 @@ fn other_kinds_of_groups_stay_what_they_are() {
         ..plain("worker")
     });
     assert!(bench.joined(token).error.is_none());
+}
+
+#[test]
+fn the_last_static_member_that_comes_back_as_a_classic_one_makes_the_group_classic() {
+    let mut bench = Bench::new(CONFIG);
+    bench.topics.set("t", 2);
+    let mut members: Vec<_> = ["i1", "i2"]
+        .map(|instance| {
+            let new = client(instance, &["t"]);
+            let instance = Some(instance.to_string());
+            Client { instance, ..new }
+        })
+        .into();
+    bench.settle(&mut members);
+    for (member, kind) in members.iter().zip(["consumer", "classic"]) {
+        bench.beat(&member.leaving(-2)).unwrap();
+        let token = bench.join(JoinGroup {
+            instance: member.instance.clone(),
+            ..joining("", &[])
+        });
+        assert_eq!(bench.joined(token).error, None);
+        assert_eq!(bench.coordinator.list()[0].kind, kind);
+        bench.check_replay();
+    }
+    assert_eq!(bench.coordinator.describe("g").unwrap().members.len(), 2);
+}
+
+#[test]
+fn whoever_administers_a_group_takes_members_of_the_new_protocol_out() {
+    let mut bench = Bench::new(CONFIG);
+    bench.topics.set("t", 2);
+    let new = client("n", &["t"]);
+    let fixed = Client {
+        instance: Some("i".into()),
+        ..client("f", &["t"])
+    };
+    bench.settle(&mut [new, fixed]);
+    let leaver = |member: &str, instance: Option<&str>| Leaver {
+        member: member.into(),
+        instance: instance.map(str::to_string),
+    };
+    let leavers = [
+        leaver("", Some("i")),
+        leaver("n", None),
+        leaver("nobody", None),
+        leaver("", Some("none")),
+    ];
+    let left = bench.step(|c, ctx| c.leave("g", &leavers, ctx));
+    let unknown = Err(GroupError::UnknownMemberId);
+    assert_eq!(left, [Ok(()), Ok(()), unknown, unknown]);
+    assert_eq!(bench.group_state(), "Empty");
+    bench.check_replay();
 }

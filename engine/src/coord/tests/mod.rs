@@ -271,7 +271,9 @@ impl Bench {
             require_stable: false,
             topics: Some(vec![("t".into(), vec![0])]),
         };
-        self.coordinator.fetch(&asked).unwrap()[0].1[0].1.offset
+        self.coordinator.fetch(&asked, &self.topics).unwrap()[0].1[0]
+            .1
+            .offset
     }
 
     /// A coordinator that has only the log.
@@ -643,7 +645,7 @@ fn offsets_are_forgotten_once_nobody_has_needed_them_for_long() {
         topics: None,
     };
     let topics = |bench: &Bench| -> Vec<String> {
-        let found = bench.coordinator.fetch(&all).unwrap();
+        let found = bench.coordinator.fetch(&all, &bench.topics).unwrap();
         found.into_iter().map(|(topic, _)| topic).collect()
     };
     assert_eq!(topics(&bench), ["t"], "what is read stays, however old");
@@ -665,6 +667,74 @@ fn offsets_of_deleted_topics_go() {
     bench.step(|c, ctx| c.forget_topics(&gone, ctx));
     assert_eq!(bench.committed(), -1);
     assert_eq!(bench.replayed().list(), []);
+}
+
+#[test]
+fn offsets_of_a_topic_that_was_made_again_are_nothing_to_the_new_one() {
+    let mut bench = Bench::new(CONFIG);
+    let old = bench.topics.set("t", 1);
+    let asked = CommitOffsets {
+        by: member("", -1),
+        retention_ms: -1,
+        offsets: vec![OffsetToCommit {
+            topic_id: old,
+            ..to_commit("t", 0, 5)
+        }],
+    };
+    bench.step(|c, ctx| c.commit(&asked, ctx));
+    assert_eq!(bench.committed(), 5);
+    // Nobody told the group of it: its log was full, or not read yet.
+    let facts = bench.topics.known.get_mut("t").expect("it was made");
+    facts.id = TopicId([9; 16]);
+    assert_eq!(bench.committed(), -1);
+    bench.step(|c, ctx| c.expire(ctx));
+    assert!(
+        bench.coordinator.has("g"),
+        "it may be the topic that is not known yet"
+    );
+    bench.pass(61_000);
+    bench.step(|c, ctx| c.expire(ctx));
+    assert_eq!(bench.coordinator.list(), []);
+    assert_eq!(bench.replayed().list(), []);
+}
+
+#[test]
+fn an_empty_group_without_offsets_is_forgotten_soon() {
+    let mut bench = Bench::new(CONFIG);
+    let ids = bench.stable(&["a"]);
+    bench.step(|c, ctx| c.expire(ctx));
+    assert_eq!(bench.state("g"), GroupState::Stable);
+    bench.leave(&ids[0]).unwrap();
+    bench.step(|c, ctx| c.expire(ctx));
+    assert_eq!(bench.coordinator.list(), []);
+    assert_eq!(bench.replayed().list(), []);
+}
+
+#[test]
+fn a_new_member_that_joins_again_is_waited_for_as_long_as_before() {
+    let mut bench = Bench::new(CONFIG);
+    let ids = bench.stable(&["a"]);
+    let token = bench.join(JoinGroup {
+        require_known_member: true,
+        ..plain("b")
+    });
+    let known = JoinGroup {
+        member: bench.joined(token).member.clone(),
+        ..plain("b")
+    };
+    bench.join(known.clone());
+    // Its connection was lost; the member before it takes its time, and is heard of meanwhile.
+    let again = bench.join(known);
+    for _ in 0..3 {
+        bench.pass(9_000);
+        let _rebalancing = bench.heartbeat(&ids[0], bench.generation());
+    }
+    let joining = JoinGroup {
+        member: ids[0].clone(),
+        ..plain("a")
+    };
+    bench.join(joining);
+    assert_eq!(bench.joined(again).error, None);
 }
 
 #[test]

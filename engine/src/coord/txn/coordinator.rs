@@ -2,7 +2,7 @@
 //! Does not know shards, files or clocks, nor how markers are sent; what it writes goes through [`Append`].
 //! Invariant: hard state changes only with a record that the log has taken, live and on recovery by the same step.
 
-use super::super::batch::KeyValue;
+use super::super::batch::{parts, KeyValue};
 use super::super::coordinator::{Append, Memory};
 use super::super::records::RecordError;
 use super::records::{decode_key, encode_key, TxnValue};
@@ -30,9 +30,6 @@ pub const BUMPING_VERSION: i16 = 2;
 
 /// When something that the log did not take is tried again.
 const AGAIN_MS: u64 = 1_000;
-
-/// Ids forgotten by one batch.
-const FORGOTTEN_TOGETHER_MAX: usize = 100;
 
 /// What a step has around it.
 pub struct TxnCtx<'a> {
@@ -473,13 +470,16 @@ impl TxnCoordinator {
         };
         let old = self.txns.iter().filter(|(_, txn)| over(txn));
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
-        for some in old.chunks(FORGOTTEN_TOGETHER_MAX) {
-            let gone = |id: &String| KeyValue {
-                key: encode_key(id),
-                value: None,
-            };
-            let records: Vec<KeyValue> = some.iter().map(gone).collect();
-            if let Err(error) = ctx.log.append(&records) {
+        let gone = |id: &String| KeyValue {
+            key: encode_key(id),
+            value: None,
+        };
+        let records: Vec<KeyValue> = old.iter().map(gone).collect();
+        let mut left = &old[..];
+        for part in parts(&records) {
+            let (some, more) = left.split_at(part.len());
+            left = more;
+            if let Err(error) = ctx.log.append(part) {
                 // The next round tries again.
                 tracing::warn!(%error, "old transactional ids cannot be forgotten");
                 return;

@@ -24,6 +24,7 @@ pub async fn cut(
 ) -> io::Result<Offset> {
     state.offline_from = None;
     if from >= state.resume {
+        forget_behind(state, from);
         return Ok(state.resume);
     }
     let kept = state.segments.iter().filter(|s| s.base <= from).count();
@@ -55,11 +56,23 @@ pub async fn cut(
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "leader epochs do not grow"))?;
     epochs.truncate_to(end);
     state.epochs = epochs.pairs().to_vec();
+    forget_behind(state, end);
+    Ok(end)
+}
+
+/// What producers wrote from `end` on is lost: nothing is a repetition of it, and no transaction of it is open or aborted.
+fn forget_behind(state: &mut PartitionState, end: Offset) {
     for (_, batches) in &mut state.producers {
         batches.retain(|b| b.last_offset < end);
     }
     state.producers.retain(|(_, batches)| !batches.is_empty());
-    Ok(end)
+    state.transactions.retain(|span| span.first < end);
+    for span in &mut state.transactions {
+        if span.last >= end {
+            // Its marker is lost, and its coordinator writes it again.
+            span.last = -1;
+        }
+    }
 }
 
 async fn keep(dir: &Path, base: Offset, evidence: &Evidence) -> io::Result<()> {

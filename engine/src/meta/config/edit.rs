@@ -125,7 +125,16 @@ impl ConfigEdit {
             ConfigEdit::Incremental(ops) => {
                 let mut edited = current.clone();
                 for (name, op) in ops {
-                    let def = find(name)?;
+                    let def = match find(name) {
+                        Ok(def) => def,
+                        // Nothing has it, so there is nothing to do: tools that copy settings delete those that are unset
+                        // elsewhere, of whatever version that is.
+                        Err(error) if error.is_unknown_name() && *op == ConfigOp::Delete => {
+                            edited.remove(name);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     match edit_one(&def, current.get(name), op)? {
                         Some(value) => edited.insert(name.clone(), value),
                         None => edited.remove(name),

@@ -63,6 +63,18 @@ pub enum ConfigError {
     Limit { what: &'static str, max: usize },
 }
 
+impl ConfigError {
+    /// Whether there is no setting of this name.
+    pub fn is_unknown_name(&self) -> bool {
+        matches!(
+            self,
+            ConfigError::UnknownTopicConfig(_)
+                | ConfigError::UnknownBrokerConfig(_)
+                | ConfigError::UnknownGroupConfig(_)
+        )
+    }
+}
+
 /// Where the values of a node come from when a topic does not say otherwise, first found first taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Layers<'a> {

@@ -15,7 +15,7 @@ pub struct CleanupPolicy {
     pub compact: bool,
 }
 
-/// The codec batches are stored with.
+/// The codec that batches are to be stored with: kept and shown, and without effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressionType {
     /// As the producer sent them.
@@ -352,7 +352,7 @@ static TABLE: &[TopicConfigDef] = &[
                 other => panic!("the row's rule knows no {other}"),
             };
         },
-        "The codec batches are stored with; producer keeps what the producer chose."),
+        "Kept and shown, and without effect: batches are stored as their producer compressed them, as with producer."),
     row!("compression.zstd.level", Int, "3", Between(-131_072, 22), ["compression.zstd.level"],
         |c, v| c.compression_zstd_level = signed32(v), "The level used where compression.type is zstd."),
     row!("delete.retention.ms", Long, DAY_MS, AtLeast(0), ["log.cleaner.delete.retention.ms"],

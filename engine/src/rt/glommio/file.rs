@@ -179,9 +179,17 @@ impl RealFile {
     }
 
     pub(in crate::rt) fn try_lock(&self) -> io::Result<bool> {
+        self.set_lock(libc::F_WRLCK)
+    }
+
+    pub(in crate::rt) fn try_lock_shared(&self) -> io::Result<bool> {
+        self.set_lock(libc::F_RDLCK)
+    }
+
+    fn set_lock(&self, kind: libc::c_int) -> io::Result<bool> {
         // SAFETY: an all-zero flock is valid (and l_pid must be zero for OFD locks).
         let mut lock: libc::flock64 = unsafe { std::mem::zeroed() };
-        lock.l_type = libc::F_WRLCK as i16;
+        lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
         // SAFETY: the descriptor is open and `lock` outlives the call.
         let rc = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };

@@ -106,6 +106,8 @@ struct Inode {
     in_flight: BTreeMap<u64, Op>,
     handles: u32,
     locked_by: Option<u64>,
+    /// Handles that have the lock beside each other.
+    shared_by: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -396,6 +398,7 @@ impl Disk {
         if i.locked_by == Some(handle) {
             i.locked_by = None;
         }
+        i.shared_by.remove(&handle);
         if last {
             self.removed();
         }
@@ -403,9 +406,21 @@ impl Disk {
 
     pub(super) fn try_lock(&mut self, ino: Ino, handle: u64) -> bool {
         let i = self.inode(ino);
-        let free = i.locked_by.is_none() || i.locked_by == Some(handle);
+        let free =
+            i.locked_by.is_none_or(|by| by == handle) && i.shared_by.iter().all(|by| *by == handle);
         if free {
             i.locked_by = Some(handle);
+            i.shared_by.clear();
+        }
+        free
+    }
+
+    pub(super) fn try_lock_shared(&mut self, ino: Ino, handle: u64) -> bool {
+        let i = self.inode(ino);
+        let free = i.locked_by.is_none_or(|by| by == handle);
+        if free {
+            i.locked_by = None;
+            i.shared_by.insert(handle);
         }
         free
     }
@@ -595,6 +610,7 @@ impl Disk {
         for i in self.inodes.values_mut() {
             i.handles = 0;
             i.locked_by = None;
+            i.shared_by.clear();
         }
         self.sweep();
     }

@@ -166,6 +166,12 @@ impl SimFile {
     pub(in crate::rt) fn try_lock(&self) -> io::Result<bool> {
         self.with(&self.core(), |d| Ok(d.try_lock(self.ino, self.handle)))
     }
+
+    pub(in crate::rt) fn try_lock_shared(&self) -> io::Result<bool> {
+        self.with(&self.core(), |d| {
+            Ok(d.try_lock_shared(self.ino, self.handle))
+        })
+    }
 }
 
 impl Drop for SimFile {

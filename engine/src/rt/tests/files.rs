@@ -179,7 +179,14 @@ fn locks_belong_to_the_descriptor() {
         a.close().await.unwrap();
         assert!(!b.try_lock().await.unwrap(), "a clone is still open");
         clone.close().await.unwrap();
-        assert!(b.try_lock().await.unwrap());
+        assert!(b.try_lock_shared().await.unwrap());
+        let c = File::open(&path, rw()).await.unwrap();
+        assert!(c.try_lock_shared().await.unwrap(), "both only look");
+        assert!(!c.try_lock().await.unwrap());
+        b.close().await.unwrap();
+        assert!(c.try_lock().await.unwrap());
+        let d = File::open(&path, rw()).await.unwrap();
+        assert!(!d.try_lock_shared().await.unwrap());
     });
 }
 

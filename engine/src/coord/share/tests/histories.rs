@@ -135,7 +135,11 @@ impl Shared {
             }
             8 => {
                 self.machine.release(MEMBERS[who]);
-                self.free(|w, _| w == who);
+                for fate in &mut self.fates {
+                    if fate.with.is_some_and(|(w, _)| w == who) {
+                        (fate.with, fate.deliveries) = (None, fate.deliveries - 1);
+                    }
+                }
                 self.keep();
             }
             _ => {
