@@ -429,6 +429,25 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_never_told_to_connect_to_every_address() {
+        for text in ["0.0.0.0:9092", "[::]:9092"] {
+            let file = parse_file(&format!("advertise = \"{text}\"")).unwrap();
+            let refused = file.with_defaults(&machine()).unwrap_err().to_string();
+            assert!(refused.contains("no client can connect"), "{refused}");
+        }
+        let file = parse_file("advertise = \"broker:9092\"\nlisten = \"0.0.0.0:9092\"").unwrap();
+        assert!(file.with_defaults(&machine()).is_ok());
+    }
+
+    #[test]
+    fn fractions_need_no_quotes() {
+        let file = parse_file("[set]\n\"log.cleaner.min.cleanable.ratio\" = 0.25").unwrap();
+        let config = file.with_defaults(&machine()).unwrap();
+        let set = &config.broker_settings;
+        assert_eq!(set["log.cleaner.min.cleanable.ratio"], "0.25");
+    }
+
+    #[test]
     fn cores_are_advertised_where_that_is_said_and_there_is_room() {
         let resolve = |text| {
             let config = parse_file(text).unwrap().with_defaults(&machine());

@@ -7,6 +7,7 @@ use millrace_engine::api::coord::{
     CommitInTxn, CommitOffsets, CommittedOffset, FetchOffsets, GroupError, MemberOf,
     OffsetToCommit, GROUP_TOPIC,
 };
+use millrace_engine::api::share::ShareHeartbeat;
 use millrace_engine::api::txn::{
     AddPartitions, EndTxn, InitProducer, Membership, Producer, TopicPartitions, TxnError, TxnOf,
     TxnState, TXN_TOPIC,
@@ -526,4 +527,26 @@ fn offsets_of_a_transaction_count_once_it_commits_live_and_after_a_crash() {
             assert_eq!((now.offset, now.unstable), (expected, false), "seed {seed}");
         });
     }
+}
+
+#[test]
+fn a_share_group_has_no_offsets_in_transactions() {
+    let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async {
+        let broker = start(1).await.remove(0);
+        let beat = ShareHeartbeat {
+            group: "g".into(),
+            member: "m".into(),
+            epoch: 0,
+            rack: None,
+            topics: Some(vec!["t".into()]),
+            client_id: "c".into(),
+            client_host: "/h".into(),
+        };
+        broker.share_heartbeat(beat).await.unwrap();
+        let producer = init(&broker, "id").await;
+        let refused = commit_in(&broker, producer, 5).await;
+        assert_eq!(refused, Err(GroupError::GroupIdNotFound));
+        assert_eq!(broker.list_groups().await.unwrap(), []);
+    });
 }

@@ -403,6 +403,43 @@ mod tests {
     }
 
     #[test]
+    fn no_name_in_a_session_is_longer_than_those_of_topics() {
+        in_sim(|| {
+            let mut cache = SessionCache::new(0, 1, 10, 100);
+            let long: &'static str = Box::leak("x".repeat(TOPIC_NAME_LEN_MAX + 1).into_boxed_str());
+            let plan = cache.begin(&request(0, 0, &[(long, 0, 0)]), BY_NAME, Mono(0));
+            assert_eq!(plan, Plan::Sessionless);
+            let id = opened(&mut cache, &[("a", 0, 0)], Mono(0));
+            let plan = cache.begin(&request(id, 1, &[(long, 0, 0)]), BY_NAME, Mono(0));
+            assert_eq!(plan, Plan::Refused(ErrorCode::FetchSessionIdNotFound));
+            assert_eq!(asked(&cache, id), []);
+        });
+    }
+
+    #[test]
+    fn what_is_forgotten_together_leaves_the_rest_in_order_and_its_place_to_others() {
+        in_sim(|| {
+            let mut cache = SessionCache::new(0, 1, 10, 1_000);
+            let many: Vec<_> = (0..100).map(|n| ("a", n, 0)).collect();
+            let id = opened(&mut cache, &many, Mono(0));
+            let mut next = request(id, 1, &[("b", 0, 1)]);
+            next.forgotten_topics_data.push(ForgottenTopic {
+                topic: "a".into(),
+                partitions: (0..100).filter(|n| n % 10 != 0).collect(),
+                ..Default::default()
+            });
+            cache.begin(&next, BY_NAME, Mono(0));
+            let mut left: Vec<_> = (0..100)
+                .step_by(10)
+                .map(|n| ("a".to_string(), n, 0))
+                .collect();
+            left.push(("b".to_string(), 0, 1));
+            assert_eq!(asked(&cache, id), left);
+            assert_eq!(cache.sessions[&id].slots.len(), 100);
+        });
+    }
+
+    #[test]
     fn a_session_remembers_updates_and_forgets() {
         in_sim(|| {
             let mut cache = SessionCache::new(0, 2, 10, 100);

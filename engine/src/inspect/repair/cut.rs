@@ -69,7 +69,7 @@ fn forget_behind(state: &mut PartitionState, end: Offset) {
     state.transactions.retain(|span| span.first < end);
     for span in &mut state.transactions {
         if span.last >= end {
-            // Its marker is lost, and its coordinator writes it again.
+            // Its marker is lost: readers of committed records wait here until its producer ends another one.
             span.last = -1;
         }
     }
@@ -122,4 +122,65 @@ async fn shorten(
     shorter.sums = files.unsaved_sums();
     *segment = shorter;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::producers::StoredBatch;
+    use crate::log::transactions::TxnSpan;
+    use crate::log::Log;
+
+    #[test]
+    fn nothing_behind_the_cut_is_remembered() {
+        let batch = |last_offset| StoredBatch {
+            epoch: 0,
+            first_sequence: 0,
+            last_sequence: 0,
+            base_offset: last_offset,
+            last_offset,
+            timestamp_ms: 0,
+        };
+        let span = |producer_id, first, last| TxnSpan {
+            producer_id,
+            epoch: 0,
+            first,
+            last,
+        };
+        let mut state = PartitionState {
+            producers: vec![(1, vec![batch(8), batch(12)]), (2, vec![batch(11)])],
+            transactions: vec![
+                span(3, 2, 5),
+                span(4, 6, 15),
+                span(5, 11, 14),
+                span(6, 7, -1),
+                span(7, 13, -1),
+            ],
+            ..state_of_nothing()
+        };
+        forget_behind(&mut state, 10);
+        assert_eq!(state.producers, [(1, vec![batch(8)])]);
+        assert_eq!(
+            state.transactions,
+            [span(3, 2, 5), span(4, 6, -1), span(6, 7, -1)]
+        );
+    }
+
+    fn state_of_nothing() -> PartitionState {
+        use crate::types::{PartitionId, TopicId};
+        let log = Log::empty();
+        PartitionState {
+            id: PartitionId::new(TopicId::NIL, 0),
+            log_start: 0,
+            durable: 0,
+            truncation: 0,
+            offline_from: None,
+            cleaned: log.cleaned,
+            epochs: Vec::new(),
+            producers: Vec::new(),
+            transactions: Vec::new(),
+            segments: Vec::new(),
+            resume: 0,
+        }
+    }
 }
