@@ -110,8 +110,8 @@ impl Shard {
         for partition in partitions {
             let config = partition.config();
             let is_failed = self.cleaner.failed.borrow().contains_key(&partition.id);
-            // What a transaction commits for a group counts from its marker on: of a key, the last record need not be what counts.
-            // And its coordinator keeps the log short by itself.
+            // What a transaction commits for a group counts from its marker on: of a key, the last record need not be what
+            // counts. And its coordinator keeps the log short by itself.
             let is_of_groups = partition.topic.borrow().name == GROUP_TOPIC;
             let left_alone =
                 is_of_groups || is_failed || partition.deleted.get() || partition.is_stuck();

@@ -64,7 +64,7 @@ type Bounds = (Offset, Offset, Offset, Option<Diverging>);
 /// What another shard read of its items.
 struct ShippedResults {
     results: Vec<(usize, Result<Shipped, PartitionError>)>,
-    /// What there is to read for them, as far as they want it; it may be more than was read.
+    /// What there is to read for them, as far as that was looked at: at least what was read.
     ready: usize,
 }
 
@@ -131,8 +131,6 @@ impl Shard {
             let mut results: Vec<Option<FetchResult>> = (0..total).map(|_| None).collect();
             let mut bytes = 0;
             let mut failed = false;
-            // A read may stop before the end of what there is: that is there all the same.
-            let mut ready = self.ready(&local, &options);
             let mut note = |index: usize, result: FetchResult, bytes: &mut usize| {
                 match &result {
                     Ok(fetched) => *bytes += fetched.bytes(),
@@ -146,6 +144,7 @@ impl Shard {
             for (index, result) in read.await {
                 note(index, result, &mut bytes);
             }
+            let mut ready = self.ready_behind(&local, &options, bytes);
             for (owner, items) in remote
                 .iter()
                 .enumerate()
@@ -168,7 +167,7 @@ impl Shard {
                         .for_each(|(i, _)| note(*i, Err(PartitionError::Stopping), &mut bytes)),
                 }
             }
-            let enough = failed || bytes.max(ready) >= options.min_bytes;
+            let enough = failed || ready >= options.min_bytes;
             if enough || rt::now() >= deadline || self.stopping.get() {
                 return results
                     .into_iter()
@@ -365,6 +364,15 @@ impl Shard {
         items.is_empty() || self.ready(items, options) >= options.min_bytes
     }
 
+    /// What there is for items of which so much was read. A read may stop before the end of what there is, and that is there
+    /// all the same; it is looked at only where what was read is not enough.
+    fn ready_behind(&self, items: &[Item], options: &FetchOptions, read: usize) -> usize {
+        match read > 0 && read < options.min_bytes {
+            true => self.ready(items, options).max(read),
+            false => read,
+        }
+    }
+
     /// Bytes that there are to read for these items, as far as they want them, or enough of them; an error is as good as
     /// plenty. Looks only at offsets and positions in memory.
     fn ready(&self, items: &[Item], options: &FetchOptions) -> usize {
@@ -517,12 +525,14 @@ impl Shard {
         budget: Budget,
         deadline: Mono,
     ) -> ShippedResults {
-        let ready = self.ready(&items, &options);
-        let results = self.read_items(&items, &options, budget, deadline).await;
-        let packed = results.into_iter().map(|(i, r)| (i, r.map(Shipped::pack)));
+        let read = self.read_items(&items, &options, budget, deadline).await;
+        let bytes = read.iter().flat_map(|(_, r)| r).map(Fetched::bytes).sum();
         ShippedResults {
-            results: packed.collect(),
-            ready,
+            ready: self.ready_behind(&items, &options, bytes),
+            results: read
+                .into_iter()
+                .map(|(i, r)| (i, r.map(Shipped::pack)))
+                .collect(),
         }
     }
 }

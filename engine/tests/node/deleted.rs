@@ -26,6 +26,17 @@ async fn fill(broker: &Broker, topic: TopicId, fill: u8, batches: i64) {
     }
 }
 
+/// The old topic, with all of it in segments, and no broker.
+fn fill_and_stop(sim: &Sim) {
+    sim.block_on(async {
+        let broker = node::start().await;
+        create(&broker, OLD).await;
+        fill(&broker, OLD, 1, BATCHES).await;
+        broker.close().await.unwrap();
+    });
+    sim.crash(CrashPolicy::Process);
+}
+
 async fn create(broker: &Broker, topic: TopicId) {
     node::create_topic(broker, topic, "t", 1, 1 << 20).await;
 }
@@ -50,14 +61,7 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
         let sim = Sim::new(seed, SimConfig::default());
         let acked = Rc::new(Cell::new(0));
         let also = acked.clone();
-        sim.block_on(async move {
-            let broker = node::start().await;
-            create(&broker, OLD).await;
-            fill(&broker, OLD, 1, BATCHES).await;
-            // With all of it in segments.
-            broker.close().await.unwrap();
-        });
-        sim.crash(CrashPolicy::Process);
+        fill_and_stop(&sim);
         sim.block_on(async move {
             let broker = node::start().await;
             let work = rt::spawn_joined(rt::Class::Network, async move {
@@ -124,14 +128,7 @@ fn a_topic_made_again_never_meets_the_files_of_the_one_before() {
 fn segments_that_were_to_be_removed_are_not_looked_for_in_the_folder_of_a_new_topic() {
     for cut_off in [false, true] {
         let sim = Sim::new(u64::from(cut_off), SimConfig::default());
-        sim.block_on(async {
-            let broker = node::start().await;
-            create(&broker, OLD).await;
-            fill(&broker, OLD, 1, BATCHES).await;
-            // With all of it in segments.
-            broker.close().await.unwrap();
-        });
-        sim.crash(CrashPolicy::Process);
+        fill_and_stop(&sim);
         // So many that a journal file is full, and its part of them in segments.
         let batches = 3 * BATCHES;
         sim.block_on(async move {
@@ -169,13 +166,7 @@ fn segment_files(sim: &Sim) -> usize {
 fn what_was_to_be_removed_is_removed_though_the_broker_ended_before() {
     for clean in [true, false] {
         let sim = Sim::new(u64::from(clean), SimConfig::default());
-        sim.block_on(async {
-            let broker = node::start().await;
-            create(&broker, OLD).await;
-            fill(&broker, OLD, 1, BATCHES).await;
-            broker.close().await.unwrap();
-        });
-        sim.crash(CrashPolicy::Process);
+        fill_and_stop(&sim);
         let before = segment_files(&sim);
         sim.block_on(async move {
             let broker = node::start().await;

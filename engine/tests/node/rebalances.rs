@@ -43,7 +43,7 @@ struct Readers {
 }
 
 /// What a member is called by the group, and its life.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Id {
     name: String,
     life: u32,
@@ -98,9 +98,10 @@ impl Readers {
 
     /// Its name in the group.
     fn disappears(&self, who: usize) -> String {
-        let life = self.present.borrow()[who].clone().unwrap_or_default().life;
-        self.reads(who, life, &BTreeSet::new());
-        self.present.borrow_mut()[who].take().unwrap().name
+        let id = self.present.borrow()[who].clone().expect("it is there");
+        self.reads(who, id.life, &BTreeSet::new());
+        self.present.borrow_mut()[who] = None;
+        id.name
     }
 
     /// All partitions are read, and by each member as many as by any other, or one more.
@@ -245,6 +246,7 @@ async fn consumer(broker: Broker, readers: Rc<Readers>, who: usize, life: u32) {
         asked = beat(&name, beaten.epoch);
         match beaten.assignment {
             Some(assignment) => {
+                // Without the topic it is an assignment of nothing.
                 let partitions = assignment.get(&TOPIC).cloned().unwrap_or_default();
                 readers.reads(who, life, &partitions);
                 asked.owned = Some(vec![(TOPIC, partitions.into_iter().collect())]);

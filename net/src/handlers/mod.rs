@@ -339,8 +339,8 @@ pub(crate) async fn for_each<I, T, F: Future<Output = T>>(
     }
 }
 
-/// Those that are asked for, each once, in the order in which they are first named. An answer may be thousands of times as long as
-/// what asks for it, so that who repeats a name gets no more for it.
+/// Those that are asked for, each once, in the order in which they are first named. An answer may be thousands of times as
+/// long as what asks for it, so that who repeats a name gets no more for it.
 pub(crate) fn each_once<I, K: Eq + Hash>(asked: Vec<I>, key: impl Fn(&I) -> K) -> Vec<I> {
     let mut seen = HashSet::with_capacity(asked.len());
     let first = |one: &I| seen.insert(key(one));

@@ -169,13 +169,7 @@ fn check(bench: &Bench, actors: &[Actor], seed: u64) {
         }
     }
     let again = bench.replayed();
-    let all = FetchOffsets {
-        group: "g".into(),
-        member: None,
-        member_epoch: -1,
-        require_stable: false,
-        topics: None,
-    };
+    let all = all_offsets();
     let whole = |c: &Coordinator| c.fetch(&all, &bench.topics);
     assert_eq!(
         whole(&again),

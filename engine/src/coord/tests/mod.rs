@@ -339,6 +339,17 @@ fn member(id: &str, generation: i32) -> MemberOf {
     }
 }
 
+/// Asks for all that the group has committed.
+fn all_offsets() -> FetchOffsets {
+    FetchOffsets {
+        group: "g".into(),
+        member: None,
+        member_epoch: -1,
+        require_stable: false,
+        topics: None,
+    }
+}
+
 fn to_commit(topic: &str, partition: i32, offset: i64) -> OffsetToCommit {
     OffsetToCommit {
         topic: topic.into(),
@@ -637,13 +648,7 @@ fn offsets_are_forgotten_once_nobody_has_needed_them_for_long() {
         bench.heartbeat(&ids[0], generation).unwrap();
     }
     bench.step(|c, ctx| c.expire(ctx));
-    let all = FetchOffsets {
-        group: "g".into(),
-        member: None,
-        member_epoch: -1,
-        require_stable: false,
-        topics: None,
-    };
+    let all = all_offsets();
     let topics = |bench: &Bench| -> Vec<String> {
         let found = bench.coordinator.fetch(&all, &bench.topics).unwrap();
         found.into_iter().map(|(topic, _)| topic).collect()
