@@ -82,7 +82,7 @@ class Run:
             self.report.skip(f"{name}/ignored", f"{counted.ignored} ignored tests", counted.ignored)
         self.report.say(f"{name}: {counted.passed} passed, {len(counted.failures)} failed")
         if counted.failures:
-            self.report.show(shell.tail(log, 80))
+            self.report.show(said_by_failures(text) or shell.tail(log, 80))
         if code != 0 and not counted.failures:
             self.report.fail(name, f"cargo test ended with {code}:\n{shell.tail(log)}")
         if code == 0 and counted.passed == 0:
@@ -401,6 +401,12 @@ class Counted:
     passed: int
     ignored: int
     failures: list
+
+
+def said_by_failures(text):
+    """What the failed tests in the output of `cargo test` printed, which stands long before its end."""
+    said = re.findall(r"^---- .+? stdout ----$.*?(?=^---- .+? stdout ----$|^failures:$|\Z)", text, re.MULTILINE | re.DOTALL)
+    return "\n".join("\n".join(one.splitlines()[:shell.TAIL_LINES]) for one in said)
 
 
 def count_cargo(text):

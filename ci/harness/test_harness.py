@@ -134,6 +134,19 @@ class Counting(unittest.TestCase):
         self.assertEqual((counted.passed, counted.ignored), (6, 2))
         self.assertEqual(counted.failures, ["c - works (line 3)"])
 
+    def test_what_failed_tests_said_is_found_before_the_output_of_those_after_them(self):
+        text = (
+            "test a ... FAILED\ntest b ... FAILED\n\nfailures:\n\n"
+            "---- a stdout ----\npanicked at x.rs:1:1:\nno answer\n\n---- b stdout ----\nwrong\n\n\n"
+            "failures:\n    a\n    b\n\ntest result: FAILED. 0 passed; 2 failed; 0 ignored\n" + "noise\n" * 100
+        )
+        said = steps.said_by_failures(text)
+        self.assertIn("panicked at x.rs:1:1:\nno answer", said)
+        self.assertIn("---- b stdout ----\nwrong", said)
+        self.assertNotIn("noise", said)
+        self.assertNotIn("test result", said)
+        self.assertEqual(steps.said_by_failures("test a ... ok\n"), "")
+
     def test_a_failure_without_a_name_counts(self):
         self.assertEqual(steps.count_cargo("test result: FAILED. 0 passed; 2 failed; 0 ignored;").failures, ["(unnamed)"] * 2)
 

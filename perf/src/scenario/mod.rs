@@ -87,6 +87,8 @@ pub struct Producers {
     #[serde(default = "codec_default")]
     pub codec: String,
     pub rate: Rate,
+    /// Of batches with their headers: ends the run when so much was sent, or the duration is over, whichever is first.
+    pub bytes: Option<Size>,
 }
 
 /// Who reads what is produced.
@@ -304,6 +306,10 @@ impl Producers {
         )?;
         demand(self.record_bytes.0 > 0, "record-bytes: must be above 0")?;
         demand(
+            self.bytes.is_none_or(|bytes| bytes.0 > 0),
+            "bytes: must be above 0",
+        )?;
+        demand(
             (0.0..=1.0).contains(&self.compressibility),
             "compressibility: must be from 0 to 1",
         )?;
@@ -377,6 +383,7 @@ mod tests {
             ),
             ("count = 2", "cuont = 2", "cuont"),
             ("count = 2", "count = 0", "producers.count"),
+            ("count = 2", "count = 2\nbytes = \"0B\"", "producers.bytes"),
             ("\"1KiB\"", "\"1KB\"", "1KB"),
             ("\"1KiB\"", "1024", "string"),
             ("\"maximum\"", "\"fast\"", "fast"),

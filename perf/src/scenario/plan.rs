@@ -153,6 +153,7 @@ impl Scenario {
         let Rates::AsMeant { maximum_requests } = rates else {
             return Ok(producing);
         };
+        producing.bytes_max = producers.bytes.map(|bytes| bytes.0);
         producing.requests_per_second = match (producers.rate, records_per_second) {
             (Rate::ShareOfMaximum(share), _) => {
                 let maximum = maximum_requests.ok_or_else(|| {
@@ -242,6 +243,16 @@ mod tests {
         };
         assert_eq!(producing(text, meant).requests_per_second, Some(500.0));
         assert_eq!(producing(text, Rates::Maximum).requests_per_second, None);
+    }
+
+    #[test]
+    fn an_amount_ends_what_counts_but_not_the_measuring_of_a_maximum() {
+        let text = "rate = \"50%\"\nbatch-bytes = \"64KiB\"\nbytes = \"1MiB\"";
+        let meant = Rates::AsMeant {
+            maximum_requests: Some(1_000.0),
+        };
+        assert_eq!(producing(text, meant).bytes_max, Some(1 << 20));
+        assert_eq!(producing(text, Rates::Maximum).bytes_max, None);
     }
 
     #[test]
