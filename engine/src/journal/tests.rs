@@ -350,7 +350,7 @@ fn of_groups_under_way_only_those_before_the_first_that_fails_count() {
             commits(&journal, 2).await;
             disk.fail_next_on(&first_file(), FaultOn::Write, 1);
             let mut last = 0;
-            for offset in 2..6 {
+            for offset in 2..12 {
                 last = append(&journal, offset, &[7; 20_000]);
                 rt::sleep(us(20)).await;
             }
