@@ -33,8 +33,8 @@ pub const COMMIT_GROUP_BYTES_MAX: usize = 8 << 20;
 /// Groups of commits under way at once. With one, the core idled through its flush while all clients waited for it.
 pub const COMMIT_GROUPS_MAX: usize = 4;
 
-/// The part of a full commit that has to be gathered before another group begins beside one that is under way. With a quarter
-/// of it commits were more and smaller: a thousand partitions took 12 % less, and half of the maximum 16 % longer.
+/// The part of a full commit that has to be gathered before another group begins beside one that is under way. With a sixteenth,
+/// commits are more and smaller: a thousand partitions took 12 % less, and half of the maximum 16 % longer.
 pub const COMMIT_AHEAD_PART: usize = 4;
 
 /// A group that is one commit of up to this size is written and flushed by one thread in one go. Larger ones gain nothing by
