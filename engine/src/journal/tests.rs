@@ -218,18 +218,23 @@ fn files_are_used_again_only_after_they_were_given_back() {
     });
 }
 
+async fn ring_with_small_first() -> Rc<Ring> {
+    let config = RingConfig {
+        dir: dir(),
+        first_file_bytes: FILE_BYTES / 4,
+        file_bytes: FILE_BYTES,
+        files_max: 3,
+    };
+    let ring = Rc::new(Ring::create(config).await.unwrap());
+    ring.start_filler();
+    ring
+}
+
 #[test]
 fn the_small_first_file_takes_the_place_of_no_other() {
     let sim = Sim::new(5, SimConfig::default());
     sim.block_on(async {
-        let config = RingConfig {
-            dir: dir(),
-            first_file_bytes: FILE_BYTES / 4,
-            file_bytes: FILE_BYTES,
-            files_max: 3,
-        };
-        let ring = Rc::new(Ring::create(config).await.unwrap());
-        ring.start_filler();
+        let ring = ring_with_small_first().await;
         assert_eq!(
             ring.place(1, FILE_BYTES / 4).await.unwrap().0.bytes,
             FILE_BYTES / 4
@@ -242,6 +247,46 @@ fn the_small_first_file_takes_the_place_of_no_other() {
         assert_eq!(ring.place(3, 4096).await.unwrap().0.bytes, FILE_BYTES);
         assert!(!ring.is_full());
         assert_eq!(sim.disk().files().len(), 2);
+        ring.close();
+    });
+}
+
+#[test]
+fn the_small_first_file_is_beside_those_that_the_ring_may_have() {
+    let sim = Sim::new(5, SimConfig::default());
+    sim.block_on(async {
+        let ring = ring_with_small_first().await;
+        ring.place(1, FILE_BYTES / 4).await.unwrap();
+        for sequence in 2..5 {
+            // Soon, though nothing was given back.
+            let placed = rt::timeout(Duration::from_secs(60), ring.place(sequence, FILE_BYTES));
+            assert_eq!(placed.await.unwrap().unwrap().0.bytes, FILE_BYTES);
+        }
+        assert!(ring.is_full());
+        ring.recycle(1);
+        assert_eq!(ring.bytes(), 3 * FILE_BYTES);
+        ring.recycle(2);
+        assert_eq!(ring.bytes(), 3 * FILE_BYTES);
+        ring.close();
+    });
+}
+
+#[test]
+fn appends_may_fill_half_of_the_last_file() {
+    let sim = Sim::new(5, SimConfig::default());
+    sim.block_on(async {
+        let ring = ring_with_small_first().await;
+        for sequence in 1..3 {
+            ring.place(sequence, FILE_BYTES).await.unwrap();
+            assert!(!ring.is_full());
+        }
+        ring.place(3, FILE_BYTES / 2 - 4096).await.unwrap();
+        rt::sleep(Duration::from_secs(1)).await;
+        assert!(!ring.is_full());
+        ring.place(4, 4096).await.unwrap();
+        assert!(ring.is_full());
+        ring.recycle(1);
+        assert!(!ring.is_full());
         ring.close();
     });
 }

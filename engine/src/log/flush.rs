@@ -347,9 +347,13 @@ impl FlushPass {
         );
         let mut position = start;
         let mut bytes_max = pause(0).await;
-        while let Some(buf) = gather.next_buf(bytes_max) {
+        while let Some(bytes) = gather.next_bytes(bytes_max) {
+            // Before the bytes are gathered: who waits has no buffer yet.
+            let permit = in_flight
+                .acquire((bytes as u64).min(in_flight.capacity()))
+                .await;
+            let buf = gather.take(bytes);
             let bytes = buf.len() as u64;
-            let permit = in_flight.acquire(bytes.min(in_flight.capacity())).await;
             self.files.write(position, Rc::new(buf)).await?;
             drop(permit);
             position += bytes;
@@ -471,12 +475,14 @@ impl Gather {
         }
     }
 
-    fn next_buf(&mut self, bytes_max: usize) -> Option<DirectBuf> {
-        if self.left == 0 {
-            return None;
-        }
+    /// How many bytes the next write takes, None where all were taken.
+    fn next_bytes(&self, bytes_max: usize) -> Option<usize> {
         let bytes_max = bytes_max.min(IO_BYTES_MAX) / BLOCK_BYTES * BLOCK_BYTES;
-        let bytes = self.left.min(bytes_max);
+        (self.left > 0).then(|| self.left.min(bytes_max))
+    }
+
+    /// The next `bytes` of what is left, in whole blocks.
+    fn take(&mut self, bytes: usize) -> DirectBuf {
         assert!(bytes > 0);
         let mut buf = DirectBuf::with_len(bytes.next_multiple_of(BLOCK_BYTES));
         let mut used = self.prefix.len();
@@ -494,6 +500,6 @@ impl Gather {
         }
         buf[used..].fill(0);
         self.left -= bytes;
-        Some(buf)
+        buf
     }
 }

@@ -142,7 +142,9 @@ impl EngineConfig {
         };
         assert!(config.backlog_bytes_max >= COMMIT_BYTES);
         assert!(config.memory_bytes() <= memory);
-        assert!(journal_file_bytes * 3 <= memory / 2);
+        // What the journal holds stays in memory until it is in segments.
+        let journal_files = config.journal_files_max as u64 * journal_file_bytes;
+        assert!(journal_files + JOURNAL_FIRST_FILE_BYTES <= memory / 2);
         match self.small {
             None => config,
             Some(small) => config.with(small),
