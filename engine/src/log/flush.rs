@@ -313,9 +313,12 @@ impl Partition {
             )
         };
         if from > 0 {
-            let mut whole = (*files.index(from, interval).await?).clone();
-            whole.append(index);
-            index = whole;
+            let (mut all, whole) = files.index_of_all(from, interval).await?;
+            if !whole {
+                index.forget_times();
+            }
+            all.append(index);
+            index = all;
         }
         index.finish();
         Ok(index)

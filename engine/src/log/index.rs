@@ -106,6 +106,13 @@ impl Index {
         }
     }
 
+    /// Drops the time entries: what lies before them is not known, and may be later than they are.
+    pub fn forget_times(&mut self) {
+        self.times.clear();
+        self.max_timestamp_ms = None;
+        self.max_timestamp_relative = 0;
+    }
+
     /// Where the batch of the last entry begins.
     pub fn last_position(&self) -> Option<u32> {
         self.offsets.last().map(|e| e.position)

@@ -189,7 +189,7 @@ impl SegmentFiles {
     /// Makes the index files again from the first `bytes`.
     pub async fn renew_index(&self, bytes: u64) -> io::Result<()> {
         let index = self.extend_index(Index::default(), bytes, RENEWED_INDEX_INTERVAL_BYTES);
-        self.write_index(index.await?).await
+        self.write_index(index.await?.0).await
     }
 
     fn block_sum(&self, block: u64, bytes: &[u8]) -> u32 {
@@ -439,16 +439,42 @@ impl SegmentFiles {
             return Ok(index.clone());
         }
         let known = self.read_index(bytes).await?.unwrap_or_default();
-        let index = match self.extend_index(known, bytes, interval).await {
-            // The file points at something that is no batch.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.extend_index(Index::default(), bytes, interval).await?
-            }
-            result => result?,
-        };
+        let left_out_max = interval * UNINDEXED_INTERVALS_MAX;
+        let (index, _) = self.complete(known, bytes, interval, left_out_max).await?;
         let index = Rc::new(index);
         *self.index.borrow_mut() = Some(index.clone());
         Ok(index)
+    }
+
+    /// The same with nothing left out, so that entries of later bytes may stand behind it: a time entry says that nothing
+    /// before it is as late. False with it where it ends early, for damage.
+    pub async fn index_of_all(&self, bytes: u64, interval: u64) -> io::Result<(Index, bool)> {
+        let known = self.index.borrow().clone();
+        let known = match known {
+            Some(known) => (*known).clone(),
+            None => self.read_index(bytes).await?.unwrap_or_default(),
+        };
+        self.complete(known, bytes, interval, 0).await
+    }
+
+    async fn complete(
+        &self,
+        known: Index,
+        bytes: u64,
+        interval: u64,
+        left_out_max: u64,
+    ) -> io::Result<(Index, bool)> {
+        let last = known.last_position().map(u64::from);
+        if last.is_some_and(|last| bytes.saturating_sub(last) <= left_out_max) {
+            return Ok((known, true));
+        }
+        match self.extend_index(known, bytes, interval).await {
+            // The file points at something that is no batch.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.extend_index(Index::default(), bytes, interval).await
+            }
+            result => result,
+        }
     }
 
     async fn read_index(&self, bytes: u64) -> io::Result<Option<Index>> {
@@ -474,21 +500,22 @@ impl SegmentFiles {
 
     /// Adds the batches behind the last entry. There are many where the file is missing, or was
     /// written before the segment's last bytes and a crash came between. It ends early at a damaged
-    /// block or where the file does: readers behind it scan from the last entry, and meet that.
+    /// block or where the file does, and says so: readers behind it scan from the last entry, and meet that.
     pub(super) async fn extend_index(
         &self,
         mut index: Index,
         bytes: u64,
         interval: u64,
-    ) -> io::Result<Index> {
+    ) -> io::Result<(Index, bool)> {
         let from = index.last_position().map(u64::from);
-        if from.is_some_and(|from| bytes - from <= interval * UNINDEXED_INTERVALS_MAX) {
-            return Ok(index);
-        }
+        let mut whole = true;
         let mut scan = Scan::new(self, from.unwrap_or(0), bytes);
         loop {
             let next = match scan.next().await {
-                Err(error) if unreadable_from_here(&error) => break,
+                Err(error) if unreadable_from_here(&error) => {
+                    whole = false;
+                    break;
+                }
                 next => next?,
             };
             let Some((position, header)) = next else {
@@ -502,10 +529,11 @@ impl SegmentFiles {
             let Some(relative) = relative.and_then(|r| u32::try_from(r).ok()) else {
                 // Bytes that nobody wrote as this segment may claim any offset, and so may what the
                 // index points at: from the beginning it ends here, as at a damaged block.
-                match from {
-                    None => break,
-                    Some(_) => return Err(no_batch_of_this(self, position)),
+                if from.is_some() {
+                    return Err(no_batch_of_this(self, position));
                 }
+                whole = false;
+                break;
             };
             index.note(
                 relative,
@@ -516,7 +544,7 @@ impl SegmentFiles {
             );
         }
         index.finish();
-        Ok(index)
+        Ok((index, whole))
     }
 
     pub async fn write_index(&self, index: Index) -> io::Result<()> {

@@ -166,7 +166,7 @@ fn an_index_that_ends_early_or_points_nowhere_is_completed() {
         let whole = (*files.index(bytes, 4_096).await.unwrap()).clone();
         assert!(whole.entry_for(399).is_some_and(|e| e.position > 390 << 10));
         let quarter = files.extend_index(Index::default(), bytes / 4, 4_096);
-        files.write_index(quarter.await.unwrap()).await.unwrap();
+        files.write_index(quarter.await.unwrap().0).await.unwrap();
 
         let again = open(bytes, &files.unsaved_sums()).await.unwrap();
         let completed = again.index(bytes, 4_096).await.unwrap();
@@ -185,6 +185,46 @@ fn an_index_that_ends_early_or_points_nowhere_is_completed() {
         let again = open(bytes, &files.unsaved_sums()).await.unwrap();
         let rebuilt = again.index(bytes, 4_096).await.unwrap();
         assert_eq!(rebuilt.encode_offsets(), whole.encode_offsets());
+    });
+}
+
+/// What the index file leaves out of the bytes before a start may be later than all that is appended after it.
+#[test]
+fn entries_of_later_bytes_stand_behind_a_whole_index() {
+    let sim = Sim::new(3, SimConfig::default());
+    sim.block_on(async {
+        let late = 50;
+        let stamped = |offset: Offset| {
+            let mut batch = batch(offset, 1_024);
+            if offset == late {
+                batch[35..43].copy_from_slice(&9_000i64.to_be_bytes());
+            }
+            batch
+        };
+        let all: Vec<u8> = (7..67).flat_map(stamped).collect();
+        let files = open(0, &UnsavedSums::default()).await.unwrap();
+        let mut buf = DirectBuf::with_len(all.len());
+        buf.copy_from_slice(&all);
+        files.write(0, Rc::new(buf)).await.unwrap();
+        let bytes = all.len() as u64;
+        let first = files.extend_index(Index::default(), bytes / 2, 4_096);
+        files.write_index(first.await.unwrap().0).await.unwrap();
+
+        let again = open(bytes, &files.unsaved_sums()).await.unwrap();
+        // So little is left out that a reader looks through it.
+        let read = again.index(bytes, 4_096).await.unwrap();
+        assert!(read.times().iter().all(|t| t.timestamp_ms < 9_000));
+        let (mut index, whole) = again.index_of_all(bytes, 4_096).await.unwrap();
+        assert!(whole);
+        let mut later = Index::default();
+        for (relative, position) in (60..100).zip((bytes as u32..).step_by(1_024)) {
+            later.note(relative, position, 1_024, 5_000, 4_096);
+        }
+        index.append(later);
+        let before = index.before_time(8_000).expect("there is an entry");
+        assert!(i64::from(before.relative) < late - 7, "{before:?}");
+        assert_eq!(index.before_time(10_000).unwrap().timestamp_ms, 9_000);
+        assert!(index.entry_for(99).is_some_and(|e| e.relative > 90));
     });
 }
 
