@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Partitions worked on at once: enough to keep the device busy while others wait for a thread to make a file longer. With
-/// four, a thousand partitions took 11 % less; sixteen gained no more.
+/// four, a thousand partitions took 8 to 11 % less; sixteen gained no more.
 const FLUSHES_AT_ONCE: usize = 8;
 /// Part of the time a journal file takes to fill that a pass may take to write as much, with all its
 /// workers pausing at once.
