@@ -331,6 +331,11 @@ impl Journal {
         state.gathered_bytes() + state.committing_bytes
     }
 
+    /// Whether appends should wait for a journal file to come free.
+    pub fn is_full(&self) -> bool {
+        self.ring.is_full(self.backlog_bytes())
+    }
+
     /// Whether something was committed just now, or is about to be.
     pub fn is_active(&self) -> bool {
         self.state.borrow().unwitnessed

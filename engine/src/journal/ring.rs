@@ -225,17 +225,19 @@ impl Ring {
         Some((next, 0))
     }
 
-    /// Whether appends should wait for a file to come free: every file the ring may have is in use, and a part of the last
-    /// one as well. The rest of it is for what was appended already, and for what the freeing of files itself has to commit.
-    pub fn is_full(&self) -> bool {
+    /// Whether appends should wait for a file to come free: every file the ring may have is in use, and what was appended,
+    /// of which no file has `backlog` bytes yet, fills a part of the last one. The rest of it is for what the freeing of files
+    /// itself has to commit.
+    pub fn is_full(&self, backlog: usize) -> bool {
         if plant::active(Plant::AppendsUseExtraFiles) {
             return false;
         }
         let state = self.state.borrow();
-        let begun = |last: &Rc<JournalFile>| state.position >= last.bytes / APPENDED_PART_OF_LAST;
+        let filled = state.position + backlog as u64;
+        let is_filled = |last: &Rc<JournalFile>| filled >= last.bytes / APPENDED_PART_OF_LAST;
         state.free.is_empty()
             && state.regular_files(&self.config) >= self.config.files_max
-            && state.current.as_ref().is_none_or(begun)
+            && state.current.as_ref().is_none_or(is_filled)
     }
 
     /// How long the last full file took to fill; None where no other is ready for what comes next, so

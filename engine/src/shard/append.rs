@@ -308,7 +308,7 @@ impl Shard {
     pub(super) async fn run_parked(self: Rc<Self>) {
         loop {
             let room = self.journal.backlog_bytes() <= self.config.backlog_bytes_max / 2;
-            let room = room && !self.journal.ring().is_full();
+            let room = room && !self.journal.is_full();
             let refused = self.journal.failed() || self.refusal().is_some();
             let first = self
                 .parked_appends

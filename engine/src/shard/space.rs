@@ -201,8 +201,7 @@ impl Shard {
     }
 
     pub(super) fn journal_has_room(&self) -> bool {
-        !self.journal.ring().is_full()
-            && self.journal.backlog_bytes() <= self.config.backlog_bytes_max
+        !self.journal.is_full() && self.journal.backlog_bytes() <= self.config.backlog_bytes_max
     }
 
     /// Looks at the disk again and again. Runs while the shard lives.
