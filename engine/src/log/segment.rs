@@ -438,7 +438,7 @@ impl SegmentFiles {
         if let Some(index) = self.index.borrow().as_ref() {
             return Ok(index.clone());
         }
-        let known = self.read_index(bytes).await?.unwrap_or_default();
+        let known = self.read_index(bytes).await?;
         let left_out_max = interval * UNINDEXED_INTERVALS_MAX;
         let (index, _) = self.complete(known, bytes, interval, left_out_max).await?;
         let index = Rc::new(index);
@@ -452,7 +452,7 @@ impl SegmentFiles {
         let known = self.index.borrow().clone();
         let known = match known {
             Some(known) => (*known).clone(),
-            None => self.read_index(bytes).await?.unwrap_or_default(),
+            None => self.read_index(bytes).await?,
         };
         self.complete(known, bytes, interval, 0).await
     }
@@ -477,7 +477,8 @@ impl SegmentFiles {
         }
     }
 
-    async fn read_index(&self, bytes: u64) -> io::Result<Option<Index>> {
+    /// What the index files say; nothing where they are missing or cannot be believed, so that all is scanned.
+    async fn read_index(&self, bytes: u64) -> io::Result<Index> {
         let stem = self.dir.join(segment_stem(self.base));
         let read = |extension: &str| {
             let path = stem.with_extension(extension);
@@ -490,12 +491,12 @@ impl SegmentFiles {
             }
         };
         let (Some(offsets), Some(times)) = (read("index").await?, read("timeindex").await?) else {
-            return Ok(None);
+            return Ok(Index::default());
         };
         if self.names_gone.get() {
-            return Ok(None);
+            return Ok(Index::default());
         }
-        Ok(Index::decode(&offsets, &times, bytes))
+        Ok(Index::decode(&offsets, &times, bytes).unwrap_or_default())
     }
 
     /// Adds the batches behind the last entry. There are many where the file is missing, or was
