@@ -172,10 +172,16 @@ impl Shard {
 
     fn append_now(self: &Rc<Self>, items: Vec<Handed>, acks: Acks) -> HandedOver {
         let clock = clock_now();
+        if items.len() > 1 {
+            let known = self.partitions.borrow();
+            let asked = items.iter().filter_map(|item| known.get(&item.partition));
+            asked.for_each(|partition| partition.bring_near());
+        }
+        // The batches are let go of together, afterwards: each time is a barrier, as in `Partition::append`.
         let results = items
-            .into_iter()
+            .iter()
             .map(|item| {
-                let result = self.append_one(&item, acks, clock);
+                let result = self.append_one(item, acks, clock);
                 if let Err(error) = &result {
                     self.count_refused(error);
                 }
@@ -213,7 +219,7 @@ impl Shard {
             return Err(PartitionError::Stopping);
         }
         let partition = self.partition(item.partition)?;
-        let need = partition.config().min_insync_replicas as usize;
+        let need = partition.topic.borrow().config.min_insync_replicas as usize;
         let alone = acks == Acks::All && need > 1;
         let passing = alone.then_some(PartitionError::NotEnoughReplicas { have: 1, need });
         if let Some(refusal) = self.refusal().or(passing) {
