@@ -3,6 +3,7 @@
 import random
 import unittest
 
+import comparison as comparison_of
 import figures
 import starts
 import stats
@@ -145,6 +146,47 @@ class Figures(unittest.TestCase):
         lines = text.scenario_table(rows, ["millrace", "kafka"]).splitlines()
         self.assertEqual(len({line.count("|") for line in lines}), 1)
         self.assertEqual(len({len(line) for line in lines}), 1)
+
+
+class StandingStill(unittest.TestCase):
+    """Runs of a machine that stood still."""
+
+    def of(self, *stalled):
+        """What comes of runs of ten seconds, of which it stood still for so many."""
+        comparison = object.__new__(comparison_of.Comparison)
+        comparison.say = lambda text: None
+        left = list(stalled)
+        self.left = left
+
+        def run_once(scenario, variant):
+            one = run("millrace", 0)
+            one["result"]["produced"]["seconds"] = 10.0
+            one["result"] |= {"backfilled": None, "stalls": {"seconds": left.pop(0)}}
+            return [(one, None)]
+
+        comparison.run_once = run_once
+        [(found, error)] = comparison.run_unstalled(None, None)
+        self.assertIsNone(error)
+        return found
+
+    def test_a_run_without_is_made_once(self):
+        found = self.of(0.1, 5.0)
+        self.assertEqual((found["attempts"], found["failures"], self.left), (1, [], [5.0]))
+
+    def test_a_run_with_one_is_made_again(self):
+        found = self.of(0.2, 4.0, 0.0)
+        self.assertEqual((found["attempts"], found["failures"]), (3, []))
+
+    def test_the_last_one_does_not_count_if_it_has_one_too(self):
+        found = self.of(0.2, 4.0, 0.5, 0.0)
+        self.assertEqual((found["attempts"], self.left), (3, [0.0]))
+        self.assertIn("stood still for 0.50 s", found["failures"][0])
+
+    def test_where_nothing_was_looked_at_nothing_is_known(self):
+        one = run("kafka", 0)
+        one["result"] |= {"backfilled": None, "stalls": None}
+        one["result"]["produced"]["seconds"] = 10.0
+        self.assertEqual(comparison_of.stalled_seconds(one), 0)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ pub mod scan;
 pub mod scenario;
 pub mod series;
 pub mod sink;
+mod stalls;
 pub mod startup;
 pub mod template;
 pub mod units;

@@ -362,6 +362,7 @@ mod tests {
             },
             broker: None,
             broker_series: Vec::new(),
+            stalls: None,
         }
     }
 

@@ -117,6 +117,12 @@ pub fn notes(result: &RunResult, open_loop: bool) -> Vec<String> {
             result.generator.busy_percent
         ));
     }
+    if let Some(stalls) = result.stalls.filter(|stalls| stalls.count > 0) {
+        notes.push(format!(
+            "the machine stood still for {:.2} s in {} pauses, the longest of {:.2} s: latency and rate are not the broker's alone",
+            stalls.seconds, stalls.count, stalls.longest_seconds
+        ));
+    }
     if result.produced.is_some() && !open_loop {
         notes.push("no rate was set: latency is that of a closed loop with full queues, from the actual time of sending".into());
     }
@@ -299,6 +305,7 @@ mod tests {
             },
             broker: None,
             broker_series: Vec::new(),
+            stalls: None,
         }
     }
 

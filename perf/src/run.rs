@@ -4,7 +4,7 @@
 
 use crate::account::{Account, CurvePoint, LatencySummary, Outcome, Window};
 use crate::client::{self, Client, Leaders, TopicSpec};
-use crate::clock::{self, Nanos};
+use crate::clock;
 use crate::consumer::{Consumer, Looked, Position};
 use crate::driver::{self, Load};
 use crate::error::PerfError;
@@ -15,13 +15,14 @@ use crate::poll;
 use crate::process::{self, Process, Usage};
 use crate::producer::{Allowance, Producer};
 use crate::series::Second;
+use crate::stalls::Stalls;
 use crate::template::{self, BatchShape, BuiltBatch, FetchTemplate, FetchWishes, Template};
 use millrace_net::wire::list_offsets::timestamp;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Between the last connection being made and the first request: whatever that stirred up settles.
@@ -174,6 +175,8 @@ pub struct RunResult {
     pub generator: GeneratorUsage,
     pub broker: Option<BrokerUsage>,
     pub broker_series: Vec<BrokerSecond>,
+    /// Of the machine, in the window; absent where no process was sampled.
+    pub stalls: Option<Stalls>,
 }
 
 /// Runs `workload` against the broker at `bootstrap`, sampling process `pid` if given.
@@ -237,9 +240,10 @@ pub fn run(
         Err(panic) => std::panic::resume_unwind(panic),
     };
     drop(held);
-    if let Some((usage, series)) = usage {
+    if let Some((usage, series, stalls)) = usage {
         result.broker = Some(per_byte(usage, window, &result));
         result.broker_series = series;
+        result.stalls = Some(stalls);
     }
     Ok(result)
 }
@@ -259,21 +263,15 @@ fn sample_over(
     broker: &Process,
     window: Window,
     done: &mpsc::Receiver<()>,
-) -> Result<(Usage, Vec<BrokerSecond>), PerfError> {
-    // Whether the run goes on.
-    let wait_until = |at: Nanos| {
-        let left = Duration::from_nanos(at.since(clock::now()));
-        match done.recv_timeout(left) {
-            Err(RecvTimeoutError::Timeout) => true,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => false,
-        }
-    };
-    let mut goes_on = wait_until(window.from);
+) -> Result<(Usage, Vec<BrokerSecond>, Stalls), PerfError> {
+    // Whether the run goes on. What the machine does before the window does not count.
+    let mut goes_on = Stalls::default().wait_until(window.from, done);
+    let mut stalls = Stalls::default();
     let before = broker.sample()?;
     let mut series = Vec::new();
     let mut last = (clock::now(), broker.glance()?);
     while goes_on && last.0.after(LOOK) < window.to {
-        goes_on = wait_until(last.0.after(LOOK));
+        goes_on = stalls.wait_until(last.0.after(LOOK), done);
         let now = (clock::now(), broker.glance()?);
         let spent_ns = now.1.cpu_ns.saturating_sub(last.1.cpu_ns);
         series.push(BrokerSecond {
@@ -284,9 +282,9 @@ fn sample_over(
         last = now;
     }
     if goes_on {
-        wait_until(window.to);
+        stalls.wait_until(window.to, done);
     }
-    Ok((broker.sample()?.usage_since(&before), series))
+    Ok((broker.sample()?.usage_since(&before), series, stalls))
 }
 
 fn per_byte(usage: Usage, window: Window, result: &RunResult) -> BrokerUsage {
@@ -417,6 +415,7 @@ fn load(
         },
         broker: None,
         broker_series: Vec::new(),
+        stalls: None,
     };
     Ok((result, window))
 }
