@@ -202,11 +202,14 @@ impl Shard {
                 there.read_to_ship(asked, options, budget, deadline).await
             })
         };
-        let needed = budget.min(READ_BYTES_NEEDED);
+        // The first batch may be larger than what is asked for.
+        let one = self.largest_batch(items);
+        let little = budget.min(READ_BYTES_NEEDED);
+        let needed = one.max(little);
         if self.responses.left() < needed {
-            let small = self.responses.take_small(needed, memory_until).await;
+            let small = self.responses.take_small(little, memory_until).await;
             if small.is_some() {
-                let found = ask(Budget::Small(needed)).await?;
+                let found = ask(Budget::Small(little)).await?;
                 let says_something = |(_, result): &(usize, Result<Shipped, PartitionError>)| {
                     result.as_ref().map_or(true, |s| !s.records.is_empty())
                 };
@@ -215,9 +218,23 @@ impl Shard {
                 }
             }
         }
-        let memory = self.responses.take(budget, needed, memory_until).await;
-        let bytes = memory.as_ref().map_or(0, ResponseBytes::bytes);
-        ask(Budget::Any(bytes)).await
+        let wanted = one.max(budget);
+        let Some(memory) = self.responses.take(wanted, needed, memory_until).await else {
+            // Only where the logs end; the client asks again.
+            return ask(Budget::Small(0)).await;
+        };
+        // Held until what came is counted by itself.
+        ask(Budget::Any(budget.min(memory.bytes()))).await
+    }
+
+    /// What a batch of these topics may have, in bytes.
+    fn largest_batch(&self, items: &[Item]) -> usize {
+        let image = self.image.borrow();
+        let topics = items
+            .iter()
+            .filter_map(|(_, item)| image.topic_by_id(item.partition.topic));
+        let sizes = topics.map(|topic| topic.config.max_message_bytes as usize);
+        sizes.max().unwrap_or(0)
     }
 
     /// Waits until a high watermark differs from its mark (by item index), or the deadline.

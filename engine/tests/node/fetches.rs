@@ -16,12 +16,16 @@ const READERS: usize = 100;
 
 async fn filled() -> Broker {
     let broker = start().await;
-    create_topic(&broker, ID.topic, "t", 1, 1 << 30).await;
+    fill(&broker).await;
+    broker
+}
+
+async fn fill(broker: &Broker) {
+    create_topic(broker, ID.topic, "t", 1, 1 << 30).await;
     for n in 0..BATCHES {
         let batch = Batch::new(n as u8, BATCH_BYTES).encode();
-        append(&broker, ID, batch).await.unwrap();
+        append(broker, ID, batch).await.unwrap();
     }
-    broker
 }
 
 fn read(broker: &Broker, offset: i64) -> Joined<Result<Fetched, PartitionError>> {
@@ -56,25 +60,39 @@ async fn held_by_readers(broker: &Broker) -> Vec<Fetched> {
     held
 }
 
+/// Of readers that all ask this broker.
+async fn they_stay_within_the_budget(broker: &Broker) {
+    let held = held_by_readers(broker).await;
+    let bytes: usize = held.iter().map(|fetched| fetched.bytes()).sum();
+    let metrics = broker.metrics();
+    assert_eq!(metrics.response_bytes, bytes as u64);
+    assert!(
+        bytes as u64 <= metrics.response_bytes_max * 3 / 2,
+        "{bytes}"
+    );
+    assert!(bytes > BATCH_BYTES);
+    let hungry = held.iter().filter(|fetched| fetched.bytes() == 0).count();
+    assert!(hungry > READERS / 2, "{hungry}");
+    drop(held);
+    assert_eq!(broker.metrics().response_bytes, 0);
+    assert!(read(broker, 0).await.unwrap().bytes() > BATCH_BYTES);
+}
+
 #[test]
 fn readers_that_begin_together_and_take_nothing_stay_within_the_budget() {
     let sim = Sim::new(1, SimConfig::default());
+    sim.block_on(async { they_stay_within_the_budget(&filled().await).await });
+}
+
+/// What comes from there is a copy, in the memory of the shard that was asked.
+#[test]
+fn readers_of_what_another_shard_has_stay_within_the_budget_too() {
+    let sim = Sim::new(4, SimConfig::default());
     sim.block_on(async {
-        let broker = filled().await;
-        let held = held_by_readers(&broker).await;
-        let bytes: usize = held.iter().map(|fetched| fetched.bytes()).sum();
-        let metrics = broker.metrics();
-        assert_eq!(metrics.response_bytes, bytes as u64);
-        assert!(
-            bytes as u64 <= metrics.response_bytes_max * 3 / 2,
-            "{bytes}"
-        );
-        assert!(bytes > BATCH_BYTES);
-        let hungry = held.iter().filter(|fetched| fetched.bytes() == 0).count();
-        assert!(hungry > READERS / 2, "{hungry}");
-        drop(held);
-        assert_eq!(broker.metrics().response_bytes, 0);
-        assert!(read(&broker, 0).await.unwrap().bytes() > BATCH_BYTES);
+        let brokers = node::try_start(2).await.unwrap();
+        fill(&brokers[0]).await;
+        let asked = 1 - brokers[0].owner(ID);
+        they_stay_within_the_budget(&brokers[asked]).await;
     });
 }
 
