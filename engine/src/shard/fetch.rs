@@ -2,7 +2,6 @@
 //! Does not know sessions or the wire. Invariant: a fetch ends at its deadline at the latest, and
 //! whatever it parked on other shards ends with it.
 
-use super::responses::ResponseBytes;
 use super::Shard;
 use crate::api::{
     AbortedTransaction, Diverging, FetchItem, FetchOptions, FetchResult, Fetched, RecordChunk,
@@ -38,8 +37,19 @@ struct Turn {
     /// Nothing was found before it: it gets a whole batch, however large.
     first: bool,
     deadline: Mono,
-    /// It does not wait for memory: a few bytes that are there anyway, or nothing.
-    small: bool,
+    memory: Memory,
+}
+
+/// Where the memory of what is read comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// It is waited for.
+    Here,
+    /// The shard that asks holds as much until it has what was read. To wait for more here might be to wait for those who
+    /// hold it and wait for that shard's.
+    Caller,
+    /// None is waited for: a few bytes that are there anyway, or nothing.
+    Small,
 }
 
 /// How many bytes a fetch may find.
@@ -47,6 +57,8 @@ struct Turn {
 enum Budget {
     /// The first batch may be larger.
     Any(usize),
+    /// The same, for a shard that has taken memory for it.
+    Taken(usize),
     /// Only what needs no memory to be read into, and nothing beyond it.
     Small(usize),
 }
@@ -224,7 +236,7 @@ impl Shard {
             return ask(Budget::Small(0)).await;
         };
         // Held until what came is counted by itself.
-        ask(Budget::Any(budget.min(memory.bytes()))).await
+        ask(Budget::Taken(budget.min(memory.bytes()))).await
     }
 
     /// What a batch of these topics may have, in bytes.
@@ -416,9 +428,10 @@ impl Shard {
         budget: Budget,
         deadline: Mono,
     ) -> Vec<(usize, FetchResult)> {
-        let (mut left, small) = match budget {
-            Budget::Any(bytes) => (bytes, false),
-            Budget::Small(bytes) => (bytes, true),
+        let (mut left, memory) = match budget {
+            Budget::Any(bytes) => (bytes, Memory::Here),
+            Budget::Taken(bytes) => (bytes, Memory::Caller),
+            Budget::Small(bytes) => (bytes, Memory::Small),
         };
         let mut any = false;
         let mut out = Vec::with_capacity(items.len());
@@ -429,7 +442,7 @@ impl Shard {
                         left,
                         first: !any,
                         deadline,
-                        small,
+                        memory,
                     };
                     self.read_one(&partition, item, options, turn).await
                 }
@@ -474,7 +487,8 @@ impl Shard {
             false => 0,
         };
         let needed = one.max(request.max_bytes.min(READ_BYTES_NEEDED));
-        if turn.small || self.responses.left() < needed {
+        let short = turn.memory == Memory::Here && self.responses.left() < needed;
+        if turn.memory == Memory::Small || short {
             // Whoever is at the end of the log gets its few records, whatever others hold.
             let small = ReadRequest {
                 max_bytes: request.max_bytes.min(READ_BYTES_NEEDED),
@@ -493,12 +507,16 @@ impl Shard {
                 }
             }
         }
-        if turn.small {
+        if turn.memory == Memory::Small {
             return Ok(fetched);
         }
         let wanted = one.max(request.max_bytes);
         let until = memory_deadline(turn.first, turn.deadline);
-        let Some(memory) = self.responses.take(wanted, needed, until).await else {
+        let memory = match turn.memory {
+            Memory::Caller => Some(self.responses.hold(wanted)),
+            Memory::Here | Memory::Small => self.responses.take(wanted, needed, until).await,
+        };
+        let Some(memory) = memory else {
             return Ok(fetched); // the client asks again
         };
         // What there was before that may have been deleted meanwhile, and that may happen again while it is read.
