@@ -232,7 +232,7 @@ impl Shard {
         }
         let wanted = one.max(budget);
         let Some(memory) = self.responses.take(wanted, needed, memory_until).await else {
-            // Only where the logs end; the client asks again.
+            // Nothing but the offsets; the client asks again.
             return ask(Budget::Small(0)).await;
         };
         // Held until what came is counted by itself.
