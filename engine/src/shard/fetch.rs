@@ -52,15 +52,17 @@ enum Memory {
     Small,
 }
 
-/// How many bytes a fetch may find.
+/// How many bytes a fetch may find; the first batch may be larger, but for `Memory::Small`.
 #[derive(Clone, Copy)]
-enum Budget {
-    /// The first batch may be larger.
-    Any(usize),
-    /// The same, for a shard that has taken memory for it.
-    Taken(usize),
-    /// Only what needs no memory to be read into, and nothing beyond it.
-    Small(usize),
+struct Budget {
+    bytes: usize,
+    memory: Memory,
+}
+
+impl Budget {
+    fn new(bytes: usize, memory: Memory) -> Budget {
+        Budget { bytes, memory }
+    }
 }
 
 /// A result on its way to another shard: like `Fetched`, with its bytes in one piece.
@@ -121,7 +123,12 @@ impl Shard {
         if local.len() == items.len() {
             self.wait_for_bytes(&local, &options, deadline).await;
             return self
-                .read_items(&local, &options, Budget::Any(options.max_bytes), deadline)
+                .read_items(
+                    &local,
+                    &options,
+                    Budget::new(options.max_bytes, Memory::Here),
+                    deadline,
+                )
                 .await
                 .into_iter()
                 .map(|r| r.1)
@@ -152,7 +159,12 @@ impl Shard {
             };
             // The shards share the budget in a fixed order: a partition further back gets its turn
             // because clients rotate theirs.
-            let read = self.read_items(&local, &options, Budget::Any(options.max_bytes), deadline);
+            let read = self.read_items(
+                &local,
+                &options,
+                Budget::new(options.max_bytes, Memory::Here),
+                deadline,
+            );
             for (index, result) in read.await {
                 note(index, result, &mut bytes);
             }
@@ -221,7 +233,7 @@ impl Shard {
         if self.responses.left() < needed {
             let small = self.responses.take_small(little, memory_until).await;
             if small.is_some() {
-                let found = ask(Budget::Small(little)).await?;
+                let found = ask(Budget::new(little, Memory::Small)).await?;
                 let says_something = |(_, result): &(usize, Result<Shipped, PartitionError>)| {
                     result.as_ref().map_or(true, |s| !s.records.is_empty())
                 };
@@ -233,10 +245,10 @@ impl Shard {
         let wanted = one.max(budget);
         let Some(memory) = self.responses.take(wanted, needed, memory_until).await else {
             // Nothing but the offsets; the client asks again.
-            return ask(Budget::Small(0)).await;
+            return ask(Budget::new(0, Memory::Small)).await;
         };
         // Held until what came is counted by itself.
-        ask(Budget::Taken(budget.min(memory.bytes()))).await
+        ask(Budget::new(budget.min(memory.bytes()), Memory::Caller)).await
     }
 
     /// What a batch of these topics may have, in bytes.
@@ -428,11 +440,7 @@ impl Shard {
         budget: Budget,
         deadline: Mono,
     ) -> Vec<(usize, FetchResult)> {
-        let (mut left, memory) = match budget {
-            Budget::Any(bytes) => (bytes, Memory::Here),
-            Budget::Taken(bytes) => (bytes, Memory::Caller),
-            Budget::Small(bytes) => (bytes, Memory::Small),
-        };
+        let mut left = budget.bytes;
         let mut any = false;
         let mut out = Vec::with_capacity(items.len());
         for (index, item) in items {
@@ -442,7 +450,7 @@ impl Shard {
                         left,
                         first: !any,
                         deadline,
-                        memory,
+                        memory: budget.memory,
                     };
                     self.read_one(&partition, item, options, turn).await
                 }
