@@ -168,11 +168,19 @@ AS_LONG_AS_IT_TAKES = (
     "                consumer.poll(timeout_ms=30000)",
 )
 
+# A subscription while the client hears of the cluster for the first time is forgotten until the metadata is old: by
+# default for five minutes, whatever the broker.
+SUBSCRIBED_AGAIN = (
+    "test/integration/conftest.py",
+    "            'heartbeat_interval_ms': 500,\n",
+    "            'heartbeat_interval_ms': 500,\n            'metadata_max_age_ms': 2000,\n",
+)
+
 SUITES = [
     Suite(
         "kafka-python",
         "3.0.12",
-        kafka_python("4.3.0", [AS_LONG_AS_IT_TAKES]),
+        kafka_python("4.3.0", [AS_LONG_AS_IT_TAKES, SUBSCRIBED_AGAIN]),
         300,
         always=True,
         options=KAFKA_PYTHON_OPTIONS,

@@ -68,6 +68,8 @@ class Member(ConsumerRebalanceListener):
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=cases_groups.HEARTBEAT_MS,
             max_poll_interval_ms=cases_groups.REBALANCE_MS,
+            # A subscription while the client hears of the cluster for the first time waits for the next time.
+            metadata_max_age_ms=2000,
         )
         if assign is None:
             self.consumer.subscribe(topics, listener=self)
